@@ -1,0 +1,1 @@
+"""The playground: shows, computes nothing, keeps no state."""

@@ -1,0 +1,172 @@
+"""How an entry file reads its settings and reports what a user can mend.
+
+An entry declares a frozen keyword-only dataclass with a docstring under each field and ends in
+``if __name__ == "__main__": run_entry(main, SampleSettings)``.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import jsonargparse
+
+from configs.errors import InputError
+from configs.yaml_settings import read_settings
+
+T = TypeVar("T")
+
+
+def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, command: str | None = None) -> T:
+    """The settings that the YAML files after ``--config`` and the ``--field value`` pairs give, defaults elsewhere.
+
+    A pair on the command line wins over any file, a later file over an earlier one. A bare ``--flag`` sets a bool.
+    ``arguments`` are those of the process unless given; ``command`` is the name that ``--help`` shows.
+
+    Raises:
+        InputError: An unknown name (with the nearest field), a value of the wrong type, a setting that is required.
+        MissingInput: A YAML file does not exist.
+    """
+    parser = _settings_parser(schema, command)
+    files, pairs = _split_files(sys.argv[1:] if arguments is None else arguments)
+    for file in files:
+        _check_file(parser, schema, file)
+    _check_names(schema, pairs)
+    parsed = parser.parse_args([*(f"--config={file}" for file in files), *pairs])
+    return schema(**{field.name: parsed[field.name] for field in _fields(schema)})
+
+
+def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
+    """Runs ``main`` on the settings of this process; exits with status 2 and one line for what the user can mend.
+
+    Among several processes of one launch only the main one prints. Another exception is a bug and keeps its traceback.
+    """
+    try:
+        main(load_config(schema))
+    except InputError as error:
+        _leave(str(error), status=2)
+    except KeyboardInterrupt:
+        _leave("interrupted", status=130)
+
+
+def _leave(message: str, *, status: int) -> NoReturn:
+    """Prints the message on one line of stderr, in the main process only, and ends the process."""
+    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
+    if rank == "0":
+        print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+class _SettingsParser(jsonargparse.ArgumentParser):
+    """The library's parser with its errors in one line; it reads the schema to name the type that it expected."""
+
+    schema: type
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise InputError(_one_line(self.schema, message)) from ex
+
+
+def _settings_parser(schema: type, command: str | None) -> _SettingsParser:
+    """A parser with one option per field, whose help is the docstring under the field."""
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _SettingsParser(
+        prog=command or _command_of_process(),
+        usage="%(prog)s [--config FILE.yaml] [--field value ...]",
+        allow_abbrev=False,
+        print_config=None,
+    )
+    parser.schema = schema
+    parser.add_argument("--config", action="config", metavar="FILE.yaml", help="File of `field: value` lines.")
+    parser.add_class_arguments(schema)
+    kinds = typing.get_type_hints(schema)
+    for action in parser._actions:
+        if kinds.get(action.dest) is bool:
+            action.nargs, action.const = "?", True
+    parser._negative_number_matcher = re.compile(r"-\.?\d")  # argparse takes -1e-4 for the name of an option
+    return parser
+
+
+def _command_of_process() -> str:
+    """What started this process, as `python file.py` or `python -m package.module`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+
+
+def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of every ``--config``, and all other arguments in their order."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    try:
+        known, others = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise InputError(f"--config: {error.message}, the path of a YAML file") from error
+    return known.config, others
+
+
+def _check_names(schema: type, pairs: Iterable[str]) -> None:
+    """Refuses an option that names no field."""
+    for argument in pairs:
+        name = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and name not in ("", "help"):
+            _check_name(schema, name, where="")
+
+
+def _check_name(schema: type, name: str, *, where: str) -> None:
+    names = [field.name for field in _fields(schema)]
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise InputError(f"{where}{name}: no such setting, did you mean {nearest}? (run with --help to see all)")
+
+
+def _check_file(parser: _SettingsParser, schema: type, file: str) -> None:
+    """Refuses a file that names no field or gives it a value of another type."""
+    for name, value, where in read_settings(file):
+        _check_name(schema, name, where=f"{where}: ")
+        try:
+            parser.validate(jsonargparse.Namespace({name: value}), skip_unset=False, skip_required=True)
+        except TypeError as error:
+            raise InputError(f"{where}: {_wrong_type(schema, name, repr(value))}") from error
+
+
+def _one_line(schema: type, message: str) -> str:
+    """A message of the library about the command line, in the words of every other error here."""
+    key = re.search(r'Parser key "(\w+)"', message)
+    value = re.search(r"value: (.*)$", message, re.DOTALL)
+    if key and value:
+        return _wrong_type(schema, key[1], repr(value[1]), where="--")
+    required = message.removeprefix("the following arguments are required: ")
+    if required != message:
+        return f"--{required.replace(', ', ', --')}: required, pass a value (run with --help to see all)"
+    unknown = message.removeprefix("unrecognized arguments: ")
+    if unknown != message:
+        return f"{unknown}: belongs to no setting, expected pairs of --field value (run with --help to see all)"
+    return message.removeprefix("argument ")
+
+
+def _wrong_type(schema: type, name: str, found: str, where: str = "") -> str:
+    return f"{where}{name} is {found}, expected {_type_name(typing.get_type_hints(schema)[name])}"
+
+
+def _type_name(kind: Any) -> str:
+    """A type as a user would say it.
+
+    >>> _type_name(str | None), _type_name(typing.Literal["lora", "full"])
+    ('str or null', 'one of lora, full')
+    """
+    if kind is type(None):
+        return "null"
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(str(value) for value in typing.get_args(kind))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in typing.get_args(kind))
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def _fields(schema: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(schema)

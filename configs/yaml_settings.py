@@ -1,0 +1,61 @@
+"""The names, values and lines of a YAML file of settings."""
+
+from typing import Any, NamedTuple
+
+import jsonargparse
+import yaml
+
+from configs.errors import InputError, MissingInput
+
+_EXPECTED = "expected lines of `field: value` in plain YAML"
+
+
+class Setting(NamedTuple):
+    """One `field: value` of a file; ``where`` is "file:line"."""
+
+    name: str
+    value: Any
+    where: str
+
+
+def read_settings(file: str) -> list[Setting]:
+    """The settings in a YAML file, in their order; `1e-4` is a float.
+
+    Raises:
+        MissingInput: The file does not exist.
+        InputError: The file is no text, no plain YAML, no mapping, empty, or names a field twice.
+    """
+    text = _read(file)
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)  # knows the lines
+        values = jsonargparse.get_loader("yaml")(text)  # reads numbers by YAML 1.2, as the rest of the world does
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{file}{line}: {getattr(error, 'problem', error)}, {_EXPECTED}") from error
+    if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
+        raise InputError(f"{file}: holds {_found(root)}, {_EXPECTED}")
+    lines: dict[str, int] = {}
+    for key, _ in root.value:
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise InputError(f"{file}:{line}: {key.value} stands in line {lines[key.value]} as well, keep one of them")
+        lines[key.value] = line
+    return [Setting(str(name), value, f"{file}:{lines.get(str(name), 1)}") for name, value in values.items()]
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError as error:
+        raise MissingInput(f"{file}: no such file, expected a YAML file after --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file}: not readable as UTF-8 text ({error}), expected a YAML file after --config"
+        ) from error
+
+
+def _found(root: yaml.Node | None) -> str:
+    kinds = {yaml.MappingNode: "a name without a value", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
+    return kinds.get(type(root), "no setting")

@@ -1,0 +1,1 @@
+"""From base model to assistant: chat format, supervised loss, adapters, evaluation, replies."""

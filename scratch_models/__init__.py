@@ -1,0 +1,1 @@
+"""Models written from scratch, their corpus, and the one training loop."""
