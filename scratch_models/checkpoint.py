@@ -1,0 +1,126 @@
+"""Checkpoints that are complete or absent, and that show a flipped bit.
+
+A checkpoint is a folder `step_00000100/` of safetensors files, `state.json`, and `manifest.json` with the sha256 of every other
+file. It is written under a temporary name, flushed to the disk, and renamed last; nothing in it is pickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from configs import InputError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder holds."""
+
+    step: int
+    """Optimizer steps done."""
+    tensors: dict[str, dict[str, Tensor]]
+    """File stem -> tensor name -> tensor."""
+    state: dict[str, Any]
+    """Everything else, as JSON."""
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> Path:
+    """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards."""
+    target = folder / f"step_{checkpoint.step:08d}"
+    partial = folder / f".{target.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for stem, tensors in checkpoint.tensors.items():
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, partial / f"{stem}.safetensors")
+    (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
+    hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+    (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
+    for path in (*partial.iterdir(), partial):
+        _flush(path)
+    if target.exists():  # the step was saved before and is being trained again after a resume from an older one
+        shutil.rmtree(target)
+    os.rename(partial, target)
+    _flush(folder)
+    for old in list_checkpoints(folder)[:-kept]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest whole checkpoint under `folder`, and why newer ones were passed over.
+
+    Raises:
+        InputError: there is no whole checkpoint.
+
+    """
+    passed_over: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        problem = find_damage(path)
+        if problem is None:
+            return _read(path), passed_over
+        passed_over.append(problem)
+    reasons = f" ({'; '.join(passed_over)})" if passed_over else ""
+    raise InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a new run without --resume")
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        hashes = json.loads((checkpoint / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"{checkpoint.name}: {MANIFEST} is missing or damaged"
+    for name, expected in hashes.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{checkpoint.name}: {name} is missing"
+        if file_sha256(path) != expected:
+            return f"{checkpoint.name}: {name} is not the file that was saved (sha256 differs)"
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoint folders, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if path.is_dir())
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors: `<parameter index>.<key>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` took out; the groups keep the settings that the optimizer was made with."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path) -> Checkpoint:
+    state = json.loads((path / "state.json").read_text())
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)

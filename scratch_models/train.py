@@ -1,0 +1,176 @@
+"""Trains a model from scratch: a bigram table or a GPT, on characters or on BPE ids.
+
+    accelerate launch scratch_models/train.py --config configs/bigram.yaml
+    accelerate launch scratch_models/train.py --config configs/gpt_char.yaml --data my_text.txt
+
+It reads the corpus, makes the model, trains it with the loop of `training.py`, saves it to `<run>/final`, and prints the loss
+and a sample.
+"""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
+
+from configs import InputError, run_entry
+from scratch_models.bigram import BigramLanguageModel
+from scratch_models.corpus import RandomBlocks, bits_per_byte, held_out_blocks
+from scratch_models.generation import generate
+from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.run_folder import RunFolder, choose_run_folder
+from scratch_models.sampling import Sampling
+from scratch_models.scratch_folder import save_scratch_model
+from scratch_models.training import LoopSettings, SummedLoss, held_out_loss, make_optimizers, train
+from scratch_models.training_text import TrainingText, read_training_text, vocabulary_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(LoopSettings):
+    """A model from scratch: what it is, what it reads, how long it learns. The defaults train the bigram model."""
+
+    name: str = "scratch"
+    """Name of the run's folder: `runs/<name>-<n>`."""
+    model: Literal["bigram", "gpt"] = "bigram"
+    """Which model."""
+    data: str = "tinyshakespeare"
+    """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
+    tokens: Literal["characters", "bpe"] = "characters"
+    """What an id stands for."""
+    vocabulary_size: int = 4096
+    """Ids of a BPE vocabulary; characters bring their own number."""
+    block_size: int = 8
+    """Tokens of a block, and positions of a GPT."""
+    blocks_per_batch: int = 32
+    """Blocks that one step reads, over all processes."""
+    layers: int = 4
+    """Blocks of a GPT."""
+    heads: int = 4
+    """Attention heads of a GPT's block."""
+    width: int = 128
+    """Width of a GPT."""
+    dropout: float = 0.0
+    """Share of a GPT's activations dropped in training."""
+    tied: bool = True
+    """Whether a GPT's head shares the token embedding."""
+    muon_learning_rate: float | None = None
+    """Peak learning rate of Muon for a GPT's hidden matrices; without it AdamW trains them too."""
+    evaluation_blocks: int = 256
+    """Held-out blocks that an evaluation during training reads; the last one reads all."""
+    sample_characters: int = 300
+    """Length of the sample at the end."""
+    max_steps: int = 10_000
+    """Optimizer steps."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    evaluation_steps: int = 1000
+    """Steps between two evaluations; 0 evaluates at the end only."""
+    checkpoint_steps: int = 1000
+    """Steps between two checkpoints; 0 writes none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("block_size", "blocks_per_batch", "evaluation_blocks"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
+
+
+def main(settings: TrainSettings) -> None:
+    """Reads, makes, trains, saves, samples."""
+    run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
+    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+    torch.manual_seed(settings.seed)
+    text = _read_once(settings, accelerator)
+    model = make_model(settings, vocabulary_rows(text.vocabulary))
+    batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+    if settings.dry_run:
+        return accelerator.print(describe(settings, model, text))
+    run = _open(run, settings, accelerator, text)
+    loss_model = SummedLoss(model).to(accelerator.device)
+    evaluation = _Evaluation(loss_model, text, settings, accelerator)
+    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
+    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    if accelerator.is_main_process:
+        save_scratch_model(model, text.vocabulary, run.final)
+        print(f"End of training. Loss: {evaluation.latest['held_out_loss_nats']:.4f} nats per token", end=" ")
+        print(f"({evaluation.latest['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
+        print(sample(model, text, settings))
+    accelerator.end_training()
+
+
+def make_model(settings: TrainSettings, rows: int) -> BigramLanguageModel | GPT:
+    """The model with its start values."""
+    if settings.model == "bigram":
+        return BigramLanguageModel(rows)
+    shape = {name: getattr(settings, name) for name in ("block_size", "layers", "heads", "width", "dropout", "tied")}
+    return GPT(GPTConfig(vocabulary_size=rows, **shape))
+
+
+def sample(model: BigramLanguageModel | GPT, text: TrainingText, settings: TrainSettings) -> str:
+    """Text that the model writes by itself after the first held-out id."""
+    start = [int(text.held_out_ids[0])]
+    # A token is at least one character, so as many tokens as characters are enough.
+    ids = generate(model, start, settings.sample_characters, Sampling(temperature=1.0, seed=settings.seed))
+    return str(text.vocabulary.decode(list(ids)))[: settings.sample_characters]
+
+
+def describe(settings: TrainSettings, model: nn.Module, text: TrainingText) -> str:
+    """What a dry run shows: settings, parameters, tokens, the first block."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    first = RandomBlocks(text.training_ids, settings.block_size, 1, settings.seed).micro_batches(0, 0, 1)[0]
+    tokens_per_step = settings.block_size * settings.blocks_per_batch
+    lines = [f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()]
+    lines += [
+        f"parameters: {parameters:,}, all of them trained",
+        f"tokens: {len(text.training_ids):,} to train on (an epoch), {len(text.held_out_ids):,} held out",
+        f"each step reads {tokens_per_step:,}, the run {tokens_per_step * settings.max_steps / len(text.training_ids):.2f} epochs",
+        "supervised: 100 % of tokens",
+        f"first block: {text.vocabulary.decode(first['input_ids'][0].tolist())!r}",
+    ]
+    return "\n".join(lines)
+
+
+class _Evaluation:
+    """Held-out loss during training on some blocks, at the last step on all."""
+
+    def __init__(self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator):
+        self.loss_model, self.settings, self.accelerator = loss_model, settings, accelerator
+        # Whole held-out sets are read in micro-batches of a size that a small machine holds.
+        rows = max(1, 4096 // settings.block_size)
+        self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, rows)
+        self.spread = max(1, len(self.micro_batches) * rows // settings.evaluation_blocks)
+        self.bytes_per_token = text.held_out_bytes / (len(text.held_out_ids) - 1)
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, step: int) -> dict[str, float]:
+        chosen = self.micro_batches if step == self.settings.max_steps else self.micro_batches[:: self.spread]
+        nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
+        self.latest = {
+            "held_out_loss_nats": nats / targets,
+            "held_out_bits_per_byte": bits_per_byte(nats / targets, 1) / self.bytes_per_token,
+        }
+        return self.latest
+
+
+def _read_once(settings: TrainSettings, accelerator: Accelerator) -> TrainingText:
+    # The main process first: it fills the caches that the others then read.
+    with accelerator.main_process_first():
+        return read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
+
+
+def _open(run: RunFolder, settings: TrainSettings, accelerator: Accelerator, text: TrainingText) -> RunFolder:
+    """The run's folder, created by the main process with `run.json` in it, and known to all."""
+    if accelerator.is_main_process:
+        run.path.mkdir(parents=True, exist_ok=settings.resume or run.path.exists())
+        ids = text.training_ids.numpy().tobytes()
+        facts: dict[str, Any] = {"data_sha256": text.training_sha256 or hashlib.sha256(ids).hexdigest()}
+        run.write_facts(dataclasses.asdict(settings), world_size=accelerator.num_processes, **facts)
+    return broadcast_object_list([run])[0]
+
+
+if __name__ == "__main__":
+    run_entry(main, TrainSettings)

@@ -1,0 +1,299 @@
+"""The one training loop, for models from scratch and for fine-tuning alike.
+
+A model under training is a module whose forward takes one micro-batch and returns the summed loss in nats of its targets; the
+loop divides by the targets of the whole global batch. So the loss is the mean per supervised token whatever the number of
+processes and micro-batches. What a step reads, and the noise of its dropout, are functions of seed and step: a run that resumes
+from a checkpoint goes on as the unbroken one would have.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from configs import InputError
+from scratch_models.checkpoint import (
+    Checkpoint,
+    load_newest_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.run_folder import RunFolder
+from scratch_models.seeds import mixed_seed
+
+MicroBatch = dict[str, Tensor]
+"""`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned."""
+
+
+class Batches(Protocol):
+    """Where micro-batches come from."""
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
+        """What one process reads in one step: a function of the arguments alone, at least one micro-batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """The settings of the loop, which every training entry shares."""
+
+    max_steps: int
+    """Optimizer steps."""
+    learning_rate: float
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
+    weight_decay: float = 0.0
+    """AdamW's decay of matrices; vectors (norms, biases) are not decayed."""
+    gradient_clip: float = 1.0
+    """Longest gradient norm; a longer gradient is scaled down to it."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs matrix products under autocast; weights stay fp32."""
+    evaluation_steps: int = 100
+    """Steps between two evaluations; 0 evaluates at the end only."""
+    checkpoint_steps: int = 100
+    """Steps between two checkpoints; 0 writes none."""
+    seed: int = 0
+    """Seed of the start values, the order of the data and the dropout."""
+    output_dir: str | None = None
+    """Folder of the run; by default a new `runs/<name>-<n>`."""
+    resume: bool = False
+    """Go on from the newest checkpoint in `output_dir`."""
+    dry_run: bool = False
+    """Show the settings, the parameter counts and the first example, then stop."""
+
+    def __post_init__(self) -> None:
+        _expect(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
+        rates = ("learning_rate", "gradient_clip")
+        for name in rates:
+            value = getattr(self, name)
+            _expect(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
+        _expect(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
+        _expect(0 <= self.warmup_steps <= self.max_steps, "warmup_steps", self.warmup_steps, "0 to max_steps")
+        for name in ("evaluation_steps", "checkpoint_steps", "seed"):
+            _expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+
+
+class SummedLoss(nn.Module):
+    """Cross-entropy of a model's logits against the targets, summed: what the loop trains."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
+        """Summed nats of the targets that are not -100: two of (B, T) -> ()."""
+        logits = self.model(input_ids).float()  # (B, T, V)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED_TARGET, reduction="sum")
+
+
+def train(
+    loss_model: nn.Module,
+    batches: Batches,
+    optimizers: Sequence[Optimizer],
+    settings: LoopSettings,
+    *,
+    accelerator: Accelerator,
+    run: RunFolder,
+    evaluate: Callable[[int], Mapping[str, float]],
+) -> None:
+    """Trains the parameters that require a gradient, in place, and leaves `metrics.jsonl` and checkpoints in the run's folder.
+
+    `evaluate(step)` is called in every process, and returns what the line of `metrics.jsonl` shows of it.
+
+    Raises:
+        InputError: a loss or gradient is not finite, before the update that it would have spoilt.
+
+    """
+    first_step = _resume(loss_model, optimizers, run) if settings.resume else 0
+    prepared = accelerator.prepare_model(loss_model)
+    started, tokens_seen = time.perf_counter(), 0
+    progress = tqdm(
+        total=settings.max_steps, initial=first_step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True
+    )
+    for step in range(first_step, settings.max_steps):
+        prepared.train()
+        _set_learning_rates(optimizers, learning_rate_factor(step, settings))
+        metrics = _step(prepared, batches, optimizers, settings, accelerator, step)
+        tokens_seen += int(metrics["tokens"])
+        metrics["seconds"] = time.perf_counter() - started
+        metrics["tokens_per_second"] = tokens_seen / metrics["seconds"]
+        done = step + 1
+        if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
+            prepared.eval()
+            metrics |= evaluate(done)
+        if accelerator.is_main_process:
+            run.append_metrics({"step": done, **metrics})
+            progress.set_postfix_str(_postfix(metrics), refresh=False)
+            progress.update()
+            if _is_due(done, settings.checkpoint_steps) or (settings.checkpoint_steps and done == settings.max_steps):
+                save_checkpoint(_state(loss_model, optimizers, done), run.checkpoints)
+    progress.close()
+    prepared.eval()
+    accelerator.wait_for_everyone()
+
+
+def held_out_loss(
+    loss_model: nn.Module, micro_batches: Sequence[MicroBatch], accelerator: Accelerator
+) -> tuple[float, int]:
+    """Summed nats and the number of targets over all micro-batches, which the processes share between them."""
+    was_training = loss_model.training
+    loss_model.eval()
+    nats = torch.zeros((), dtype=torch.float64)
+    targets = 0
+    with torch.no_grad(), accelerator.autocast():
+        for micro_batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
+            nats += loss_model(**_to_device(micro_batch, accelerator)).double().cpu()
+            targets += count_targets(micro_batch)
+    loss_model.train(was_training)
+    total = _sum_over_processes([float(nats), float(targets)], accelerator)
+    return total[0], int(total[1])
+
+
+def make_optimizers(
+    model: nn.Module, settings: LoopSettings, *, muon_learning_rate: float | None = None
+) -> list[Optimizer]:
+    """AdamW on everything that trains; with `muon_learning_rate`, Muon on the matrices inside the blocks instead.
+
+    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Embeddings and head stay with AdamW, as there.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not named:
+        raise InputError("nothing to train: every parameter is frozen")
+    hidden = [parameter for name, parameter in named if parameter.ndim == 2 and ".blocks." in f".{name}"]
+    optimizers: list[Optimizer] = []
+    if muon_learning_rate is not None:
+        optimizers.append(torch.optim.Muon(hidden, lr=muon_learning_rate, weight_decay=0.0))
+        muon_ids = {id(parameter) for parameter in hidden}
+        named = [(name, parameter) for name, parameter in named if id(parameter) not in muon_ids]
+    matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
+    vectors = [parameter for _, parameter in named if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizers.append(torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_learning_rate"] = group["lr"]
+    return optimizers
+
+
+def learning_rate_factor(step: int, settings: LoopSettings) -> float:
+    """The share of its peak that the learning rate has at a step (counted from 0)."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def count_targets(micro_batch: MicroBatch) -> int:
+    """How many targets of a micro-batch are learned."""
+    return int((micro_batch["targets"] != IGNORED_TARGET).sum())
+
+
+def _step(
+    prepared: nn.Module,
+    batches: Batches,
+    optimizers: Sequence[Optimizer],
+    settings: LoopSettings,
+    accelerator: Accelerator,
+    step: int,
+) -> dict[str, float]:
+    micro_batches = batches.micro_batches(step, accelerator.process_index, accelerator.num_processes)
+    counts = [float(sum(map(count_targets, micro_batches))), float(sum(batch["input_ids"].numel() for batch in micro_batches))]
+    supervised, tokens = _sum_over_processes(counts, accelerator)
+    torch.manual_seed(mixed_seed(settings.seed, step, accelerator.process_index))
+    nats = torch.zeros((), dtype=torch.float64)
+    for number, micro_batch in enumerate(micro_batches):
+        is_last = number == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(prepared):
+            with accelerator.autocast():
+                loss = prepared(**_to_device(micro_batch, accelerator))
+            # DDP averages gradients over processes; times their number, the average is the sum that the global mean needs.
+            accelerator.backward(loss * (accelerator.num_processes / max(supervised, 1.0)))
+        nats += loss.detach().double().cpu()
+    trained = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(trained, settings.gradient_clip))
+    loss_nats = _sum_over_processes([float(nats)], accelerator)[0] / max(supervised, 1.0)
+    if not (math.isfinite(loss_nats) and math.isfinite(norm)):
+        raise InputError(
+            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the update; "
+            "lower learning_rate, or look for broken weights in the base"
+        )
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return {
+        "loss_nats": loss_nats,
+        "learning_rate": optimizers[-1].param_groups[0]["lr"],
+        "gradient_norm": norm,
+        "tokens": int(tokens),
+        "supervised_tokens": int(supervised),
+    }
+
+
+def _state(loss_model: nn.Module, optimizers: Sequence[Optimizer], step: int) -> Checkpoint:
+    trained = {name: parameter for name, parameter in loss_model.named_parameters() if parameter.requires_grad}
+    tensors = {"trained": trained}
+    tensors |= {f"optimizer_{number}": optimizer_tensors(optimizer) for number, optimizer in enumerate(optimizers)}
+    return Checkpoint(step=step, tensors=tensors, state={})
+
+
+def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder) -> int:
+    checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
+    for problem in passed_over:
+        tqdm.write(f"passed over {problem}")
+    parameters = dict(loss_model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in checkpoint.tensors["trained"].items():
+            parameters[name].copy_(tensor)
+    for number, optimizer in enumerate(optimizers):
+        load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
+    return checkpoint.step
+
+
+def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_learning_rate"] * factor
+
+
+def _sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[float]:
+    if accelerator.num_processes == 1:
+        return numbers
+    summed: Tensor = accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device), "sum")
+    return [float(number) for number in summed]
+
+
+def _to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:
+    return {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in micro_batch.items()}
+
+
+def _is_due(step: int, interval: int) -> bool:
+    return interval > 0 and step % interval == 0
+
+
+def _postfix(metrics: Mapping[str, float]) -> str:
+    shown = f"loss {metrics['loss_nats']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s"
+    held_out = metrics.get("held_out_loss_nats")
+    return shown if held_out is None else f"{shown}, held-out {held_out:.3f}"
+
+
+def _expect(holds: bool, name: str, found: object, expected: str) -> None:
+    if not holds:
+        raise InputError(f"{name}: found {found}, expected {expected}")

@@ -1,0 +1,92 @@
+"""The ids that a scratch run learns from, those that it is measured on, and the vocabulary between them and text."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from configs import InputError
+from scratch_models.corpus import TRAINING_SHARE, CharacterVocabulary, read_text, tiny_shakespeare
+from scratch_models.embedded_corpus import embedded_corpus
+from tokenizer_ext.bpe import train_bpe
+from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+Vocabulary = CharacterVocabulary | PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """A corpus as ids."""
+
+    vocabulary: Vocabulary
+    training_ids: Tensor
+    """(N) ids to learn from."""
+    held_out_ids: Tensor
+    """(M) ids to measure on."""
+    held_out_bytes: int
+    """UTF-8 bytes of the held-out text after its first token, which no model predicts; separators count as none."""
+    training_sha256: str = ""
+    """Hash of the training documents, where the corpus is the embedded one."""
+
+
+def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabulary_size: int) -> TrainingText:
+    """The corpus named by `data`: `embedded`, `tinyshakespeare`, or the path of a text file.
+
+    The vocabulary comes from the training part alone, except that characters are those of the whole text.
+
+    Raises:
+        InputError: the text cannot be had or read, or does not support so large a vocabulary.
+
+    """
+    if data == "embedded":
+        return _from_embedded(tokens, vocabulary_size)
+    text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
+    boundary = int(TRAINING_SHARE * len(text))
+    parts = [text[:boundary]], [text[boundary:]]
+    vocabulary = CharacterVocabulary.from_text(text) if tokens == "characters" else _bpe(parts[0], vocabulary_size)
+    return _encode(vocabulary, *parts)
+
+
+def vocabulary_rows(vocabulary: Vocabulary) -> int:
+    """How many rows a model needs for a vocabulary."""
+    return vocabulary.vocabulary_size if isinstance(vocabulary, CharacterVocabulary) else len(vocabulary)
+
+
+def _from_embedded(tokens: str, vocabulary_size: int) -> TrainingText:
+    corpus = embedded_corpus()
+    training = [document.text for document in corpus.base]
+    held_out = [document.text for document in corpus.base_held_out]
+    if tokens == "characters":
+        vocabulary: Vocabulary = CharacterVocabulary.from_text("".join([*training, *held_out]))
+        return _encode(vocabulary, ["\n\n".join(training)], ["\n\n".join(held_out)])
+    text = _encode(_bpe(training, vocabulary_size), training, held_out)
+    return TrainingText(**{**vars(text), "training_sha256": corpus.sha256("base")})
+
+
+def _bpe(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    bpe = train_bpe(texts, vocabulary_size, special_tokens=[END_OF_TEXT])
+    return to_hf_tokenizer(bpe.ranks, bpe.special_tokens, end_of_text=END_OF_TEXT)
+
+
+def _encode(vocabulary: Vocabulary, training: list[str], held_out: list[str]) -> TrainingText:
+    held_out_ids = _ids(vocabulary, held_out)
+    if not len(held_out_ids):
+        raise InputError("the corpus is too short to hold out a tenth of it: pass a longer text")
+    first = vocabulary.decode([int(held_out_ids[0])])
+    held_out_bytes = sum(len(text.encode()) for text in held_out) - len(first.encode())
+    return TrainingText(vocabulary, _ids(vocabulary, training), held_out_ids, held_out_bytes)
+
+
+def _ids(vocabulary: Vocabulary, documents: list[str]) -> Tensor:
+    if isinstance(vocabulary, CharacterVocabulary):
+        return torch.tensor([id_ for text in documents for id_ in vocabulary.encode(text)], dtype=torch.int32)
+    end = vocabulary.convert_tokens_to_ids(END_OF_TEXT)
+    encoded = vocabulary(documents, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    # A document ends with the token that tells the model to start afresh; a single text needs none.
+    ends = [end] if len(documents) > 1 else []
+    return torch.tensor([id_ for ids in encoded for id_ in (*ids, *ends)], dtype=torch.int32)
+
