@@ -7,6 +7,7 @@ Unsupervised Multitask Learners" (2019), section 2.2.
 
 import heapq
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,21 +17,12 @@ from typing import Literal, Self
 import regex
 
 from configs import InputError, MissingInput
+from tokenizer_ext.byte_characters import GPT2_BYTE_ORDER, from_visible, visible
 from tokenizer_ext.merge_learning import learn_merges
 
 # Contractions, then words, numbers and punctuation with the space before them, then runs of whitespace (all but the
-# last one where a word follows). From https://github.com/openai/gpt-2/blob/9b63575ef/src/encoder.py#L53
+# last one where a word follows). From https://github.com/openai/gpt-2/blob/master/src/encoder.py
 GPT2_SPLIT_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-
-# GPT-2 numbers the bytes that Latin-1 prints first, then the others; files write one visible character for each byte:
-# a printing byte is its Latin-1 character, the n-th other byte is the character 256 + n ("Ġ", 288, is the space).
-_PRINTING_BYTES = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
-_OTHER_BYTES = tuple(byte for byte in range(256) if byte not in _PRINTING_BYTES)
-GPT2_BYTE_ORDER = (*_PRINTING_BYTES, *_OTHER_BYTES)
-BYTE_CHARACTERS = {byte: chr(byte) for byte in _PRINTING_BYTES} | {
-    byte: chr(256 + n) for n, byte in enumerate(_OTHER_BYTES)
-}
-_CHARACTER_BYTES = {character: byte for byte, character in BYTE_CHARACTERS.items()}
 
 _CACHED_PIECES = 2**16
 _NO_TOKENS: Mapping[str, int] = MappingProxyType({})
@@ -84,8 +76,8 @@ class BytePairEncoding:
         forbidden = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
         if forbidden and (found := _any_of(forbidden).search(text)):
             raise InputError(
-                f"text: found the special token {found.group()!r} at character {found.start()}, expected plain text; pass "
-                f"allowed_special={{{found.group()!r}}} to encode it as its id, or disallowed_special=() to encode it as text"
+                f"text: found the special token {found.group()!r} at character {found.start()}, expected plain text; "
+                f"pass allowed_special={{{found.group()!r}}} for its id, or disallowed_special=() to read it as text"
             )
         ids: list[int] = []
         for part in _cut(text, self._special, allowed):
@@ -118,8 +110,8 @@ class BytePairEncoding:
             return b"".join([self._bytes_of_id[id_] for id_ in ids])
         except KeyError as unknown:
             raise InputError(
-                f"ids: found {unknown}, expected ids in use below {self.vocabulary_size}; decode with the vocabulary that "
-                "made them"
+                f"ids: found {unknown}, expected ids in use, below {self.vocabulary_size}; decode with the vocabulary "
+                "that made them"
             ) from None
 
     def save(self, path: str | Path) -> None:
@@ -166,8 +158,8 @@ def train_bpe(
     new_tokens = vocabulary_size - len(GPT2_BYTE_ORDER) - len(special_tokens)
     if new_tokens < 0:
         raise InputError(
-            f"vocabulary_size: found {vocabulary_size}, expected at least {vocabulary_size - new_tokens} (256 bytes and "
-            f"{len(special_tokens)} special tokens); raise it"
+            f"vocabulary_size: found {vocabulary_size}, expected at least {vocabulary_size - new_tokens}: 256 bytes "
+            f"and {len(special_tokens)} special tokens; raise it"
         )
     byte_ids = {byte: id_ for id_, byte in enumerate(GPT2_BYTE_ORDER)}
     words = _count_words(texts, regex.compile(split_pattern), _any_of(special_tokens))
@@ -193,53 +185,29 @@ def merge_by_rank(piece: bytes, ranks: Mapping[bytes, int], *, below: int | None
     >>> merge_by_rank(b"abcab", {b"ab": 0, b"bc": 1, b"cab": 2})
     [b'ab', b'cab']
     """
+    limit = math.inf if below is None else below
     end = len(piece)
-    parts = [piece[place : place + 1] for place in range(end)]  # a part that was joined to the one before it is b""
-    following, previous = list(range(1, end + 1)), list(range(-1, end - 1))
-    waiting: list[tuple[int, int]] = []
+    # The part that was joined to the one before it is left empty, as is the one past the end, which is also parts[-1].
+    parts = [piece[place : place + 1] for place in range(end + 1)]
+    following, previous = [*range(1, end + 1), end], list(range(-1, end))
 
-    def rank_at(place: int) -> int | None:
-        if place < 0 or not parts[place] or following[place] == end:
-            return None
-        rank = ranks.get(parts[place] + parts[following[place]])
-        return None if rank is None or (below is not None and rank >= below) else rank
+    def rank_at(place: int) -> float:
+        left, right = parts[place], parts[following[place]]
+        return ranks.get(left + right, limit) if left and right else limit
 
-    def queue(place: int) -> None:
-        if (rank := rank_at(place)) is not None:
-            heapq.heappush(waiting, (rank, place))
-
-    for place in range(end):
-        queue(place)
-    while waiting:
+    waiting = [(rank_at(place), place) for place in range(end)]
+    heapq.heapify(waiting)
+    while waiting and waiting[0][0] < limit:
         rank, place = heapq.heappop(waiting)
         if rank_at(place) != rank:  # one of the two was joined to something else since
             continue
         partner = following[place]
         parts[place], parts[partner] = parts[place] + parts[partner], b""
         following[place] = following[partner]
-        if following[place] < end:
-            previous[following[place]] = place
-        queue(previous[place])
-        queue(place)
+        previous[following[place]] = place
+        for changed in (previous[place], place):
+            heapq.heappush(waiting, (rank_at(changed), changed))
     return [part for part in parts if part]
-
-
-def visible(token: bytes) -> str:
-    """The token as vocabulary files write it, one visible character for each byte.
-
-    >>> visible(b" the")
-    'Ġthe'
-    """
-    return "".join([BYTE_CHARACTERS[byte] for byte in token])
-
-
-def from_visible(token: str) -> bytes:
-    """The bytes that `visible` wrote. Raises KeyError for a character that stands for no byte.
-
-    >>> from_visible("Ġthe")
-    b' the'
-    """
-    return bytes([_CHARACTER_BYTES[character] for character in token])
 
 
 def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) -> None:

@@ -1,12 +1,23 @@
-"""Ranks to a Hugging Face fast tokenizer, and new tokens in one that exists without moving an old id."""
+"""Hugging Face fast tokenizers: from ranks, into ranks, and with new tokens that move no old id.
 
-from collections.abc import Mapping
+Only byte-level BPE is handled (GPT-2, Llama 3, Qwen, OLMo, SmolLM): its tokens are bytes, so any text has ids, and new
+merges follow the old ones. Every new tokenizer is rebuilt from the files that a reload reads, so what the caller holds
+is what `AutoTokenizer` will open.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from tokenizer_ext.bpe import visible
+from tokenizer_ext.byte_characters import from_visible, visible
+from tokenizer_ext.byte_level_backend import backend_json
+from tokenizer_ext.merge_learning import Merge
 from tokenizer_ext.tiktoken_files import merges_from_ranks
 
 
@@ -20,8 +31,8 @@ def to_hf_tokenizer(
     """
     if end_of_text not in special_tokens:
         raise InputError(
-            f"end_of_text: found {end_of_text!r}, expected one of {', '.join(special_tokens) or 'the special tokens'}; "
-            "give it an id in special_tokens"
+            f"end_of_text: found {end_of_text!r}, expected one of the special tokens "
+            f"({', '.join(special_tokens) or 'there are none'}); give it an id in special_tokens"
         )
     vocabulary = {visible(token): rank for token, rank in ranks.items()} | dict(special_tokens)
     merges = [(visible(left), visible(right)) for left, right in merges_from_ranks(ranks)]
@@ -38,3 +49,137 @@ def to_hf_tokenizer(
         extra_special_tokens=[token for token in by_id if token != end_of_text],
         clean_up_tokenization_spaces=False,
     )
+
+
+def next_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The id after the last one in use.
+
+    `len(tokenizer)` would be an id in use wherever the vocabulary has holes.
+    """
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> PreTrainedTokenizerFast:
+    """A new tokenizer with `merges` after all of its own. Old ids are unmoved.
+
+    Raises InputError where the merges were learned for another vocabulary.
+    """
+    backend = backend_json(tokenizer)
+    vocabulary = backend["model"]["vocab"]
+    texts = {id_: token for token, id_ in vocabulary.items()}
+    expected_id = next_token_id(tokenizer)
+    in_use = tokenizer.get_vocab()
+    for merge in merges:
+        token = visible(merge.token_bytes)
+        joined = texts.get(merge.left, "?") + texts.get(merge.right, "?")
+        if merge.token != expected_id or joined != token or token in in_use or token in vocabulary:
+            raise InputError(
+                f"merges: found {merge}, expected id {expected_id} and the bytes of its two parts, which are no token yet; "
+                "learn it with count_pieces and token_bytes of this tokenizer and first_id=next_token_id(tokenizer)"
+            )
+        vocabulary[token] = expected_id
+        texts[expected_id] = token
+        backend["model"]["merges"].append([texts[merge.left], texts[merge.right]])
+        expected_id += 1
+    return _rebuilt(tokenizer, backend)
+
+
+def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A new tokenizer in which each of `tokens` is a special token, with the ids after the last one in use.
+
+    They also stand in the model's vocabulary, so that no reload can move them; no merge leads to them there.
+
+    Raises InputError for a token that is empty, repeated, in the vocabulary already, or overlaps a special token.
+    """
+    backend = backend_json(tokenizer)
+    vocabulary = tokenizer.get_vocab()
+    for token in tokens:
+        _check_control_token(token, vocabulary, [added["content"] for added in backend["added_tokens"]])
+        vocabulary[token] = backend["model"]["vocab"][token] = max(vocabulary.values()) + 1
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        backend["added_tokens"].append({"id": vocabulary[token], "content": token, **flags, "special": True})
+    return _rebuilt(tokenizer, backend, control_tokens=tokens)
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[int, bytes]:
+    """The bytes that each id in use stands for; for an added token, the UTF-8 of its text."""
+    backend = backend_json(tokenizer)
+    bytes_of_id = {id_: _bytes_of(token) for token, id_ in backend["model"]["vocab"].items()}
+    return bytes_of_id | {added["id"]: added["content"].encode() for added in backend["added_tokens"]}
+
+
+def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
+    """The ids of single bytes and of what merges lead to, by their bytes, as tiktoken's ranks.
+
+    Raises InputError where merges are not in the order of their ids, for then the ids are no ranks.
+    """
+    model = backend_json(tokenizer)["model"]
+    vocabulary = model["vocab"]
+    merged = [vocabulary[left + right] for left, right in model["merges"]]
+    if merged != sorted(merged):
+        raise InputError(
+            "tokenizer: found merges that are not in the order of their ids, expected that order, in which ids are "
+            "ranks; this vocabulary has no .tiktoken form, so use tokenizer.json"
+        )
+    # With ignore_merges a piece that is a token as a whole becomes it, whether merges lead there or not.
+    added = {token["content"] for token in backend_json(tokenizer)["added_tokens"]}
+    whole = set(vocabulary) - added if model.get("ignore_merges") else set()
+    reached = {left + right for left, right in model["merges"]} | whole
+    return {_bytes_of(token): id_ for token, id_ in vocabulary.items() if len(token) == 1 or token in reached}
+
+
+def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """The same pipeline without any added token, so that no text can become a control id.
+
+    It adds no bos or eos, cuts nothing off and pads nothing. Building it takes as long as loading the tokenizer: build
+    it once.
+    """
+    backend = backend_json(tokenizer)
+    model = backend["model"]
+    led_to = {left + right for left, right in model["merges"]}
+    for added in backend["added_tokens"]:
+        # In the vocabulary a token without a merge is still found by models that look up whole pieces.
+        if added["content"] not in led_to and len(added["content"]) > 1 and added["content"] != model["unk_token"]:
+            model["vocab"].pop(added["content"], None)
+    backend |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(backend))
+
+
+def _bytes_of(token: str) -> bytes:
+    try:
+        return from_visible(token)
+    except KeyError:  # a special token, written as it reads
+        return token.encode()
+
+
+def _check_control_token(token: str, vocabulary: Mapping[str, int], added: Sequence[str]) -> None:
+    found = ""
+    if not token:
+        found = "an empty token"
+    elif token in vocabulary:
+        found = f"{token!r}, which is id {vocabulary[token]} already"
+    elif overlapping := [other for other in added if other in token or token in other]:
+        found = f"{token!r}, which overlaps the added token {overlapping[0]!r}"
+    elif not token.isprintable():
+        found = f"{token!r}, which holds a character that does not print"
+    if found:
+        raise InputError(f"tokens: found {found}, expected text that is no token yet; choose another name")
+
+
+def _rebuilt(
+    tokenizer: PreTrainedTokenizerFast, backend: Mapping[str, Any], control_tokens: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """The tokenizer that a reload finds after `backend` took the place of `tokenizer.json`."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        Path(folder, "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
+        settings = Path(folder, "tokenizer_config.json")
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        content["extra_special_tokens"] = [*content.get("extra_special_tokens", []), *control_tokens]
+        settings.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+        rebuilt = type(tokenizer).from_pretrained(folder)
+    rebuilt.name_or_path = tokenizer.name_or_path
+    rebuilt.padding_side, rebuilt.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
+    assert tokenizer.get_vocab().items() <= rebuilt.get_vocab().items(), "an old id moved"
+    assert rebuilt.convert_tokens_to_ids(list(control_tokens)) == [backend["model"]["vocab"][t] for t in control_tokens]
+    return rebuilt

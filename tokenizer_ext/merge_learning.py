@@ -9,6 +9,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Pair = tuple[int, int]
 
@@ -95,7 +96,7 @@ class _PairIndex:
         self.ids.extend(piece)
         self.ids.append(_BETWEEN_PIECES)
         self.occurrences.extend([count] * (len(piece) + 1))
-        for place, pair in enumerate(zip(piece, piece[1:], strict=False), start):
+        for place, pair in enumerate(pairwise(piece), start):
             self.counts[pair] += count
             self.places[pair].append(place)
 

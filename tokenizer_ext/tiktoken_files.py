@@ -1,7 +1,7 @@
 """`.tiktoken` files and `tiktoken.Encoding`s, in and out.
 
-A file has one line per token: its bytes in base64, a space, its rank. From
-https://github.com/openai/tiktoken/blob/0.9.0/tiktoken/load.py#L148
+A file has one line per token: its bytes in base64, a space, its rank. From `load_tiktoken_bpe` in
+https://github.com/openai/tiktoken/blob/main/tiktoken/load.py
 """
 
 import base64
