@@ -1,0 +1,49 @@
+# Every target works in a fresh clone: it makes .venv and installs what it needs, once (again when the pins change).
+# Without a GPU, `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo` gets the small CPU build of torch.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
+
+.PHONY: demo test test-long app bench lint
+
+demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) finetune/sft.py
+
+test: .venv/installed-dev ## every test that takes seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) -q
+
+test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure
+	$(BIN)/python -m pytest -m long -q
+
+app: .venv/installed-all ## the playground on the newest run
+	$(BIN)/python -m apps.playground
+
+bench: .venv/installed-bench ## the benchmarks against peers
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: .venv/installed-dev ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.venv/installed-all: pyproject.toml constraints.txt
+	$(call install,all)
+	touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt
+	$(call install,all$(comma)dev)
+	touch $@ .venv/installed-all
+
+.venv/installed-bench: .venv/installed-dev
+	$(call install,all$(comma)dev$(comma)bench)
+	touch $@
+
+comma := ,
+define install
+$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+$(PYTHON) -m venv .venv
+$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(1)]'
+endef
