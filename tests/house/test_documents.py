@@ -38,7 +38,7 @@ def _commands(text: str) -> list[str]:
 
 def _entry(command: str) -> Path | None:
     """The entry file that a command starts, if it starts one of ours."""
-    match = re.search(rf"(?:-m ((?:{'|'.join(LAYERS)})[\w.]*))|\b((?:{'|'.join(LAYERS)})/\w+\.py)\b", command)
+    match = re.search(rf"(?:-m ((?:{'|'.join(LAYERS)})[\w.]*))|(?<![\w/])((?:{'|'.join(LAYERS)})/\w+\.py)\b", command)
     if not match or not re.match(r"(\w+=\S+ )*(\S*/)?(python3?|accelerate launch)\b", command):
         return None
     return Path(match[1].replace(".", "/") + ".py" if match[1] else match[2])
