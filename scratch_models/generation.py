@@ -1,0 +1,67 @@
+"""Text continued by a scratch model, id by id.
+
+Shapes: T tokens of a row, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from configs import InputError
+from scratch_models.bigram import BigramLanguageModel
+from scratch_models.gpt import GPT, KeyValueCache
+from scratch_models.sampling import Sampling, next_ids, row_generator
+
+
+@torch.no_grad()
+def generate(
+    model: GPT | BigramLanguageModel, input_ids: Sequence[int], max_new_tokens: int, sampling: Sampling
+) -> Iterator[int]:
+    """Ids that continue `input_ids`, one at a time; a GPT reads at most the last `block_size` of them.
+
+    The model is left in evaluation mode.
+
+    Raises:
+        InputError: `input_ids` is empty, or the model's logits are broken.
+    """
+    if not input_ids:
+        raise InputError("nothing to continue: pass a prompt of at least one token")
+    model.eval()
+    read_logits = _GPTReader(model) if isinstance(model, GPT) else _bigram_reader(model)
+    generators = [row_generator(sampling)]
+    ids = list(input_ids)
+    for _ in range(max_new_tokens):
+        ids.append(int(next_ids(read_logits(ids), sampling, generators)))
+        yield ids[-1]
+
+
+class _GPTReader:
+    """Logits after all ids so far; the ids that the cache holds are not read again."""
+
+    def __init__(self, model: GPT) -> None:
+        self.model = model
+        weight = model.position_embedding_table.weight
+        self.device = weight.device
+        self.cache = KeyValueCache(model.config, rows=1, device=weight.device, dtype=weight.dtype)
+
+    def __call__(self, ids: list[int]) -> Tensor:
+        block_size = self.model.config.block_size
+        if len(ids) > block_size:
+            # Positions are learned and absolute: once the window moves, every key and value in the cache is stale.
+            ids = ids[-block_size:]
+            self.cache.length = 0
+        unread = torch.tensor([ids[self.cache.length :]], device=self.device)  # (1, T)
+        last = self.model.hidden_states(unread, self.cache)[:, -1]  # (1, D)
+        logits: Tensor = self.model.lm_head(last)  # (1, V)
+        return logits
+
+
+def _bigram_reader(model: BigramLanguageModel) -> Callable[[list[int]], Tensor]:
+    device = next(model.parameters()).device
+
+    def read_logits(ids: list[int]) -> Tensor:
+        logits: Tensor = model(torch.tensor([ids[-1:]], device=device))[:, -1]  # (1, V)
+        return logits
+
+    return read_logits

@@ -1,0 +1,90 @@
+"""Prints text that a scratch model continues, token by token.
+
+python -m scratch_models.sample --checkpoint runs/bigram-1 --prompt "To be"
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from transformers.utils import logging
+
+from configs import InputError, run_entry
+from scratch_models.generation import generate
+from scratch_models.sampling import Sampling
+from scratch_models.scratch_folder import load_scratch_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """Prints text that a scratch model continues, token by token."""
+
+    checkpoint: str
+    """A run's folder or its final/, or a GPT-2 folder or Hub name such as openai-community/gpt2."""
+    prompt: str = "\n"
+    """The text to continue."""
+    max_new_tokens: int = 300
+    """Stop after so many tokens, or at the end-of-text token."""
+    temperature: float = Sampling.temperature
+    """0 takes the likeliest token every time; larger is more random."""
+    top_k: int = Sampling.top_k
+    """Draw among the k likeliest tokens only; 0 is off."""
+    top_p: float = Sampling.top_p
+    """Draw among the likeliest tokens that together hold this probability; 1 is off."""
+    seed: int = Sampling.seed
+    """Same seed, same text."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise InputError("prompt is empty, expected at least one character to continue")
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {self.max_new_tokens}, expected at least 1")
+        self.sampling()  # refuses bad values before any weights load
+
+    def sampling(self) -> Sampling:
+        """The part of the settings that chooses ids."""
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
+
+
+def main(settings: SampleSettings) -> None:
+    """Loads the model, then prints the prompt and its continuation as it is made."""
+    _print_nothing_but_text()
+    model, vocabulary = load_scratch_model(settings.checkpoint)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    prompt_ids = vocabulary.encode(settings.prompt)
+    end_id = getattr(vocabulary, "eos_token_id", None)  # characters have none
+    ids = generate(model, prompt_ids, settings.max_new_tokens, settings.sampling())
+    print(settings.prompt, end="", flush=True)
+    for piece in text_pieces(takewhile(lambda id_: id_ != end_id, ids), vocabulary.decode):
+        print(piece, end="", flush=True)
+    print()
+
+
+def _print_nothing_but_text() -> None:
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def text_pieces(ids: Iterable[int], decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
+    r"""The text of ids as it grows, never half a character: a token can end inside one.
+
+    >>> list(text_pieces([0xC3, 0xA9, 0x21], lambda ids: bytes(ids).decode(errors="replace")))
+    ['é', '!']
+    """
+    read: list[int] = []
+    shown = ""
+    for id_ in ids:
+        read.append(id_)
+        text = decode(read)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text[len(shown) :]
+            shown = text
+    rest = decode(read)[len(shown) :]
+    if rest:
+        yield rest
+
+
+if __name__ == "__main__":
+    run_entry(main, SampleSettings)

@@ -1,0 +1,118 @@
+"""The folder of a finished scratch model: weights, shape and vocabulary.
+
+A GPT on BPE ids is a Hugging Face GPT-2 folder. A bigram model, and any model on characters, is
+
+    model.safetensors
+    config.json                        {"model": "bigram" or "gpt", then the fields of its shape}
+    characters.json | tokenizer.json   the vocabulary
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from configs import InputError, MissingInput
+from scratch_models.bigram import BigramLanguageModel
+from scratch_models.corpus import CharacterVocabulary
+from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.gpt2_weights import load_gpt2, save_gpt2
+
+ScratchModel: TypeAlias = GPT | BigramLanguageModel
+Vocabulary: TypeAlias = CharacterVocabulary | PreTrainedTokenizerBase
+
+
+def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:
+    """Writes the folder that `load_scratch_model` reads; one of a GPT on BPE ids opens in transformers too."""
+    if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary):
+        save_gpt2(model, folder, vocabulary)
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model, str(folder / "model.safetensors"))
+    (folder / "config.json").write_text(json.dumps(_shape_fields(model), indent=2) + "\n", encoding="utf-8")
+    if isinstance(vocabulary, CharacterVocabulary):
+        vocabulary.save(folder / "characters.json")
+    else:
+        vocabulary.save_pretrained(folder)
+
+
+def load_scratch_model(folder: str | Path) -> tuple[ScratchModel, Vocabulary]:
+    """The model and vocabulary of a run's folder or its `final/`, or of any GPT-2 folder or Hub name.
+
+    Raises:
+        InputError: there is no model, or model and vocabulary do not belong together.
+    """
+    folder = _folder_of_model(Path(folder))
+    fields = _read_fields(folder) if folder.is_dir() else {}
+    model = _load_own(folder, fields) if "model" in fields else load_gpt2(folder)
+    vocabulary = _load_vocabulary(folder, own="model" in fields)
+    tokens, rows = len(vocabulary), model.token_embedding_table.num_embeddings
+    if tokens > rows:
+        raise InputError(
+            f"{folder}: the vocabulary has {tokens} tokens and the model {rows} rows, expected a row for each"
+        )
+    return model, vocabulary
+
+
+def _folder_of_model(folder: Path) -> Path:
+    final = folder / "final"
+    is_run = not (folder / "config.json").is_file() and (final / "config.json").is_file()
+    return final if is_run else folder
+
+
+def _shape_fields(model: ScratchModel) -> dict[str, Any]:
+    rows = {"vocabulary_size": model.token_embedding_table.num_embeddings}  # as they are, added ones included
+    if isinstance(model, GPT):
+        return {"model": "gpt", **dataclasses.asdict(model.config), **rows}
+    return {"model": "bigram", **rows}
+
+
+def _read_fields(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise MissingInput(f"{folder}: holds no config.json, expected the final/ of a run or a GPT-2 folder")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: holds a {type(fields).__name__}, expected an object with the fields of a model")
+    return fields
+
+
+def _load_own(folder: Path, fields: dict[str, Any]) -> ScratchModel:
+    shape = {field: value for field, value in fields.items() if field != "model"}
+    model: ScratchModel
+    try:
+        if fields["model"] == "gpt":
+            model = GPT(GPTConfig(**shape))
+        elif fields["model"] == "bigram":
+            model = BigramLanguageModel(**shape)
+        else:
+            raise InputError(f"{folder}/config.json: model is {fields['model']!r}, expected 'gpt' or 'bigram'")
+        load_model(model, folder / "model.safetensors")
+    except FileNotFoundError:
+        raise MissingInput(f"{folder}: holds no model.safetensors, expected the weights beside config.json") from None
+    except (TypeError, RuntimeError, SafetensorError) as error:
+        # A field of another name or type, or weights of another shape.
+        raise InputError(
+            f"{folder}: config.json and model.safetensors make no model ({' '.join(str(error).split())})"
+        ) from None
+    return model
+
+
+def _load_vocabulary(folder: Path, *, own: bool) -> Vocabulary:
+    if own and (folder / "characters.json").is_file():
+        return CharacterVocabulary.load(folder / "characters.json")
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise MissingInput(f"{folder}: holds no vocabulary, expected characters.json or tokenizer.json")
+    try:
+        # AutoTokenizer asks config.json for the kind of model, which our own does not name in its terms.
+        return PreTrainedTokenizerFast.from_pretrained(folder) if own else AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: its tokenizer cannot be read ({' '.join(str(error).split())})") from None
