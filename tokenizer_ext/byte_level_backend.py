@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
+from tokenizer_ext.byte_characters import visible
 
 _WHAT_WORKS = "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo, SmolLM); use a base with such a tokenizer"
 _FAMILIES = {
@@ -36,7 +37,8 @@ def _other_family(backend: Mapping[str, Any]) -> str:
         return "BPE that marks the ends of words (as in CLIP)"
     if "ByteLevel" not in [*_stages(backend["pre_tokenizer"]), *_stages(backend["normalizer"])]:
         return "SentencePiece BPE (as in Llama 2, Gemma)" if model["byte_fallback"] else "BPE over characters"
-    return ""
+    missing = len(set(visible(bytes(range(256)))) - set(model["vocab"]))
+    return f"byte-level BPE that lacks {missing} of the 256 bytes" if missing else ""
 
 
 def _stages(stage: Mapping[str, Any] | None) -> list[str]:

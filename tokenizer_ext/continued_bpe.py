@@ -4,9 +4,9 @@ The learner is that of `merge_learning`; here stand its input, pieces of ids cou
 pipeline, and rule R, the check on its output.
 
 Rule R: the bytes of a new token are no token before it, and encoded alone with all earlier merges they come to exactly
-two tokens, its merge. A span of text that no token crosses is encoded as it would be alone, so under R only one pair can
-ever form the token, and encoders that look up pairs (Hugging Face), joined bytes (tiktoken) or whole pieces first give
-the same ids.
+two tokens, its merge. A span of text that no token crosses is encoded as it would be alone, so under R only one pair
+can ever form the token, and encoders that look up pairs (Hugging Face), joined bytes (tiktoken) or whole pieces first
+give the same ids.
 """
 
 from collections import Counter

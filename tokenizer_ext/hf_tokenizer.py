@@ -74,7 +74,7 @@ def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -
         joined = texts.get(merge.left, "?") + texts.get(merge.right, "?")
         if merge.token != expected_id or joined != token or token in in_use or token in vocabulary:
             raise InputError(
-                f"merges: found {merge}, expected id {expected_id} and the bytes of its two parts, which are no token yet; "
+                f"merges: found {merge}, expected id {expected_id} and the bytes of its two parts, no token yet; "
                 "learn it with count_pieces and token_bytes of this tokenizer and first_id=next_token_id(tokenizer)"
             )
         vocabulary[token] = expected_id
@@ -113,7 +113,8 @@ def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
 
     Raises InputError where merges are not in the order of their ids, for then the ids are no ranks.
     """
-    model = backend_json(tokenizer)["model"]
+    backend = backend_json(tokenizer)
+    model = backend["model"]
     vocabulary = model["vocab"]
     merged = [vocabulary[left + right] for left, right in model["merges"]]
     if merged != sorted(merged):
@@ -121,11 +122,10 @@ def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
             "tokenizer: found merges that are not in the order of their ids, expected that order, in which ids are "
             "ranks; this vocabulary has no .tiktoken form, so use tokenizer.json"
         )
-    # With ignore_merges a piece that is a token as a whole becomes it, whether merges lead there or not.
-    added = {token["content"] for token in backend_json(tokenizer)["added_tokens"]}
-    whole = set(vocabulary) - added if model.get("ignore_merges") else set()
-    reached = {left + right for left, right in model["merges"]} | whole
-    return {_bytes_of(token): id_ for token, id_ in vocabulary.items() if len(token) == 1 or token in reached}
+    reached = _led_to(model) | set(visible(bytes(range(256))))
+    if model["ignore_merges"]:  # a piece that is a token as a whole becomes it, whether merges lead there or not
+        reached |= set(vocabulary) - {added["content"] for added in backend["added_tokens"]}
+    return {_bytes_of(token): id_ for token, id_ in vocabulary.items() if token in reached}
 
 
 def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
@@ -136,13 +136,18 @@ def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     """
     backend = backend_json(tokenizer)
     model = backend["model"]
-    led_to = {left + right for left, right in model["merges"]}
-    for added in backend["added_tokens"]:
-        # In the vocabulary a token without a merge is still found by models that look up whole pieces.
-        if added["content"] not in led_to and len(added["content"]) > 1 and added["content"] != model["unk_token"]:
-            model["vocab"].pop(added["content"], None)
+    ordinary = _led_to(model) | set(visible(bytes(range(256))))
+    # A token that no merge leads to is still found by a model that looks up whole pieces (ignore_merges).
+    for control in {added["content"] for added in backend["added_tokens"]} - ordinary:
+        model["vocab"].pop(control, None)
+    model["unk_token"] = None  # all 256 bytes have ids, so nothing is unknown
     backend |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(json.dumps(backend))
+
+
+def _led_to(model: Mapping[str, Any]) -> set[str]:
+    """The tokens that merges make."""
+    return {left + right for left, right in model["merges"]}
 
 
 def _bytes_of(token: str) -> bytes:
@@ -170,6 +175,8 @@ def _rebuilt(
     tokenizer: PreTrainedTokenizerFast, backend: Mapping[str, Any], control_tokens: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
     """The tokenizer that a reload finds after `backend` took the place of `tokenizer.json`."""
+    for added in backend["added_tokens"]:  # one that stood outside the model's vocabulary would be numbered anew
+        backend["model"]["vocab"].setdefault(added["content"], added["id"])
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         Path(folder, "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
