@@ -39,7 +39,7 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
         _check_file(parser, schema, file)
     _check_names(schema, pairs)
     parsed = parser.parse_args([*(f"--config={file}" for file in files), *pairs])
-    return schema(**{field.name: parsed[field.name] for field in _fields(schema)})
+    return schema(**{name: parsed[name] for name in _names(schema)})
 
 
 def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
@@ -78,7 +78,6 @@ def _settings_parser(schema: type, command: str | None) -> _SettingsParser:
     parser = _SettingsParser(
         prog=command or _command_of_process(),
         usage="%(prog)s [--config FILE.yaml] [--field value ...]",
-        allow_abbrev=False,
         print_config=None,
     )
     parser.schema = schema
@@ -111,14 +110,14 @@ def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _check_names(schema: type, pairs: Iterable[str]) -> None:
     """Refuses an option that names no field."""
+    options = [*_names(schema), "config", "help"]
     for argument in pairs:
         name = argument.removeprefix("--").partition("=")[0]
-        if argument.startswith("--") and name not in ("", "help"):
-            _check_name(schema, name, where="")
+        if argument.startswith("--") and name:
+            _check_name(name, options, where="")
 
 
-def _check_name(schema: type, name: str, *, where: str) -> None:
-    names = [field.name for field in _fields(schema)]
+def _check_name(name: str, names: list[str], *, where: str) -> None:
     if name not in names:
         nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise InputError(f"{where}{name}: no such setting, did you mean {nearest}? (run with --help to see all)")
@@ -127,7 +126,7 @@ def _check_name(schema: type, name: str, *, where: str) -> None:
 def _check_file(parser: _SettingsParser, schema: type, file: str) -> None:
     """Refuses a file that names no field or gives it a value of another type."""
     for name, value, where in read_settings(file):
-        _check_name(schema, name, where=f"{where}: ")
+        _check_name(name, _names(schema), where=f"{where}: ")
         try:
             parser.validate(jsonargparse.Namespace({name: value}), skip_unset=False, skip_required=True)
         except TypeError as error:
@@ -168,5 +167,5 @@ def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
-def _fields(schema: Any) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(schema)
+def _names(schema: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(schema)]

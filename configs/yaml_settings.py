@@ -33,7 +33,7 @@ def read_settings(file: str) -> list[Setting]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{file}{line}: {getattr(error, 'problem', error)}, {_EXPECTED}") from error
-    if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
+    if not isinstance(values, dict):
         raise InputError(f"{file}: holds {_found(root)}, {_EXPECTED}")
     lines: dict[str, int] = {}
     for key, _ in root.value:

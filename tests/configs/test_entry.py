@@ -86,6 +86,17 @@ def test_a_bare_flag_is_true(pairs):
     assert not _load("--dry_run", "false").dry_run
 
 
+def test_inherited_fields_are_settings_like_any_other():
+    @dataclass(frozen=True, kw_only=True)
+    class LongSettings(TrainSettings):
+        """Settings that add one."""
+
+        seed: int = 0
+        """Start of every random number."""
+
+    assert load_config(LongSettings, ["--checkpoint", "model", "--seed", "3", "--max_steps", "4"]).max_steps == 4
+
+
 def test_null_unsets_an_optional_field(yaml_file):
     assert _load("--config", yaml_file("base: x\n"), "--base", "null").base is None
 
@@ -99,6 +110,7 @@ COMMAND_LINE_ERRORS = {
     ("--learing_rate", "1"): "learing_rate: no such setting, did you mean learning_rate? (run with --help to see all)",
     ("--learning-rate=1",): "learning-rate: no such setting, did you mean learning_rate? (run with --help to see all)",
     ("--max", "3"): "max: no such setting, did you mean max_steps? (run with --help to see all)",
+    ("--conf", "a.yaml"): "conf: no such setting, did you mean config? (run with --help to see all)",
     ("--learning_rate", "1e-4x"): "--learning_rate is '1e-4x', expected float",
     ("--max_steps", "1.5"): "--max_steps is '1.5', expected int",
     ("--max_steps", "null"): "--max_steps is 'None', expected int",
@@ -126,6 +138,7 @@ def test_a_required_setting_is_asked_for():
 
 FILE_ERRORS = {
     "learing_rate: 1\n": ":1: learing_rate: no such setting, did you mean learning_rate? (run with --help to see all)",
+    "config: other.yaml\n": ":1: config: no such setting, did you mean checkpoint? (run with --help to see all)",
     "# header\n\nlearning_rate: 1e-4x\n": ":3: learning_rate is '1e-4x', expected float",
     "max_steps: true\n": ":1: max_steps is True, expected int",
     "base: x\nmax_steps:\n": ":2: max_steps is None, expected int",
