@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from scratch_models.seeds import seeded_generator
 
 IGNORED_TARGET = -100  # what torch's cross_entropy leaves out
 TRAINING_SHARE = 0.9
+Text = TypeVar("Text", str, Tensor)
 
 TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 TINY_SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -81,6 +83,11 @@ class CharacterVocabulary:
     def __len__(self) -> int:
         return len(self.characters)
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many characters there are."""
+        return len(self.characters)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text; a character outside the vocabulary is an InputError that names it."""
         try:
@@ -96,15 +103,15 @@ class CharacterVocabulary:
         """The text of ids."""
         return "".join(self.characters[id_] for id_ in ids)
 
-    def byte_lengths(self) -> list[int]:
-        """The UTF-8 bytes of each id's text, by id: what bits per byte divides by."""
-        return [len(character.encode()) for character in self.characters]
 
+def split_by_position(corpus: Text) -> tuple[Text, Text]:
+    """The first 90 % to train on and the rest held out, of a text or of its ids.
 
-def split_by_position(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """The first 90 % to train on and the rest held out: (N) -> two parts."""
-    boundary = int(TRAINING_SHARE * len(ids))
-    return ids[:boundary], ids[boundary:]
+    >>> split_by_position("abcdefghijk")
+    ('abcdefghi', 'jk')
+    """
+    boundary = int(TRAINING_SHARE * len(corpus))
+    return corpus[:boundary], corpus[boundary:]
 
 
 class RandomBlocks:

@@ -3,7 +3,6 @@
 python -m scratch_models.sample --checkpoint runs/bigram-1 --prompt "To be"
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -14,6 +13,7 @@ from configs import InputError, run_entry
 from scratch_models.generation import generate
 from scratch_models.sampling import Sampling
 from scratch_models.scratch_folder import load_scratch_model
+from tokenizer_ext.streaming import TextStream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,33 +57,15 @@ def main(settings: SampleSettings) -> None:
     end_id = getattr(vocabulary, "eos_token_id", None)  # characters have none
     ids = generate(model, prompt_ids, settings.max_new_tokens, settings.sampling())
     print(settings.prompt, end="", flush=True)
-    for piece in text_pieces(takewhile(lambda id_: id_ != end_id, ids), vocabulary.decode):
-        print(piece, end="", flush=True)
-    print()
+    stream = TextStream(vocabulary.decode)
+    for id_ in takewhile(lambda id_: id_ != end_id, ids):
+        print(stream.push(id_), end="", flush=True)
+    print(stream.flush())
 
 
 def _print_nothing_but_text() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def text_pieces(ids: Iterable[int], decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
-    r"""The text of ids as it grows, never half a character: a token can end inside one.
-
-    >>> list(text_pieces([0xC3, 0xA9, 0x21], lambda ids: bytes(ids).decode(errors="replace")))
-    ['é', '!']
-    """
-    read: list[int] = []
-    shown = ""
-    for id_ in ids:
-        read.append(id_)
-        text = decode(read)
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[len(shown) :]
-            shown = text
-    rest = decode(read)[len(shown) :]
-    if rest:
-        yield rest
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ class Sampling:
     """Same seed, same row, same logits: same ids."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or a positive number such as 0.8")
+        # A smaller temperature draws no other ids than 0 does, and would overflow single precision.
+        if not (self.temperature == 0 or 1e-6 <= self.temperature < math.inf):
+            raise InputError(f"temperature is {self.temperature}, expected 0 (greedy) or a number from 1e-6 up, as 0.8")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}, expected 0 (off) or a positive number of ids")
         if not 0 < self.top_p <= 1:
@@ -58,9 +59,7 @@ def next_ids(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Gene
     _refuse_broken_logits(logits)
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)  # (B)
-    # The row's maximum goes first, so that a temperature near 0 overflows to -inf at worst, never to NaN.
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature  # (B, V)
-    kept = keep_likely(scaled, sampling.top_k, sampling.top_p)  # (B, V)
+    kept = keep_likely(logits / sampling.temperature, sampling.top_k, sampling.top_p)  # (B, V)
     noise = torch.stack([_gumbel_noise(generator, logits.shape[1]) for generator in generators])  # (B, V)
     return (kept + noise.to(kept.device)).argmax(dim=-1)  # (B)
 

@@ -41,13 +41,6 @@ def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
     assert CharacterVocabulary.load(tmp_path / "characters.json").encode(text) == vocabulary.encode(text)
 
 
-def test_byte_lengths_add_up_to_the_bytes_of_the_text() -> None:
-    text = "a é 漢 😀"
-    vocabulary = CharacterVocabulary.from_text(text)
-    lengths = vocabulary.byte_lengths()
-    assert sum(lengths[id_] for id_ in vocabulary.encode(text)) == len(text.encode())
-
-
 def test_a_character_outside_the_vocabulary_is_named() -> None:
     with pytest.raises(InputError, match=r"character 2 of the text is 'x', expected one of the 2 characters"):
         CharacterVocabulary.from_text("ab").encode("abx")

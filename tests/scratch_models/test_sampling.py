@@ -49,7 +49,7 @@ def test_temperature_zero_takes_the_likeliest_id() -> None:
     assert torch.equal(next_ids(logits, Sampling(temperature=0), generators), logits.argmax(dim=-1))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(temperature=1e-30)])
+@pytest.mark.parametrize("sampling", [Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(temperature=1e-6)])
 def test_the_narrowest_settings_are_greedy(sampling: Sampling) -> None:
     logits = random_logits(8, 50)
     assert torch.equal(draw(logits, sampling, range(8), 1)[:, 0], logits.argmax(dim=-1))
@@ -66,7 +66,8 @@ def test_rows_and_seeds_differ() -> None:
     logits = random_logits(1, 50).expand(2, 50)
     rows = draw(logits, Sampling(seed=0), range(2), steps=40)
     assert not torch.equal(rows[0], rows[1])
-    assert not torch.equal(rows, draw(logits, Sampling(seed=1), range(2), steps=40))
+    other_seed = draw(logits, Sampling(seed=1), range(2), steps=40)
+    assert not (rows[:, None] == other_seed).all(dim=-1).any()
 
 
 def test_two_models_with_one_seed_share_their_noise_even_where_one_has_more_tokens() -> None:
@@ -101,6 +102,7 @@ def test_broken_logits_are_refused_with_their_row(value: float, temperature: flo
     ("field", "value"),
     [
         ("temperature", -0.1),
+        ("temperature", 1e-300),
         ("temperature", math.nan),
         ("temperature", math.inf),
         ("top_k", -1),
