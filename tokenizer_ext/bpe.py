@@ -47,7 +47,7 @@ class BytePairEncoding:
         self.split_pattern = split_pattern
         self.special_tokens = dict(special_tokens)
         _check_ids(self.ranks, self.special_tokens)
-        self._split = regex.compile(split_pattern)
+        self._split = _compiled(split_pattern)
         self._special = _any_of(self.special_tokens)
         self._bytes_of_id = {rank: token for token, rank in self.ranks.items()}
         self._bytes_of_id |= {id_: token.encode() for token, id_ in self.special_tokens.items()}
@@ -130,7 +130,7 @@ class BytePairEncoding:
             content = json.loads(path.read_text(encoding="utf-8"))
             ranks = {from_visible(token): rank for token, rank in content["ranks"].items()}
             return cls(ranks, content["split_pattern"], content["special_tokens"])
-        except (ValueError, KeyError, TypeError, AttributeError, regex.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: found {error!r}, expected JSON with split_pattern, special_tokens and ranks; write it with "
                 "BytePairEncoding.save"
@@ -162,7 +162,7 @@ def train_bpe(
             f"and {len(special_tokens)} special tokens; raise it"
         )
     byte_ids = {byte: id_ for id_, byte in enumerate(GPT2_BYTE_ORDER)}
-    words = _count_words(texts, regex.compile(split_pattern), _any_of(special_tokens))
+    words = _count_words(texts, _compiled(split_pattern), _any_of(special_tokens))
     pieces = {tuple([byte_ids[byte] for byte in word.encode()]): count for word, count in words.items()}
     single_bytes = [bytes([byte]) for byte in GPT2_BYTE_ORDER]
     merges = learn_merges(pieces, single_bytes, new_tokens=new_tokens, first_id=len(single_bytes))
@@ -221,6 +221,16 @@ def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
         raise InputError("special_tokens: found an empty one, expected text; leave it out")
 
 
+def _compiled(split_pattern: str) -> regex.Pattern:
+    try:
+        pattern = regex.compile(split_pattern)
+    except regex.error as error:
+        raise InputError(f"split_pattern: found {split_pattern!r} ({error}), expected a regular expression") from error
+    if pattern.groups:
+        raise InputError(f"split_pattern: found {split_pattern!r} with a group, expected none; write (?:...) for (...)")
+    return pattern
+
+
 def _any_of(tokens: Iterable[str]) -> regex.Pattern:
     """A pattern that finds any of `tokens`, the longest first where one begins like another, and nothing for none."""
     longest_first = sorted(tokens, key=len, reverse=True)
@@ -241,7 +251,7 @@ def _cut(text: str, special: regex.Pattern, allowed: Collection[str]) -> Iterato
 
 def _count_words(texts: Iterable[str], split: regex.Pattern, special: regex.Pattern) -> Counter[str]:
     words: Counter[str] = Counter()
-    for text in texts:
+    for text in map(_without_lone_surrogates, texts):
         for part in special.split(text) if special.search(text) else [text]:
             words.update(split.findall(part))
     return words

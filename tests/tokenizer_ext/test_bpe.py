@@ -82,6 +82,22 @@ def test_special_tokens_are_allowed_and_disallowed_as_in_tiktoken(small_bpe, all
         assert bpe.encode(SPECIAL_TEXT, allowed_special=allowed, disallowed_special=disallowed) == expected
 
 
+@pytest.mark.parametrize(
+    ("special", "allowed", "text"),
+    [(("aba",), "all", "ababababa"), (("ab", "bc"), {"bc"}, "abcab"), (("ab", "bc"), "all", "abcbc")],
+)
+def test_special_tokens_that_overlap_in_the_text_are_found_as_by_tiktoken(small_bpe, special, allowed, text):
+    bpe = BytePairEncoding(small_bpe.ranks, special_tokens={token: 900 + n for n, token in enumerate(special)})
+    expected = _tiktoken(bpe).encode(text, allowed_special=allowed, disallowed_special=())
+    assert bpe.encode(text, allowed_special=allowed, disallowed_special=()) == expected
+
+
+def test_a_token_that_no_merge_leads_to_is_found_as_a_whole_pre_token_as_by_tiktoken(small_bpe):
+    bpe = BytePairEncoding({**small_bpe.ranks, b"zyxw": 900})
+    assert bpe.encode("zyxw zyxw") == _tiktoken(bpe).encode("zyxw zyxw")
+    assert bpe.encode("zyxw") == [900]
+
+
 def test_a_disallowed_special_token_is_refused_in_one_line_that_says_what_to_do(small_bpe):
     with pytest.raises(InputError) as error:
         small_bpe.encode("one <|endoftext|> two")
@@ -172,6 +188,18 @@ def test_ids_that_collide_and_bytes_without_a_rank_are_refused(small_bpe):
         BytePairEncoding(small_bpe.ranks, special_tokens={"<|x|>": 7})
     with pytest.raises(InputError, match="the first 0x61"):
         BytePairEncoding({token: rank for token, rank in small_bpe.ranks.items() if token != b"a"})
+
+
+@pytest.mark.parametrize("pattern", ["(a|b)+", "a("])
+def test_a_split_pattern_that_cannot_cut_text_is_refused(small_bpe, pattern):
+    with pytest.raises(InputError, match="split_pattern: found"):
+        BytePairEncoding(small_bpe.ranks, pattern)
+    with pytest.raises(InputError, match="split_pattern: found"):
+        train_bpe(["abab"], 257, split_pattern=pattern)
+
+
+def test_a_lone_surrogate_in_training_text_counts_as_the_replacement_character():
+    assert train_bpe(["\ud800" * 9], 258).ranks == train_bpe(["\ufffd" * 9], 258).ranks
 
 
 def test_an_id_in_no_use_is_refused(small_bpe):

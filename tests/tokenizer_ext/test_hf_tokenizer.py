@@ -146,6 +146,7 @@ def test_new_ids_follow_the_last_one_in_use_and_old_ids_are_unmoved(tokenizer, e
 def test_an_id_follows_the_last_one_where_the_vocabulary_has_holes(small_bpe):
     holed = to_hf_tokenizer(small_bpe.ranks, {"<|endoftext|>": 500})
     assert len(holed) == 400
+    assert next_token_id(holed) == 501
     assert add_control_tokens(holed, ["<|user|>"]).get_added_vocab() == {"<|endoftext|>": 500, "<|user|>": 501}
 
 

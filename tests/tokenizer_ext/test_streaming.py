@@ -50,7 +50,7 @@ def test_after_a_flush_the_stream_starts_afresh(small_bpe):
     assert "".join(second) == "hi"
 
 
-WORDS = {"<unk>": 0, "▁the": 1, "▁cat": 2, "s": 3}
+WORDS = {"<unk>": 0, "▁the": 1, "▁cat": 2, "s": 3, "<end>": 4}
 BYTES = {f"<0x{byte:02X}>": len(WORDS) + byte for byte in range(256)}
 
 
@@ -61,13 +61,18 @@ def sentencepiece_like():
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<end>")
 
 
 @settings(max_examples=100, deadline=None)
-@given(parts=st.lists(st.sampled_from(["▁the", "▁cat", "s", "é", "🙂", "中"])))
+@given(parts=st.lists(st.sampled_from(["▁the", "▁cat", "<end>", "s", "é", "🙂", "中"])))
+@example(parts=["▁the", "<end>", "▁cat"])
 def test_words_keep_their_spaces_where_the_decoder_drops_the_first(sentencepiece_like, parts):
     ids = []
     for part in parts:
         ids += [WORDS[part]] if part in WORDS else [len(WORDS) + byte for byte in part.encode()]
-    assert "".join(_streamed(sentencepiece_like.decode, ids)) == sentencepiece_like.decode(ids)
+
+    def decode(ids):
+        return sentencepiece_like.decode(ids, skip_special_tokens=True)
+
+    assert "".join(_streamed(decode, ids)) == decode(ids)

@@ -9,7 +9,8 @@ from tokenizer_ext.byte_characters import visible
 from tokenizer_ext.tiktoken_files import merges_from_ranks, read_ranks, to_tiktoken, write_ranks
 
 
-def test_ranks_are_read_as_tiktoken_reads_them(gpt2_file, gpt2_ranks):
+def test_ranks_are_read_as_tiktoken_reads_them(gpt2_file, gpt2_ranks, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # else tiktoken leaves a copy in the machine's temporary folder
     assert gpt2_ranks == tiktoken.load.load_tiktoken_bpe(str(gpt2_file))
 
 
@@ -43,7 +44,7 @@ def test_a_token_that_no_merge_leads_to_is_named(small_bpe):
 GOOD_LINE = base64.b64encode(b"a") + b" 0\n"
 
 
-@pytest.mark.parametrize("bad_line", [b"YQ==", b"YQ== x", b"not*base64 1", b"YQ== 1 2", b"YQ== 1"])
+@pytest.mark.parametrize("bad_line", [b"YQ==", b"YQ== x", b"Yg*== 1", b"YQ== 1 2", b"YQ== 1"])
 def test_a_line_that_is_no_rank_is_named_with_its_number(tmp_path, bad_line):
     path = tmp_path / "ranks.tiktoken"
     path.write_bytes(GOOD_LINE + b"\n" + bad_line)
