@@ -27,12 +27,11 @@ SMALL: dict[str, Any] = {
 def gpt2_in(folder: Path, **fields: Any) -> GPT2LMHeadModel:
     """A GPT-2 of transformers with weights of a trained model's size, biases and norms included, saved in `folder`."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(**{**SMALL, **fields})).eval()
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        else:
-            parameter.data *= 4
+    with torch.device("meta"):  # its own start values would take longer than the test
+        model = GPT2LMHeadModel(GPT2Config(**{**SMALL, **fields})).eval()
+    model.to_empty(device="cpu").tie_weights()
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, mean=float(".ln_" in name and name.endswith("weight")), std=0.1)
     model.save_pretrained(folder)
     return model
 
