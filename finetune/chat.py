@@ -90,7 +90,7 @@ class ChatFormat:
         return self.tokenizer.decode(list(reply), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _encode(self, contents: list[str]) -> Iterable[list[int]]:
-        return iter([piece.ids for piece in self._plain_text.encode_batch(contents, add_special_tokens=False)])
+        return iter([piece.ids for piece in self._plain_text.encode_batch(contents)])
 
     def _assemble(self, messages: Sequence[Message], contents: Iterable[list[int]]) -> RenderedConversation:
         input_ids: list[int] = []
@@ -103,11 +103,11 @@ class ChatFormat:
 
 
 def mask_as_text(rendered: RenderedConversation, decode: Callable[[list[int]], str], *, colour: bool = False) -> str:
-    """The conversation as text with what is learned made visible: green in a terminal, else between ``>>`` and ``<<``.
+    """The conversation as text with what is learned made visible: green in a terminal, else in double brackets.
 
     Control characters, other than line breaks, are written as escapes: a terminal must not act on what a file says.
     """
-    opening, closing = ("\x1b[32m", "\x1b[0m") if colour else (">>", "<<")
+    opening, closing = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
     parts = []
     for learned, pairs in groupby(zip(rendered.input_ids, rendered.supervised, strict=True), key=lambda pair: pair[1]):
         text = _printable(decode([token for token, _ in pairs]))

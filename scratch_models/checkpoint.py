@@ -41,7 +41,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for stem, tensors in checkpoint.tensors.items():
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, partial / f"{stem}.safetensors")
+        save_file(
+            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
+            partial / f"{stem}.safetensors",
+        )
     (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
     hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that every PyTorch reader knows
+from torch.nn import functional as F
 
 from configs import InputError
 
@@ -73,7 +73,9 @@ class GPT(nn.Module):
         start = cache.length if cache is not None else 0
         end = start + input_ids.shape[1]
         if end > self.config.block_size:
-            raise InputError(f"{end} tokens do not fit the {self.config.block_size} positions of this model: crop the row")
+            raise InputError(
+                f"{end} tokens do not fit the {self.config.block_size} positions of this model: crop the row"
+            )
         positions = torch.arange(start, end, device=input_ids.device)  # (T)
         stream = self.token_embedding_table(input_ids) + self.position_embedding_table(positions)  # (B, T, D)
         stream = self.dropout(stream)
@@ -119,7 +121,7 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, normed: Tensor, cache: "KeyValueCache | None", layer: int) -> Tensor:
         """What the heads read from the tokens before, mixed back to the stream's width: (B, T, D) -> (B, T, D)."""
-        B, T, D = normed.shape  # noqa: N806 - shape letters, see the module docstring
+        B, T, D = normed.shape
         queries, keys, values = (
             part.view(B, T, self.heads, D // self.heads).transpose(1, 2)  # (B, H, T, K)
             for part in self.query_key_value(normed).split(D, dim=2)
@@ -133,7 +135,7 @@ class CausalSelfAttention(nn.Module):
             keys,
             values,
             attn_mask=mask,
-            is_causal=mask is None and T == keys.shape[2],
+            is_causal=mask is None and keys.shape[2] == T,
             dropout_p=self.dropout_share if self.training else 0.0,
         )  # (B, H, T, K)
         merged = mixed.transpose(1, 2).reshape(B, T, D)  # (B, T, D)
@@ -162,7 +164,9 @@ class KeyValueCache:
     The room for `block_size` tokens is taken at once and filled in place: no copy grows with the text.
     """
 
-    def __init__(self, config: GPTConfig, rows: int, device: torch.device | str = "cpu", dtype: torch.dtype | None = None):
+    def __init__(
+        self, config: GPTConfig, rows: int, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ):
         shape = (config.layers, rows, config.heads, config.block_size, config.width // config.heads)
         self.keys = torch.empty(shape, device=device, dtype=dtype)  # (layers, B, H, block_size, K)
         self.values = torch.empty(shape, device=device, dtype=dtype)

@@ -38,7 +38,34 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
-    def write_facts(self, settings: Mapping[str, Any], **facts: Any) -> None:  # noqa: ANN401 - JSON
+    def start(self, settings: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> "RunFolder":
+        """Makes the folder and writes `run.json`; or, to resume, checks that what the run is made of is still the same.
+
+        Returns the folder, which has another number where a run beside this one has just taken it.
+
+        Raises:
+            InputError: data, base or tokenizer are not those that the run was started with.
+
+        """
+        if resume:
+            recorded = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            for name, value in json.loads(json.dumps(facts)).items():
+                if name.endswith("_sha256") and recorded.get(name) != value:
+                    what = name.removesuffix("_sha256")
+                    raise InputError(
+                        f"{self.path}: {what} is not what the run was started with (sha256 {str(value)[:12]}, it was "
+                        f"{str(recorded.get(name))[:12]}): bring the old {what} back, or start a new run"
+                    )
+            return self
+        run = self
+        while run.path.parent == RUNS and run.path.exists() and any(run.path.iterdir()):
+            name, _, number = run.path.name.rpartition("-")
+            run = RunFolder(RUNS / f"{name}-{int(number) + 1}")
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.write_facts(settings, **facts)
+        return run
+
+    def write_facts(self, settings: Mapping[str, Any], **facts: Any) -> None:
         """Writes `run.json`: every setting as resolved, versions, and the facts given."""
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}

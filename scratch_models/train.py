@@ -10,22 +10,24 @@ and a sample.
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from configs import InputError, run_entry
 from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus import RandomBlocks, bits_per_byte, held_out_blocks
+from scratch_models.devices import make_accelerator
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.loop_settings import LoopSettings
+from scratch_models.optimizers import make_optimizers
 from scratch_models.run_folder import RunFolder, choose_run_folder
 from scratch_models.sampling import Sampling
 from scratch_models.scratch_folder import save_scratch_model
-from scratch_models.training import LoopSettings, SummedLoss, held_out_loss, make_optimizers, train
+from scratch_models.training import SummedLoss, held_out_loss, start_run, train
 from scratch_models.training_text import TrainingText, read_training_text, vocabulary_rows
 
 
@@ -82,14 +84,14 @@ class TrainSettings(LoopSettings):
 def main(settings: TrainSettings) -> None:
     """Reads, makes, trains, saves, samples."""
     run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
-    accelerator = Accelerator(mixed_precision="bf16" if settings.precision == "bf16" else "no")
+    accelerator = make_accelerator(settings.precision)
     torch.manual_seed(settings.seed)
     text = _read_once(settings, accelerator)
     model = make_model(settings, vocabulary_rows(text.vocabulary))
     batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
     if settings.dry_run:
         return accelerator.print(describe(settings, model, text))
-    run = _open(run, settings, accelerator, text)
+    run = _start(run, settings, accelerator, text)
     loss_model = SummedLoss(model).to(accelerator.device)
     evaluation = _Evaluation(loss_model, text, settings, accelerator)
     optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
@@ -162,14 +164,9 @@ def _read_once(settings: TrainSettings, accelerator: Accelerator) -> TrainingTex
         return read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
 
 
-def _open(run: RunFolder, settings: TrainSettings, accelerator: Accelerator, text: TrainingText) -> RunFolder:
-    """The run's folder, created by the main process with `run.json` in it, and known to all."""
-    if accelerator.is_main_process:
-        run.path.mkdir(parents=True, exist_ok=settings.resume or run.path.exists())
-        ids = text.training_ids.numpy().tobytes()
-        facts: dict[str, Any] = {"data_sha256": text.training_sha256 or hashlib.sha256(ids).hexdigest()}
-        run.write_facts(dataclasses.asdict(settings), world_size=accelerator.num_processes, **facts)
-    return broadcast_object_list([run])[0]
+def _start(run: RunFolder, settings: TrainSettings, accelerator: Accelerator, text: TrainingText) -> RunFolder:
+    data = text.training_sha256 or hashlib.sha256(text.training_ids.numpy().tobytes()).hexdigest()
+    return start_run(run, settings, accelerator, {"data_sha256": data})
 
 
 if __name__ == "__main__":

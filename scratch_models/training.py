@@ -6,15 +6,16 @@ processes and micro-batches. What a step reads, and the noise of its dropout, ar
 from a checkpoint goes on as the unbroken one would have.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -29,6 +30,8 @@ from scratch_models.checkpoint import (
     save_checkpoint,
 )
 from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop_settings import LoopSettings
+from scratch_models.optimizers import learning_rate_factor
 from scratch_models.run_folder import RunFolder
 from scratch_models.seeds import mixed_seed
 
@@ -41,49 +44,6 @@ class Batches(Protocol):
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """What one process reads in one step: a function of the arguments alone, at least one micro-batch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """The settings of the loop, which every training entry shares."""
-
-    max_steps: int
-    """Optimizer steps."""
-    learning_rate: float
-    """Peak learning rate of AdamW."""
-    warmup_steps: int = 0
-    """Steps in which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
-    weight_decay: float = 0.0
-    """AdamW's decay of matrices; vectors (norms, biases) are not decayed."""
-    gradient_clip: float = 1.0
-    """Longest gradient norm; a longer gradient is scaled down to it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs matrix products under autocast; weights stay fp32."""
-    evaluation_steps: int = 100
-    """Steps between two evaluations; 0 evaluates at the end only."""
-    checkpoint_steps: int = 100
-    """Steps between two checkpoints; 0 writes none."""
-    seed: int = 0
-    """Seed of the start values, the order of the data and the dropout."""
-    output_dir: str | None = None
-    """Folder of the run; by default a new `runs/<name>-<n>`."""
-    resume: bool = False
-    """Go on from the newest checkpoint in `output_dir`."""
-    dry_run: bool = False
-    """Show the settings, the parameter counts and the first example, then stop."""
-
-    def __post_init__(self) -> None:
-        _expect(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
-        rates = ("learning_rate", "gradient_clip")
-        for name in rates:
-            value = getattr(self, name)
-            _expect(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
-        _expect(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
-        _expect(0 <= self.warmup_steps <= self.max_steps, "warmup_steps", self.warmup_steps, "0 to max_steps")
-        for name in ("evaluation_steps", "checkpoint_steps", "seed"):
-            _expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 class SummedLoss(nn.Module):
@@ -118,10 +78,16 @@ def train(
 
     """
     first_step = _resume(loss_model, optimizers, run) if settings.resume else 0
+    if settings.resume and accelerator.is_main_process:
+        run.drop_metrics_after(first_step)
     prepared = accelerator.prepare_model(loss_model)
     started, tokens_seen = time.perf_counter(), 0
     progress = tqdm(
-        total=settings.max_steps, initial=first_step, unit="step", disable=not accelerator.is_main_process, dynamic_ncols=True
+        total=settings.max_steps,
+        initial=first_step,
+        unit="step",
+        disable=not accelerator.is_main_process,
+        dynamic_ncols=True,
     )
     for step in range(first_step, settings.max_steps):
         prepared.train()
@@ -145,6 +111,16 @@ def train(
     accelerator.wait_for_everyone()
 
 
+def start_run(run: RunFolder, settings: LoopSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
+    """The run's folder, made or checked by the main process, known to every process."""
+    accelerator.wait_for_everyone()  # nobody may still be looking whether the folder is free
+    if accelerator.is_main_process:
+        facts = {"world_size": accelerator.num_processes, **facts}
+        run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)
+    started: RunFolder = broadcast_object_list([run])[0]
+    return started
+
+
 def held_out_loss(
     loss_model: nn.Module, micro_batches: Sequence[MicroBatch], accelerator: Accelerator
 ) -> tuple[float, int]:
@@ -162,45 +138,6 @@ def held_out_loss(
     return total[0], int(total[1])
 
 
-def make_optimizers(
-    model: nn.Module, settings: LoopSettings, *, muon_learning_rate: float | None = None
-) -> list[Optimizer]:
-    """AdamW on everything that trains; with `muon_learning_rate`, Muon on the matrices inside the blocks instead.
-
-    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Embeddings and head stay with AdamW, as there.
-    """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    if not named:
-        raise InputError("nothing to train: every parameter is frozen")
-    hidden = [parameter for name, parameter in named if parameter.ndim == 2 and ".blocks." in f".{name}"]
-    optimizers: list[Optimizer] = []
-    if muon_learning_rate is not None:
-        optimizers.append(torch.optim.Muon(hidden, lr=muon_learning_rate, weight_decay=0.0))
-        muon_ids = {id(parameter) for parameter in hidden}
-        named = [(name, parameter) for name, parameter in named if id(parameter) not in muon_ids]
-    matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
-    vectors = [parameter for _, parameter in named if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    optimizers.append(torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_learning_rate"] = group["lr"]
-    return optimizers
-
-
-def learning_rate_factor(step: int, settings: LoopSettings) -> float:
-    """The share of its peak that the learning rate has at a step (counted from 0)."""
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    if settings.schedule == "constant":
-        return 1.0
-    progress = (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 def count_targets(micro_batch: MicroBatch) -> int:
     """How many targets of a micro-batch are learned."""
     return int((micro_batch["targets"] != IGNORED_TARGET).sum())
@@ -215,7 +152,10 @@ def _step(
     step: int,
 ) -> dict[str, float]:
     micro_batches = batches.micro_batches(step, accelerator.process_index, accelerator.num_processes)
-    counts = [float(sum(map(count_targets, micro_batches))), float(sum(batch["input_ids"].numel() for batch in micro_batches))]
+    counts = [
+        float(sum(map(count_targets, micro_batches))),
+        float(sum(batch["input_ids"].numel() for batch in micro_batches)),
+    ]
     supervised, tokens = _sum_over_processes(counts, accelerator)
     torch.manual_seed(mixed_seed(settings.seed, step, accelerator.process_index))
     nats = torch.zeros((), dtype=torch.float64)
@@ -227,7 +167,9 @@ def _step(
             # DDP averages gradients over processes; times their number, the average is the sum that the global mean needs.
             accelerator.backward(loss * (accelerator.num_processes / max(supervised, 1.0)))
         nats += loss.detach().double().cpu()
-    trained = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    trained = [
+        parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
+    ]
     norm = float(nn.utils.clip_grad_norm_(trained, settings.gradient_clip))
     loss_nats = _sum_over_processes([float(nats)], accelerator)[0] / max(supervised, 1.0)
     if not (math.isfinite(loss_nats) and math.isfinite(norm)):
@@ -270,7 +212,7 @@ def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFold
 def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak_learning_rate"] * factor
+            group["lr"] = group.setdefault("peak_learning_rate", group["lr"]) * factor
 
 
 def _sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[float]:
@@ -292,8 +234,3 @@ def _postfix(metrics: Mapping[str, float]) -> str:
     shown = f"loss {metrics['loss_nats']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s"
     held_out = metrics.get("held_out_loss_nats")
     return shown if held_out is None else f"{shown}, held-out {held_out:.3f}"
-
-
-def _expect(holds: bool, name: str, found: object, expected: str) -> None:
-    if not holds:
-        raise InputError(f"{name}: found {found}, expected {expected}")

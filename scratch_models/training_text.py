@@ -89,4 +89,3 @@ def _ids(vocabulary: Vocabulary, documents: list[str]) -> Tensor:
     # A document ends with the token that tells the model to start afresh; a single text needs none.
     ends = [end] if len(documents) > 1 else []
     return torch.tensor([id_ for ids in encoded for id_ in (*ids, *ends)], dtype=torch.int32)
-

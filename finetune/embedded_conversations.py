@@ -1,0 +1,123 @@
+"""Questions about functions and classes, with answers taken from their signatures and docstrings.
+
+Two kinds. A *checkable* question carries the signature that answers it and has one answer: a default, a type, a return type.
+The others ask what a function does; its docstring's first sentence answers. At least half are checkable. Every choice is
+a function of the document's name alone, so the same documents always give the same conversations.
+"""
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from finetune.conversations import Conversation, Message
+from scratch_models.documentation import Document
+
+LONGEST_SIGNATURE_CHARACTERS = 300
+LONGEST_ANSWER_CHARACTERS = 40
+SENTENCE_CHARACTERS = range(20, 201)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that a signature states."""
+
+    question: str
+    answer: str
+
+
+def make_conversations(documents: Sequence[Document]) -> list[Conversation]:
+    """For each document at most one checkable question and one that asks what it does; checkable ones are at least half.
+
+    >>> document = Document("a.mean", "a", "function", "(x, dim=0)", "Returns the mean of all elements.")
+    >>> [conversation.messages[-1].content for conversation in make_conversations([document])]
+    ['0', 'Returns the mean of all elements.']
+    """
+    checkable, describing = [], []
+    for document in documents:
+        facts = list(read_facts(document))
+        if facts:
+            checkable.append(_ask_fact(document, facts[_pick(document.name, len(facts))]))
+        sentence = first_sentence(document.docstring)
+        if sentence and document.kind != "module":
+            describing.append(_ask_purpose(document, sentence))
+    describing.sort(key=lambda conversation: _pick(conversation.source, 2**32))
+    return sorted(checkable + describing[: len(checkable)], key=lambda conversation: conversation.source)
+
+
+def read_facts(document: Document) -> Iterator[Fact]:
+    """What the signature states in so many words: defaults, types, the return type.
+
+    >>> [fact.answer for fact in read_facts(Document("m.f", "m", "function", "(x: int, y=2.5) -> str", ""))]
+    ['int', '2.5', 'str']
+    """
+    arguments = _parse(document.signature)
+    if arguments is None or len(document.signature) > LONGEST_SIGNATURE_CHARACTERS:
+        return
+    name = short_name(document)
+    for argument, default in _with_defaults(arguments.args):
+        if argument.annotation is not None:
+            yield Fact(f"What is the type of {argument.arg}?", ast.unparse(argument.annotation))
+        if default is not None:
+            yield Fact(f"What is the default of {argument.arg}?", ast.unparse(default))
+    if arguments.returns is not None and ast.unparse(arguments.returns) != "None":
+        yield Fact(f"What does {name} return?", ast.unparse(arguments.returns))
+
+
+def short_name(document: Document) -> str:
+    """The name as a reader would say it: the function, or class and method.
+
+    >>> short_name(Document("torch.nn.modules.linear.Linear.forward", "torch", "function", "", ""))
+    'Linear.forward'
+    """
+    *_, owner, last = document.name.split(".")
+    return f"{owner}.{last}" if owner[:1].isupper() else last
+
+
+def first_sentence(docstring: str) -> str | None:
+    """The first sentence of a docstring's first paragraph on one line, or None where it is no sentence of fair length.
+
+    >>> first_sentence("Returns the sum\\nof all elements. See also mean.")
+    'Returns the sum of all elements.'
+    """
+    paragraph = " ".join(docstring.split("\n\n", maxsplit=1)[0].split())
+    sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z`*:(])", paragraph, maxsplit=1)[0]
+    is_prose = sentence[:1].isalpha() and sentence.endswith(".") and "::" not in sentence and ">>>" not in sentence
+    return sentence if is_prose and len(sentence) in SENTENCE_CHARACTERS else None
+
+
+def _ask_fact(document: Document, fact: Fact) -> Conversation:
+    question = f"{short_name(document)}{document.signature}\n\n{fact.question}"
+    messages = (Message("user", question), Message("assistant", fact.answer))
+    return Conversation(messages, source=f"{document.name} (signature)", answer=fact.answer)
+
+
+def _ask_purpose(document: Document, sentence: str) -> Conversation:
+    shown = document.signature if 0 < len(document.signature) <= LONGEST_SIGNATURE_CHARACTERS else ""
+    question = f"{document.name}{shown}\n\nWhat does {short_name(document)} do?"
+    return Conversation(
+        (Message("user", question), Message("assistant", sentence)), source=f"{document.name} (purpose)"
+    )
+
+
+def _parse(signature: str) -> ast.FunctionDef | None:
+    try:
+        statement = ast.parse(f"def f{signature}: ...").body[0]
+    except SyntaxError:
+        return None
+    return statement if isinstance(statement, ast.FunctionDef) else None
+
+
+def _with_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    without = [None] * (len(positional) - len(arguments.defaults))
+    pairs = [*zip(positional, [*without, *arguments.defaults], strict=True)]
+    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    for argument, default in pairs:
+        short = default is None or len(ast.unparse(default)) <= LONGEST_ANSWER_CHARACTERS
+        yield argument, default if short else None
+
+
+def _pick(name: str, choices: int) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % choices

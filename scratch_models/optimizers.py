@@ -1,0 +1,52 @@
+"""Optimizers and the course of their learning rate."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from configs import InputError
+from scratch_models.loop_settings import LoopSettings
+
+
+def make_optimizers(
+    model: nn.Module, settings: LoopSettings, *, muon_learning_rate: float | None = None
+) -> list[Optimizer]:
+    """AdamW on everything that trains; with `muon_learning_rate`, Muon on the matrices inside the blocks instead.
+
+    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Embeddings and head stay with AdamW, as there.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if not named:
+        raise InputError("nothing to train: every parameter is frozen")
+    hidden = [parameter for name, parameter in named if parameter.ndim == 2 and ".blocks." in f".{name}"]
+    optimizers: list[Optimizer] = []
+    if muon_learning_rate is not None:
+        optimizers.append(torch.optim.Muon(hidden, lr=muon_learning_rate, weight_decay=0.0))
+        muon_ids = {id(parameter) for parameter in hidden}
+        named = [(name, parameter) for name, parameter in named if id(parameter) not in muon_ids]
+    matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
+    vectors = [parameter for _, parameter in named if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
+        {"params": vectors, "lr": settings.learning_rate, "weight_decay": 0.0},
+    ]
+    return [*optimizers, adamw(groups)]
+
+
+def adamw(groups: Sequence[dict[str, Any]]) -> Optimizer:
+    """AdamW on the groups that hold a parameter; each group's `lr` is its peak."""
+    return torch.optim.AdamW([group for group in groups if group["params"]])
+
+
+def learning_rate_factor(step: int, settings: LoopSettings) -> float:
+    """The share of its peak that the learning rate has at a step (counted from 0)."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    progress = (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))

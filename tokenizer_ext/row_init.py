@@ -1,0 +1,41 @@
+"""Start rows for new tokens.
+
+    zero            nothing
+    normal          noise with the mean and the spread of the old rows, coordinate by coordinate
+    mean            the mean of the old rows: no token is more likely than before by more than a bounded amount
+                    (Hewitt 2021, https://www.cs.columbia.edu/~johnhew/vocab-expansion.html)
+    subtoken_mean   the mean of the rows that the token's text took before (Gee et al. 2022, "Fast Vocabulary Transfer", 3.2);
+                    the mean of all rows where it took none, as for control tokens
+
+Shapes: V ids before, N new tokens, D width.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Start = Literal["zero", "normal", "mean", "subtoken_mean"]
+
+
+def start_rows(old_rows: Tensor, sub_tokens: Sequence[Sequence[int]], start: Start, seed: int = 0) -> Tensor:
+    """One row a new token: (V, D) and the old ids of each of N tokens -> (N, D).
+
+    >>> start_rows(torch.tensor([[0.0, 2.0], [4.0, 4.0], [5.0, 9.0]]), [[0, 1], []], "subtoken_mean")
+    tensor([[2., 3.],
+            [3., 5.]])
+    """
+    old_rows = old_rows.detach()
+    rows = old_rows.new_zeros(len(sub_tokens), old_rows.shape[1])  # (N, D)
+    if start == "zero":
+        return rows
+    if start == "normal":
+        noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed)).to(rows)
+        return noise * old_rows.std(dim=0) + old_rows.mean(dim=0)
+    rows += old_rows.mean(dim=0)
+    if start == "subtoken_mean":
+        for place, ids in enumerate(sub_tokens):
+            if ids:
+                rows[place] = old_rows[list(ids)].mean(dim=0)
+    return rows
