@@ -23,7 +23,7 @@ class SampleSettings:
     checkpoint: str
     """A run's folder or its final/, or a GPT-2 folder or Hub name such as openai-community/gpt2."""
     prompt: str = "\n"
-    """The text to continue."""
+    """The text to continue; a line break by default."""
     max_new_tokens: int = 300
     """Stop after so many tokens, or at the end-of-text token."""
     temperature: float = Sampling.temperature
