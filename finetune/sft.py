@@ -116,7 +116,8 @@ def main(settings: SftSettings) -> None:
     model, tokenizer = load_base(settings.base, accelerator)
     documents = read_domain(settings, sets)
     if settings.dry_run:
-        return accelerator.print(dry_run(settings, model, tokenizer, documents, sets))
+        accelerator.print(dry_run(settings, model, tokenizer, documents, sets))
+        return
     asked = choose_asked(model, tokenizer, sets.held_out, settings.evaluation_conversations)
     accelerator.print(f"Asking the base {len(asked)} held-out questions in {len(PLAIN_PROMPTS)} plain-text ways …")
     base = ask_plainly(model, tokenizer, asked, settings.reply_tokens) if accelerator.is_main_process else {}

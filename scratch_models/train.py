@@ -90,7 +90,8 @@ def main(settings: TrainSettings) -> None:
     model = make_model(settings, vocabulary_rows(text.vocabulary))
     batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
     if settings.dry_run:
-        return accelerator.print(describe(settings, model, text))
+        accelerator.print(describe(settings, model, text))
+        return
     run = _start(run, settings, accelerator, text)
     loss_model = SummedLoss(model).to(accelerator.device)
     evaluation = _Evaluation(loss_model, text, settings, accelerator)
