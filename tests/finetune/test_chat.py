@@ -155,7 +155,7 @@ def test_the_mask_as_text_shows_what_is_learned(chat, chat_tokenizer):
     conversation = Conversation((Message("user", "a\x1b[2Jb\n"), Message("assistant", "c")), "p")
     rendered = chat.render(conversation)
     plain = mask_as_text(rendered, chat_tokenizer.decode)
-    assert plain == "<|user|>a\\x1b[2Jb\n<|end|><|assistant|>>>c<|end|><<"
+    assert plain == "<|user|>a\\x1b[2Jb\n<|end|><|assistant|>[[c<|end|>]]"
     coloured = mask_as_text(rendered, chat_tokenizer.decode, colour=True)
     assert coloured == "<|user|>a\\x1b[2Jb\n<|end|><|assistant|>\x1b[32mc<|end|>\x1b[0m"
     assert mask_as_text(RenderedConversation([], []), chat_tokenizer.decode) == ""
