@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import transformers
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -41,6 +40,7 @@ from scratch_models.training import start_run, train
 from tokenizer_ext.extend import describe as describe_extension
 from tokenizer_ext.extend import read_documents
 from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.terminal import quiet_libraries
 
 PRINTED_SAMPLES = 3
 
@@ -134,12 +134,6 @@ def main(settings: SftSettings) -> None:
     if accelerator.is_main_process:
         finish(settings, subject, base, asked, material, run)
     accelerator.end_training()
-
-
-def quiet_libraries() -> None:
-    """Leaves the terminal to the run: no second progress bar, no advice meant for other loops."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def load_base(base: str, accelerator: Accelerator) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
