@@ -1,5 +1,5 @@
 # Every target works in a fresh clone: it makes .venv and installs what it needs, once (again when the pins change).
-# Without a GPU, `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo` gets the small CPU build of torch.
+# On Linux, pip's own torch brings several GB of CUDA packages; README says how to put the small CPU build in first.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -7,7 +7,7 @@ BIN := .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
 
-.PHONY: demo test test-long app bench lint
+.PHONY: demo test test-long app bench lint embedded-base
 
 demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) finetune/sft.py
@@ -28,6 +28,11 @@ lint: .venv/installed-dev ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+embedded-base: .venv/installed-all ## trains the embedded base anew and puts it in scratch_models/assets/embedded_base
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) \
+		scratch_models/train.py --config configs/embedded_base.yaml
+	$(BIN)/python -m scratch_models.embedded_base
 
 .venv/installed-all: pyproject.toml constraints.txt
 	$(call install,all)

@@ -1,7 +1,8 @@
 """GPT with GPT-2's architecture, written to be read.
 
-Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3; the initialisation is GPT's
-(Radford et al. 2018, section 4.1) with GPT-2's scaled residual projections. Logits equal transformers' `GPT2LMHeadModel`.
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3; the initialisation is
+GPT's (Radford et al. 2018, section 4.1) with GPT-2's scaled residual projections. Logits equal those of transformers'
+`GPT2LMHeadModel`.
 
 Shapes: B rows of a batch, T tokens of a row, V vocabulary, D width, H heads, K width of a head (D = H * K).
 """
@@ -54,13 +55,14 @@ class GPT(nn.Module):
         self.token_embedding_table = nn.Embedding(config.vocabulary_size, config.width)
         self.position_embedding_table = nn.Embedding(config.block_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        blocks = [Block(config) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(config.width)
         self.lm_head = nn.Linear(config.width, config.vocabulary_size, bias=False)
         if config.tied:
             self.lm_head.weight = self.token_embedding_table.weight
         self.apply(_initialise)
-        for block in self.blocks:
+        for block in blocks:
             block.scale_residual_projections(config.layers)
 
     def forward(self, input_ids: Tensor, cache: "KeyValueCache | None" = None) -> Tensor:
@@ -181,7 +183,8 @@ class KeyValueCache:
 
 
 def _causal_mask(new_tokens: int, all_tokens: int, device: torch.device) -> Tensor | None:
-    # One new token sees everything; a whole first row is SDPA's own causal case. Only a chunk behind a cache needs a mask.
+    # One new token sees everything, and a whole first row is SDPA's own causal case: only a chunk behind a cache
+    # needs a mask.
     if new_tokens in (1, all_tokens):
         return None
     mask = torch.ones(new_tokens, all_tokens, dtype=torch.bool, device=device)  # (T, S)
