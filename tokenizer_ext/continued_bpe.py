@@ -38,10 +38,8 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     for text in texts:
         for part in control.split(text) if control.search(text) else [text]:
             words.update(_pre_tokens(part, encoder))
-    pieces: Counter[tuple[int, ...]] = Counter()
-    for word, count in words.items():
-        pieces[tuple([token.id for token in encoder.model.tokenize(word)])] += count
-    return pieces
+    encode = encoder.model.tokenize
+    return Counter({tuple([token.id for token in encode(word)]): count for word, count in words.items()})
 
 
 def assert_reachable(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> None:

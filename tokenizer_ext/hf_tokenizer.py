@@ -140,7 +140,6 @@ def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     # A token that no merge leads to is still found by a model that looks up whole pieces (ignore_merges).
     for control in {added["content"] for added in backend["added_tokens"]} - ordinary:
         model["vocab"].pop(control, None)
-    model["unk_token"] = None  # all 256 bytes have ids, so nothing is unknown
     backend |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     return Tokenizer.from_str(json.dumps(backend))
 

@@ -207,26 +207,17 @@ def _keeps(tokenizer, text):
     return tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
 
 
-def test_a_token_that_no_merge_reaches_breaks_rule_r(small_tokenizer, prose):
-    pieces = count_pieces([prose], small_tokenizer)
-    (merge,) = learn_merges(
-        pieces,
-        token_bytes(small_tokenizer),
-        new_tokens=1,
-        first_id=next_token_id(small_tokenizer),
-        allow=_is_three_bytes,
-    )
-    bytes_of_id = token_bytes(small_tokenizer)
+def test_a_token_that_no_merge_reaches_breaks_rule_r(tokenizer):
+    # "abQ" cut as "a" + "bQ", where the base joins "ab" first.
+    bytes_of_id, first_id = token_bytes(tokenizer), next_token_id(tokenizer)
     ids = {token: id_ for id_, token in bytes_of_id.items()}
-    left, right = merge.token_bytes[:1], merge.token_bytes[1:]
-    other_cut = (ids[left], ids[right]) if bytes_of_id[merge.left] != left else (ids[left + right[:1]], ids[right[1:]])
-    unreached = Merge(*other_cut, token=merge.token, token_bytes=merge.token_bytes, count=1)
+    joined = next(token for token in ids if len(token) == 2 and token.isalpha())
+    reached = Merge(ids[joined[1:]], ids[b"Q"], first_id, joined[1:] + b"Q", count=1)
+    unreached = Merge(ids[joined[:1]], first_id, first_id + 1, joined + b"Q", count=1)
+    extended = append_merges(tokenizer, [reached, unreached])
+    assert_reachable(extended, [reached])
     with pytest.raises(AssertionError, match="is not reached"):
-        assert_reachable(append_merges(small_tokenizer, [unreached]), [unreached])
-
-
-def _is_three_bytes(joined):
-    return len(joined) == 3
+        assert_reachable(extended, [reached, unreached])
 
 
 def test_without_digits_every_number_keeps_its_ids(gpt2_tokenizer):

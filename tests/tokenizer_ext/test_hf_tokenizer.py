@@ -244,6 +244,17 @@ def test_ranks_that_became_a_tokenizer_come_back(gpt2_ranks, gpt2_tokenizer):
     assert ranks_of(gpt2_tokenizer) == gpt2_ranks
 
 
+def test_ranks_hold_a_token_that_only_a_look_up_of_whole_pieces_finds(small_bpe):
+    vocabulary, merges = _parts(small_bpe)
+    for ignore_merges in (True, False):
+        backend = Tokenizer(models.BPE(vocab=vocabulary | {"zyxw": 399}, merges=merges, ignore_merges=ignore_merges))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+        twin = BytePairEncoding(ranks_of(tokenizer))
+        assert twin.encode("zyxw zyxw") == tokenizer.encode("zyxw zyxw")
+        assert (twin.encode("zyxw") == [399]) == ignore_merges
+
+
 def test_merges_out_of_the_order_of_their_ids_have_no_ranks(small_bpe):
     vocabulary, merges = _parts(small_bpe)
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[*merges[1:], merges[0]]))
