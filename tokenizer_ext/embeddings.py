@@ -1,20 +1,18 @@
 """Rows for new tokens in the tables of a model: grown without moving an old one, trained alone, folded back.
 
-Works on Hugging Face causal models and on the models of `scratch_models` (`token_embedding_table`, `lm_head`), tied or untied.
-While new rows train apart, the old table is a frozen tensor that no optimizer sees: AdamW decays every row it holds, gradient
-or not, so the old rows must not be in its list at all. Nothing of the table's size is copied or given a gradient.
+Works on Hugging Face causal models and on the models of `scratch_models` (`token_embedding_table`, `lm_head`), tied or
+untied. Rows of new tokens that train alone live in the modules of `extended_tables.py`.
 
-Shapes: V ids before, N new tokens, D width; R rows of the table before (R > V where it is padded).
+Shapes: V ids before, N new tokens, D width; R rows of a table (more than V where it is padded).
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from configs import InputError
+from tokenizer_ext.extended_tables import ExtendedBigramTable, ExtendedEmbedding, ExtendedHead
 
 
 class Tables(NamedTuple):
@@ -34,67 +32,81 @@ def find_tables(model: nn.Module) -> Tables:
     """The embedding and the head of a model.
 
     Raises:
-        InputError: they are no plain `nn.Embedding` and `nn.Linear`, or the head has a bias.
+        InputError: they are no plain `nn.Embedding` and `nn.Linear` of as many rows, or the head has a bias.
 
     """
-    if hasattr(model, "get_input_embeddings"):
-        embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if hasattr(model, "token_embedding_table"):
+        embedding, head = model.token_embedding_table, getattr(model, "lm_head", None)
+        is_bigram = head is None
     else:
-        embedding, head = getattr(model, "token_embedding_table", None), getattr(model, "lm_head", None)
-    is_bigram = (
-        isinstance(embedding, nn.Embedding) and head is None and embedding.weight.shape[0] == embedding.weight.shape[1]
-    )
-    if not isinstance(embedding, nn.Embedding) or not (is_bigram or isinstance(head, nn.Linear)):
+        hugging_face: Any = model
+        embedding, head = hugging_face.get_input_embeddings(), hugging_face.get_output_embeddings()
+        is_bigram = False
+    # A subclass may scale its rows or hold them quantised, which rows beside the table would not follow.
+    if type(embedding) is not nn.Embedding or not (is_bigram or type(head) is nn.Linear):
         raise InputError(
-            f"{type(model).__name__}: embedding is {type(embedding).__name__} and head {type(head).__name__}, expected "
-            "nn.Embedding and nn.Linear: new rows go into plain tables only"
+            f"{type(model).__name__}: found {type(embedding).__name__} as embedding and {type(head).__name__} as head, "
+            "expected nn.Embedding and nn.Linear: new rows go into plain tables only"
         )
-    if head is not None and head.bias is not None:
+    if type(head) is nn.Linear and (head.bias is not None or head.out_features != embedding.num_embeddings):
         raise InputError(
-            f"{type(model).__name__}: the head has a bias, expected none: such heads cannot be extended yet"
+            f"{type(model).__name__}: found {head} over {embedding}, expected as many rows in both and no bias"
         )
-    return Tables(embedding, head)
+    return Tables(embedding, None if is_bigram else head)
 
 
 def grow_rows(model: nn.Module, first_new_id: int, input_rows: Tensor, output_rows: Tensor | None = None) -> None:
-    """Writes rows for the ids from `first_new_id` on, in place: into padding rows first, then into new ones; none is removed.
+    """Writes rows for the ids from `first_new_id` on, in place: into padding rows first, then into new ones.
+
+    No row is removed, and older ones and all other weights keep every bit.
 
     Args:
-        model: A causal model; its other weights and the rows of older ids keep every bit.
+        model: A causal model.
         first_new_id: V, the id after the last one in use.
         input_rows: Start rows of the embedding: (N, D); for a bigram model (N, V + N).
-        output_rows: Start rows of an untied head: (N, D); for a bigram model the columns (V, N) that score the new tokens
-            after an old one.
+        output_rows: Start rows of an untied head, (N, D), or for a bigram model the columns (V, N), which score the new
+            tokens after an old one; None for a tied head.
 
     Raises:
-        InputError: the shapes do not fit the tables.
+        InputError: the shapes do not fit the tables, or an id in use has no row.
 
     """
     tables = find_tables(model)
+    _check_start_rows(tables, first_new_id, input_rows, output_rows)
     rows = max(tables.embedding.num_embeddings, first_new_id + len(input_rows))
+    was_tied = tables.tied
     if tables.head is None:
-        _grow_bigram(tables.embedding, first_new_id, input_rows, output_rows)
-    else:
-        was_tied = tables.tied
-        _check_start_rows(tables, input_rows, output_rows)
-        _write_rows(tables.embedding, rows, first_new_id, input_rows)
-        tables.embedding.num_embeddings = tables.head.out_features = rows
+        _grow_columns(tables.embedding, output_rows)
+    _write_rows(tables.embedding, rows, first_new_id, input_rows)
+    tables.embedding.num_embeddings = rows
+    if tables.head is not None:
         if was_tied:
             tables.head.weight = tables.embedding.weight
         else:
-            _write_rows(tables.head, rows, first_new_id, input_rows if output_rows is None else output_rows)
+            _write_rows(tables.head, rows, first_new_id, output_rows)
+        tables.head.out_features = rows
     _note_rows(model, rows)
 
 
 def separate_new_rows(model: nn.Module, first_new_id: int, new_tokens: int) -> None:
     """Makes the rows of the new ids parameters of their own, and freezes everything else, in place.
 
-    Afterwards `new_row_parameters` names all that trains; `fold` writes it back.
+    Afterwards `new_row_parameters` names all that trains, and `fold` writes it back.
+
+    Raises:
+        InputError: a new id has no row.
+
     """
-    model.requires_grad_(False)
     tables = find_tables(model)
+    rows = tables.embedding.num_embeddings
+    if not 0 < new_tokens <= rows - first_new_id:
+        raise InputError(
+            f"{type(model).__name__}: its tables have {rows} rows, expected rows for {new_tokens} new tokens from id "
+            f"{first_new_id} on: grow the rows first"
+        )
+    model.requires_grad_(False)
     if tables.head is None:
-        _replace(model, tables.embedding, ExtendedBigramTable(tables.embedding, first_new_id, new_tokens))
+        _replace(model, tables.embedding, ExtendedBigramTable(tables.embedding, first_new_id))
         return
     embedding = ExtendedEmbedding(tables.embedding, first_new_id, new_tokens)
     head = ExtendedHead(tables.head, embedding if tables.tied else None, first_new_id, new_tokens)
@@ -103,119 +115,45 @@ def separate_new_rows(model: nn.Module, first_new_id: int, new_tokens: int) -> N
 
 
 def new_row_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that `separate_new_rows` made, by name; one for a tied model, two for an untied one."""
-    kinds = (ExtendedEmbedding, ExtendedHead, ExtendedBigramTable)
-    inside = {
-        id(parameter) for module in model.modules() if isinstance(module, kinds) for parameter in module.parameters()
-    }
-    return {
-        name: p for name, p in model.named_parameters() if id(p) in inside and name.split(".")[-1].startswith("new_")
-    }
+    """The parameters that `separate_new_rows` made, by name; a tied model has one, all others two."""
+    own = {id(parameter) for module in _extended_tables(model) for parameter in module.parameters(recurse=False)}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
 def fold(model: nn.Module) -> None:
-    """Writes the new rows into the plain tables and puts those back, in place."""
-    extended = [
-        module
-        for module in model.modules()
-        if isinstance(module, ExtendedEmbedding | ExtendedHead | ExtendedBigramTable)
-    ]
+    """Writes the new rows into the plain tables and puts those back, in place; what was frozen stays so."""
+    extended = _extended_tables(model)
     if not extended:
         raise InputError(f"{type(model).__name__}: no separate new rows to fold: call separate_new_rows first")
     for module in extended:
         _replace(model, module, module.folded())
 
 
-class ExtendedEmbedding(nn.Module):
-    """A lookup in a frozen table, except that the new ids are looked up in rows of their own."""
-
-    def __init__(self, table: nn.Embedding, first_new_id: int, new_tokens: int) -> None:
-        super().__init__()
-        self.table = table
-        self.first_new_id, self.new_tokens = first_new_id, new_tokens
-        self.new_rows = nn.Parameter(table.weight.detach()[first_new_id : first_new_id + new_tokens].clone())  # (N, D)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Rows of the ids: (B, T) -> (B, T, D)."""
-        places = input_ids - self.first_new_id
-        is_new = (places >= 0) & (places < self.new_tokens)  # (B, T)
-        old = self.table(input_ids.masked_fill(is_new, 0))  # (B, T, D)
-        new = F.embedding(places.clamp(0, self.new_tokens - 1), self.new_rows)  # (B, T, D)
-        return torch.where(is_new.unsqueeze(-1), new, old)
-
-    def folded(self) -> nn.Embedding:
-        """The plain table with the new rows in their places."""
-        with torch.no_grad():
-            self.table.weight[self.first_new_id : self.first_new_id + self.new_tokens] = self.new_rows
-        return self.table
+def _extended_tables(model: nn.Module) -> list[ExtendedEmbedding | ExtendedHead | ExtendedBigramTable]:
+    kinds = ExtendedEmbedding | ExtendedHead | ExtendedBigramTable
+    return [module for module in model.modules() if isinstance(module, kinds)]
 
 
-class ExtendedHead(nn.Module):
-    """A head over a frozen table, except that the new ids are scored by rows of their own, or by the tied embedding's."""
-
-    def __init__(self, head: nn.Linear, tied_to: ExtendedEmbedding | None, first_new_id: int, new_tokens: int) -> None:
-        super().__init__()
-        self.head = head
-        self.first_new_id, self.end = first_new_id, first_new_id + new_tokens
-        self.tied = tied_to is not None
-        own = nn.Parameter(head.weight.detach()[first_new_id : self.end].clone())  # (N, D)
-        self.new_rows = tied_to.new_rows if tied_to is not None else own
-
-    @property
-    def in_features(self) -> int:
-        """D."""
-        return self.head.in_features
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits in the order of the ids: (..., D) -> (..., V + N), or (..., R) where padding rows are left."""
-        parts = (self.head.weight[: self.first_new_id], self.new_rows, self.head.weight[self.end :])
-        return torch.cat([F.linear(hidden, rows) for rows in parts if len(rows)], dim=-1)
-
-    def folded(self) -> nn.Linear:
-        """The plain head; a tied one already holds what the embedding folded."""
-        if not self.tied:
-            with torch.no_grad():
-                self.head.weight[self.first_new_id : self.end] = self.new_rows
-        return self.head
+def _check_start_rows(tables: Tables, first_new_id: int, input_rows: Tensor, output_rows: Tensor | None) -> None:
+    rows, width = tables.embedding.weight.shape
+    new_tokens = len(input_rows)
+    if first_new_id > rows or (tables.head is None and first_new_id != rows):
+        raise InputError(
+            f"the embedding has {rows} rows and the tokenizer ids up to {first_new_id - 1}, expected a row for each "
+            "id: give the model and the tokenizer that belong together"
+        )
+    expected: tuple[tuple[int, int], tuple[int, int] | None] = ((new_tokens, width), (new_tokens, width))
+    if tables.head is None:
+        expected = ((new_tokens, width + new_tokens), (width, new_tokens))
+    elif tables.tied:
+        expected = ((new_tokens, width), None)
+    found = (tuple(input_rows.shape), None if output_rows is None else tuple(output_rows.shape))
+    if found != expected:
+        raise InputError(f"input_rows and output_rows: found shapes {found}, expected {expected}")
 
 
-class ExtendedBigramTable(nn.Module):
-    """A bigram table in which the rows of new tokens, and their columns in old rows, are parameters of their own."""
-
-    def __init__(self, table: nn.Embedding, first_new_id: int, new_tokens: int) -> None:
-        super().__init__()
-        self.table = table
-        self.first_new_id, self.new_tokens = first_new_id, new_tokens
-        self.new_rows = nn.Parameter(table.weight.detach()[first_new_id:].clone())  # (N, V + N)
-        self.new_columns = nn.Parameter(table.weight.detach()[:first_new_id, first_new_id:].clone())  # (V, N)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits after each id: (B, T) -> (B, T, V + N)."""
-        is_new = input_ids >= self.first_new_id  # (B, T)
-        old_ids = input_ids.masked_fill(is_new, 0)
-        of_old = self.table(old_ids)[..., : self.first_new_id]  # (B, T, V)
-        after_old = torch.cat([of_old, F.embedding(old_ids, self.new_columns)], dim=-1)  # (B, T, V + N)
-        after_new = F.embedding((input_ids - self.first_new_id).clamp(min=0), self.new_rows)  # (B, T, V + N)
-        return torch.where(is_new.unsqueeze(-1), after_new, after_old)
-
-    def folded(self) -> nn.Embedding:
-        """The plain table with the new rows and columns in their places."""
-        with torch.no_grad():
-            self.table.weight[self.first_new_id :] = self.new_rows
-            self.table.weight[: self.first_new_id, self.first_new_id :] = self.new_columns
-        return self.table
-
-
-def _check_start_rows(tables: Tables, input_rows: Tensor, output_rows: Tensor | None) -> None:
-    expected = (len(input_rows), tables.embedding.embedding_dim)
-    for name, rows in (("input_rows", input_rows), ("output_rows", output_rows)):
-        if rows is not None and tuple(rows.shape) != expected:
-            raise InputError(
-                f"{name}: shape is {tuple(rows.shape)}, expected {expected}: one row of the table's width a token"
-            )
-
-
-def _write_rows(module: nn.Embedding | nn.Linear, rows: int, first_new_id: int, start_rows: Tensor) -> None:
+def _write_rows(module: nn.Embedding | nn.Linear, rows: int, first_new_id: int, start_rows: Tensor | None) -> None:
+    assert start_rows is not None
     old = module.weight.detach()
     table = old.new_zeros(rows, old.shape[1])
     table[: len(old)] = old
@@ -223,30 +161,25 @@ def _write_rows(module: nn.Embedding | nn.Linear, rows: int, first_new_id: int, 
     module.weight = nn.Parameter(table, requires_grad=module.weight.requires_grad)
 
 
-def _grow_bigram(table: nn.Embedding, first_new_id: int, new_rows: Tensor, new_columns: Tensor | None) -> None:
-    size = first_new_id + len(new_rows)
+def _grow_columns(table: nn.Embedding, new_columns: Tensor | None) -> None:
+    assert new_columns is not None
     old = table.weight.detach()
-    if len(old) != first_new_id or new_rows.shape[1] != size or new_columns is None:
-        raise InputError(
-            f"bigram table of {len(old)} rows: first_new_id is {first_new_id} and new rows have shape {tuple(new_rows.shape)}, "
-            f"expected {len(old)} and ({len(new_rows)}, {len(old) + len(new_rows)}), with columns as output_rows"
-        )
-    grown = old.new_zeros(size, size)
-    grown[:first_new_id, :first_new_id] = old
-    grown[:first_new_id, first_new_id:] = new_columns
-    grown[first_new_id:] = new_rows
+    grown = old.new_zeros(len(old), old.shape[1] + new_columns.shape[1])  # (V, V + N)
+    grown[:, : old.shape[1]] = old
+    grown[:, old.shape[1] :] = new_columns
     table.weight = nn.Parameter(grown, requires_grad=table.weight.requires_grad)
-    table.num_embeddings = table.embedding_dim = size
+    table.embedding_dim = grown.shape[1]
 
 
 def _note_rows(model: nn.Module, rows: int) -> None:
-    config = getattr(model, "config", None)
-    if dataclasses.is_dataclass(config) and hasattr(config, "vocabulary_size"):
-        model.config = dataclasses.replace(config, vocabulary_size=rows)  # type: ignore[type-var, assignment]
+    noted: Any = model
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "vocabulary_size"):  # of a scratch model, and frozen
+        noted.config = dataclasses.replace(config, vocabulary_size=rows)
     elif config is not None:
         config.get_text_config().vocab_size = rows
-        if hasattr(model, "vocab_size"):
-            model.vocab_size = rows
+    if hasattr(model, "vocab_size"):
+        noted.vocab_size = rows
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

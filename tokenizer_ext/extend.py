@@ -9,7 +9,7 @@ plain Hugging Face folder with `certificate.json`. Train the new rows next: `acc
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,20 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
-from tokenizer_ext.certificate import Certificate, count_moved_ids, hash_weights, token_lengths
+from tokenizer_ext.certificate import (
+    Certificate,
+    count_moved_ids,
+    count_unreachable,
+    describe,
+    hash_weights,
+    token_lengths,
+)
 from tokenizer_ext.continued_bpe import Merge, assert_reachable, count_pieces, learn_merges
-from tokenizer_ext.embeddings import find_tables, grow_rows
+from tokenizer_ext.embeddings import grow_rows
 from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, plain_text_encoder, token_bytes
-from tokenizer_ext.row_init import Start, start_rows
+from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
+from tokenizer_ext.row_init import Start, start_tables
+from tokenizer_ext.terminal import quiet_libraries
 
 HELD_OUT_EVERY = 10
 
@@ -32,7 +40,7 @@ class ExtendSettings:
     """An extension of a vocabulary."""
 
     base: str
-    """Model to extend: a Hugging Face folder or Hub name with a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen, OLMo)."""
+    """Model to extend: a Hugging Face folder or Hub name with a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)."""
     corpus: str
     """Text file (UTF-8) of the domain; documents are separated by blank lines."""
     output_dir: str
@@ -48,6 +56,9 @@ class ExtendSettings:
     seed: int = 0
     """Seed of the start rows that are drawn."""
 
+    def __post_init__(self) -> None:
+        _check_counts(self.new_tokens, self.minimum_count)
+
 
 @dataclass(frozen=True)
 class Extended:
@@ -62,8 +73,16 @@ class Extended:
     """The learned tokens, in the order of their ids."""
 
     def save(self, folder: str | Path) -> Path:
-        """Writes a plain Hugging Face folder, and `certificate.json` beside the weights."""
+        """Writes a plain Hugging Face folder, and `certificate.json` beside the weights.
+
+        Raises:
+            InputError: the folder holds something, or the model is none of transformers'.
+
+        """
         folder = Path(folder)
+        check_new_folder(folder)
+        if not isinstance(self.model, PreTrainedModel):
+            raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         certificate = dataclasses.asdict(self.certificate)
@@ -72,10 +91,9 @@ class Extended:
 
 
 def main(settings: ExtendSettings) -> None:
-    """Reads the corpus, extends, certifies, saves."""
-    output_dir = Path(settings.output_dir)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise InputError(f"output_dir {output_dir}: is not an empty folder: choose a new one")
+    """Reads the corpus, extends, saves, shows the certificate."""
+    quiet_libraries()
+    check_new_folder(settings.output_dir)
     extended = extend_vocabulary(
         settings.base,
         corpus=read_documents(settings.corpus),
@@ -85,14 +103,14 @@ def main(settings: ExtendSettings) -> None:
         start=settings.start,
         seed=settings.seed,
     )
-    folder = extended.save(output_dir)
+    folder = extended.save(settings.output_dir)
     print(describe(extended.certificate))
     print(f"Longest new tokens: {longest_tokens(extended.merges)}")
     print(f"Saved: {folder}")
 
 
 def extend_vocabulary(
-    base: str | tuple[PreTrainedModel, PreTrainedTokenizerFast],
+    base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast],
     *,
     corpus: Iterable[str],
     new_tokens: int = 1000,
@@ -104,41 +122,68 @@ def extend_vocabulary(
 ) -> Extended:
     """The base with tokens learned from the corpus, then control tokens, and start rows for all of them.
 
-    Every tenth document is held out of the learning and measures bytes per token. A base given as model and tokenizer is
-    changed in place.
+    Every tenth document is held out of the learning and measures bytes per token.
+
+    Args:
+        base: Folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the model
+            is changed in place.
+        corpus: Documents.
+        new_tokens: Tokens to learn.
+        control_tokens: Special tokens to add after them.
+        minimum_count: How often the corpus must hold a pair for it to become a token.
+        digits: Whether tokens with digits may be learned.
+        start: Start of the new rows.
+        seed: Seed of the start rows that are drawn.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, the corpus is empty or does not support so many tokens.
+        InputError: there is no such base, its tokenizer is no byte-level BPE, or the corpus does not support so many
+            tokens; the model is unchanged then.
 
     """
-    model, tokenizer = (load_model(base), load_tokenizer(base)) if isinstance(base, str) else base
-    documents = [text for text in corpus if text]
-    held_out = documents[::HELD_OUT_EVERY] if len(documents) > HELD_OUT_EVERY else documents
-    to_learn = [text for place, text in enumerate(documents) if place % HELD_OUT_EVERY] or documents
-    merges: list[Merge] = []
-    if new_tokens:
-        merges = learn_tokens(tokenizer, to_learn, new_tokens, minimum_count=minimum_count, digits=digits)
-    base_tokens = next_token_id(tokenizer)
-    before = hash_weights(model, base_tokens)
+    _check_counts(new_tokens, minimum_count)
+    to_learn, held_out = split_documents(corpus)
+    measured = held_out or to_learn
+    # All that can be refused for the text's sake comes before any weight is loaded.
+    tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
+    merges = (
+        learn_tokens(tokenizer, to_learn, new_tokens, minimum_count=minimum_count, digits=digits) if new_tokens else []
+    )
     extended_tokenizer = add_control_tokens(append_merges(tokenizer, merges), control_tokens)
     assert_reachable(extended_tokenizer, merges)
-    _grow(model, tokenizer, merges, len(control_tokens), start, seed)
-    lengths = token_lengths(tokenizer, held_out), token_lengths(extended_tokenizer, held_out)
-    text_bytes = sum(len(text.encode()) for text in held_out)
+    first_new_id = next_token_id(tokenizer)
+    model = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
+    weights_before = hash_weights(model, first_new_id)
+    sub_tokens = [*base_ids(merges), *([] for _ in control_tokens)]
+    grow_rows(model, first_new_id, *start_tables(model, first_new_id, sub_tokens, start, seed))
+    text_bytes = sum(len(text.encode()) for text in measured)
+    before, after = token_lengths(tokenizer, measured), token_lengths(extended_tokenizer, measured)
     certificate = Certificate(
-        base_tokens=base_tokens,
+        base_tokens=first_new_id,
         new_tokens=len(merges),
         control_tokens=len(control_tokens),
         unreachable_tokens=count_unreachable(extended_tokenizer, merges),
         moved_ids=count_moved_ids(tokenizer.get_vocab(), extended_tokenizer.get_vocab()),
-        bytes_per_token_before=text_bytes / max(sum(lengths[0]), 1),
-        bytes_per_token_after=text_bytes / max(sum(lengths[1]), 1),
-        longer_documents=sum(after > then for then, after in zip(*lengths, strict=True)),
-        held_out_documents=len(held_out) if len(documents) > HELD_OUT_EVERY else 0,
-        weights_before=before,
-        weights_after=hash_weights(model, base_tokens),
+        bytes_per_token_before=text_bytes / max(sum(before), 1),
+        bytes_per_token_after=text_bytes / max(sum(after), 1),
+        longer_documents=sum(now > then for then, now in zip(before, after, strict=True)),
+        held_out_documents=len(held_out),
+        weights_before=weights_before,
+        weights_after=hash_weights(model, first_new_id),
     )
-    return Extended(extended_tokenizer, model, certificate, base_tokens, tuple(merges))
+    return Extended(extended_tokenizer, model, certificate, first_new_id, tuple(merges))
+
+
+def split_documents(corpus: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The documents to learn from, and every tenth, which is held out; empty ones are in neither.
+
+    >>> split_documents("a b c d e f g h i j k".split())
+    (['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'k'], ['j'])
+    """
+    if isinstance(corpus, str):
+        raise InputError(f"corpus: found one string ({corpus[:40]!r}), expected a list of documents: pass [text]")
+    documents = [text for text in corpus if text.strip()]
+    to_learn = [text for number, text in enumerate(documents, 1) if number % HELD_OUT_EVERY]
+    return to_learn, documents[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
 
 
 def learn_tokens(
@@ -147,57 +192,66 @@ def learn_tokens(
     """Merges for new tokens, on top of the tokenizer's own.
 
     Raises:
-        InputError: the texts are empty or support fewer tokens.
+        InputError: the tokenizer is no byte-level BPE, or the texts support fewer tokens.
 
     """
-    if new_tokens < 0 or minimum_count < 1:
-        raise InputError(f"new_tokens {new_tokens}, minimum_count {minimum_count}: expected 0 or more, and 1 or more")
-    if not texts:
-        raise InputError("corpus: no text in it, expected documents to learn tokens from")
-    allow: Callable[[bytes], bool] | None = None if digits else _holds_no_digit
-    pieces = count_pieces(texts, tokenizer)
-    first_id = next_token_id(tokenizer)
-    known = token_bytes(tokenizer)
     merges = learn_merges(
-        pieces, known, new_tokens=new_tokens, first_id=first_id, minimum_count=minimum_count, allow=allow
+        count_pieces(texts, tokenizer),
+        token_bytes(tokenizer),
+        new_tokens=new_tokens,
+        first_id=next_token_id(tokenizer),
+        minimum_count=minimum_count,
+        allow=None if digits else _holds_no_digit,
     )
     if len(merges) < new_tokens:
         raise InputError(
-            f"new_tokens: asked for {new_tokens}, the corpus supports {len(merges)} that occur {minimum_count} times or more: "
-            "ask for fewer, or give more text"
+            f"new_tokens: asked for {new_tokens}, the corpus supports {len(merges)}, whose pairs occur {minimum_count} "
+            "times or more in it: ask for fewer, or give more text"
         )
     return merges
+
+
+def base_ids(merges: Iterable[Merge]) -> list[list[int]]:
+    """The ids of the base that each new token stands for.
+
+    >>> base_ids([Merge(7, 8, 100, b"ab", 5), Merge(100, 7, 101, b"aba", 3)])
+    [[7, 8], [7, 8, 7]]
+    """
+    ids: dict[int, list[int]] = {}
+    for merge in merges:
+        ids[merge.token] = [*ids.get(merge.left, [merge.left]), *ids.get(merge.right, [merge.right])]
+    return list(ids.values())
 
 
 def read_documents(path: str | Path) -> list[str]:
     """The documents of a text file: paragraphs, as blank lines separate them.
 
     Raises:
-        InputError: the file is missing, empty or not UTF-8.
+        InputError: the file is missing, a folder, empty or not UTF-8.
 
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise MissingInput(f"corpus {path}: no such file, expected a text file in UTF-8")
+    if path.is_dir():
+        raise InputError(f"corpus {path}: is a folder, expected a text file in UTF-8")
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"corpus {path}: byte {error.start} is not UTF-8, expected a text file in UTF-8") from None
+        raise InputError(
+            f"corpus {path}: byte {error.start} is not UTF-8, expected a text file in UTF-8: convert the file first"
+        ) from None
     documents = [document for document in re.split(r"\n\s*\n", text) if document.strip()]
     if not documents:
         raise InputError(f"corpus {path}: is empty, expected text to learn tokens from")
     return documents
 
 
-def count_unreachable(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> int:
-    """How many new tokens are whole text, yet are not what that text encodes to.
-
-    Tokens that are pieces of a character have no text of their own; rule R, asserted before, covers those.
-    """
-    encoder = plain_text_encoder(tokenizer)
-    texts = {merge: merge.token_bytes.decode(errors="ignore") for merge in merges}
-    whole = {merge: text for merge, text in texts.items() if text.encode() == merge.token_bytes}
-    return sum(encoder.encode(text, add_special_tokens=False).ids != [merge.token] for merge, text in whole.items())
+def check_new_folder(folder: str | Path) -> None:
+    """Refuses a folder that holds something."""
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
 
 
 def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
@@ -206,54 +260,15 @@ def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
     return ", ".join(repr(merge.token_bytes.decode(errors="replace")) for merge in longest)
 
 
-def describe(certificate: Certificate) -> str:
-    """The certificate for the terminal."""
-    c = certificate
-    gain = c.bytes_per_token_after / c.bytes_per_token_before - 1 if c.bytes_per_token_before else 0.0
-    same = "unchanged" if c.weights_before == c.weights_after else "CHANGED"
-    on = (
-        f"{c.held_out_documents} held-out documents"
-        if c.held_out_documents
-        else "the corpus itself (too short to hold out)"
-    )
-    return (
-        f"{c.base_tokens} tokens + {c.new_tokens} learned + {c.control_tokens} control tokens\n"
-        f"bytes per token on {on}: {c.bytes_per_token_before:.3f} -> {c.bytes_per_token_after:.3f} ({gain:+.1%}); "
-        f"longer documents: {c.longer_documents}\n"
-        f"old ids moved: {c.moved_ids}; new tokens that no text reaches: {c.unreachable_tokens}\n"
-        f"old weights {same}: rows sha256 {c.weights_after.base_rows[:16]}…, others {c.weights_after.other_weights[:16]}…"
-    )
+def _check_counts(new_tokens: int, minimum_count: int) -> None:
+    if new_tokens < 0:
+        raise InputError(f"new_tokens: found {new_tokens}, expected 0 or more")
+    if minimum_count < 1:
+        raise InputError(f"minimum_count: found {minimum_count}, expected 1 or more")
 
 
 def _holds_no_digit(token: bytes) -> bool:
     return not any(character.isdigit() for character in token.decode(errors="ignore"))
-
-
-def _grow(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerFast,
-    merges: Sequence[Merge],
-    control_tokens: int,
-    start: Start,
-    seed: int,
-) -> None:
-    first_new_id = next_token_id(tokenizer)
-    by_token = {merge.token: merge for merge in merges}
-    sub_tokens = [_base_ids(merge.token, by_token, first_new_id) for merge in merges]
-    sub_tokens += [[] for _ in range(control_tokens)]
-    tables = find_tables(model)
-    input_rows = start_rows(tables.embedding.weight[:first_new_id], sub_tokens, start, seed)
-    untied = tables.head is not None and not tables.tied
-    output_rows = start_rows(tables.head.weight[:first_new_id], sub_tokens, start, seed) if untied else None  # type: ignore[union-attr]
-    grow_rows(model, first_new_id, input_rows, output_rows)
-
-
-def _base_ids(token: int, merges: dict[int, Merge], first_new_id: int) -> list[int]:
-    """The base's ids that a new token stands for: its merge, unfolded."""
-    if token < first_new_id:
-        return [token]
-    merge = merges[token]
-    return [*_base_ids(merge.left, merges, first_new_id), *_base_ids(merge.right, merges, first_new_id)]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""Tables in which the rows of new tokens are parameters of their own, beside the frozen rows of all other tokens.
+
+No optimizer sees the frozen table: AdamW decays every row it holds, gradient or not, so the old rows must not be in its
+list at all. Nothing of the table's size is copied or given a gradient.
+
+Shapes: B rows of a batch, T tokens of a row, V ids before, N new tokens, D width; R rows of the table (more than V + N
+where it is padded).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ExtendedEmbedding(nn.Module):
+    """A lookup in a frozen table, except that the new ids are looked up in rows of their own."""
+
+    def __init__(self, table: nn.Embedding, first_new_id: int, new_tokens: int) -> None:
+        super().__init__()
+        self.table = table
+        self.first_new_id, self.new_tokens = first_new_id, new_tokens
+        self.new_rows = nn.Parameter(table.weight.detach()[first_new_id : first_new_id + new_tokens].clone())  # (N, D)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Rows of the ids: (B, T) -> (B, T, D)."""
+        places = input_ids - self.first_new_id
+        is_new = (places >= 0) & (places < self.new_tokens)  # (B, T)
+        old = self.table(input_ids)  # (B, T, D)
+        new = F.embedding(places.clamp(0, self.new_tokens - 1), self.new_rows)  # (B, T, D)
+        return torch.where(is_new.unsqueeze(-1), new, old)
+
+    def folded(self) -> nn.Embedding:
+        """The plain table with the new rows in their places."""
+        with torch.no_grad():
+            self.table.weight[self.first_new_id : self.first_new_id + self.new_tokens] = self.new_rows
+        return self.table
+
+
+class ExtendedHead(nn.Module):
+    """A head over a frozen table, except that rows of their own, or those of a tied embedding, score the new ids."""
+
+    def __init__(self, head: nn.Linear, tied_to: ExtendedEmbedding | None, first_new_id: int, new_tokens: int) -> None:
+        super().__init__()
+        self.head = head
+        self.first_new_id, self.end = first_new_id, first_new_id + new_tokens
+        self.new_rows = (
+            nn.Parameter(head.weight.detach()[first_new_id : self.end].clone()) if tied_to is None else tied_to.new_rows
+        )  # (N, D)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Logits in the order of the ids: (..., D) -> (..., R)."""
+        parts = (self.head.weight[: self.first_new_id], self.new_rows, self.head.weight[self.end :])
+        return torch.cat([F.linear(hidden, rows) for rows in parts if len(rows)], dim=-1)  # (..., R)
+
+    def folded(self) -> nn.Linear:
+        """The plain head with the new rows in their places."""
+        with torch.no_grad():
+            self.head.weight[self.first_new_id : self.end] = self.new_rows
+        return self.head
+
+
+class ExtendedBigramTable(nn.Module):
+    """A bigram table in which the rows of new tokens, and their columns in old rows, are parameters of their own."""
+
+    def __init__(self, table: nn.Embedding, first_new_id: int) -> None:
+        super().__init__()
+        self.table = table
+        self.first_new_id = first_new_id
+        self.new_rows = nn.Parameter(table.weight.detach()[first_new_id:].clone())  # (N, V + N)
+        self.new_columns = nn.Parameter(table.weight.detach()[:first_new_id, first_new_id:].clone())  # (V, N)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits after each id: (B, T) -> (B, T, V + N)."""
+        is_new = input_ids >= self.first_new_id  # (B, T)
+        after_old = torch.cat(
+            [
+                self.table(input_ids)[..., : self.first_new_id],  # (B, T, V)
+                F.embedding(input_ids.masked_fill(is_new, 0), self.new_columns),  # (B, T, N)
+            ],
+            dim=-1,
+        )  # (B, T, V + N)
+        after_new = F.embedding((input_ids - self.first_new_id).clamp(min=0), self.new_rows)  # (B, T, V + N)
+        return torch.where(is_new.unsqueeze(-1), after_new, after_old)
+
+    def folded(self) -> nn.Embedding:
+        """The plain table with the new rows and columns in their places."""
+        with torch.no_grad():
+            self.table.weight[self.first_new_id :] = self.new_rows
+            self.table.weight[: self.first_new_id, self.first_new_id :] = self.new_columns
+        return self.table
