@@ -1,7 +1,7 @@
 """Checkpoints that are complete or absent, and that show a flipped bit.
 
-A checkpoint is a folder `step_00000100/` of safetensors files, `state.json`, and `manifest.json` with the sha256 of every other
-file. It is written under a temporary name, flushed to the disk, and renamed last; nothing in it is pickled.
+A checkpoint is a folder `step_00000100/` of safetensors files, `state.json`, and `manifest.json` with the sha256 of
+every other file. It is written under a temporary name, flushed to the disk, and renamed last; nothing in it is pickled.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from configs import InputError
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,21 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> Path:
-    """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards."""
+    """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards.
+
+    Raises:
+        InputError: the disk does not take it; the checkpoints before it stay as they are.
+
+    """
     target = folder / f"step_{checkpoint.step:08d}"
     partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for stem, tensors in checkpoint.tensors.items():
-        save_file(
-            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
-            partial / f"{stem}.safetensors",
-        )
-    (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
-    hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
-    (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
-    for path in (*partial.iterdir(), partial):
-        _flush(path)
+    try:
+        _write(checkpoint, partial)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
+        ) from error
     if target.exists():  # the step was saved before and is being trained again after a resume from an older one
         shutil.rmtree(target)
     os.rename(partial, target)
@@ -73,7 +75,7 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
             return _read(path), passed_over
         passed_over.append(problem)
     reasons = f" ({'; '.join(passed_over)})" if passed_over else ""
-    raise InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a new run without --resume")
+    raise InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a run in another output_dir")
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -81,6 +83,8 @@ def find_damage(checkpoint: Path) -> str | None:
     try:
         hashes = json.loads((checkpoint / MANIFEST).read_text())
     except (OSError, ValueError):
+        hashes = None
+    if not isinstance(hashes, dict) or STATE not in hashes:
         return f"{checkpoint.name}: {MANIFEST} is missing or damaged"
     for name, expected in hashes.items():
         path = checkpoint / name
@@ -117,8 +121,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _write(checkpoint: Checkpoint, partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for stem, tensors in checkpoint.tensors.items():
+        on_cpu = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+        save_file(on_cpu, partial / f"{stem}.safetensors")
+    (partial / STATE).write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
+    hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+    (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
+    for path in (*partial.iterdir(), partial):
+        _flush(path)
+
+
 def _read(path: Path) -> Checkpoint:
-    state = json.loads((path / "state.json").read_text())
+    state = json.loads((path / STATE).read_text())
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)
 

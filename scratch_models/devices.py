@@ -13,7 +13,13 @@ def make_accelerator(precision: Literal["fp32", "bf16"]) -> Accelerator:
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
     )
-    # `accelerate launch` sets OMP_NUM_THREADS=1, which leaves all cores but one idle.
-    if "ACCELERATE_MIXED_PRECISION" in os.environ and accelerator.device.type == "cpu":
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // accelerator.num_processes))
+    # `accelerate launch` sets OMP_NUM_THREADS=1 unless it is set, which leaves all cores but one idle.
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if launched and accelerator.device.type == "cpu":
+        torch.set_num_threads(max(1, _usable_cores() // accelerator.num_processes))
     return accelerator
+
+
+def _usable_cores() -> int:
+    # Linux alone says which cores this process may use.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

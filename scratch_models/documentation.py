@@ -1,13 +1,15 @@
 """Documents read from the sources of installed packages: one for each function, class or module with a docstring.
 
-Sources are parsed, never imported, so reading has no side effects. The few functions that are written in C, and so have no
-source to parse, are read from the running library; their docstring opens with the signature.
+Sources are parsed, never imported, so reading has no side effects. The few functions that are written in C, and so have
+no source to parse, are read from the running library; their docstring opens with the signature.
 """
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import sysconfig
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -41,8 +43,8 @@ class Document:
     def text(self) -> str:
         """The document as a model reads it: name with signature, blank line, docstring.
 
-        >>> Document("math.tau", "math", "function", "(x)", "Twice pi.").text
-        'math.tau(x)\\n\\nTwice pi.'
+        >>> Document("math.tau", "math", "function", "(x)", "Twice pi.").text.splitlines()
+        ['math.tau(x)', '', 'Twice pi.']
         """
         return f"{self.name}{self.signature}\n\n{self.docstring}"
 
@@ -55,7 +57,7 @@ def read_package(package: str) -> list[Document]:
 
     """
     files = _source_files(package)
-    # "spawn": the parent may already hold torch's threads, which a forked child must not inherit.
+    # "spawn": the parent may already hold torch's threads, which a forked child would find cut off in mid-work.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         found = pool.map(_read_file, [(package, module, str(path)) for module, path in files], chunksize=32)
         return list(chain.from_iterable(found))
@@ -73,10 +75,7 @@ def read_topics() -> list[Document]:
 
 
 def _source_files(package: str) -> list[tuple[str, Path]]:
-    paths = sysconfig.get_paths()
-    folder = Path(paths["stdlib"]) if package == "python" else Path(paths["purelib"]) / package
-    if not folder.is_dir():
-        raise InputError(f"package {package} is not installed: pip install 'graft-lm[embedded]'")
+    folder = _source_folder(package)
     prefix = () if package == "python" else (package,)
     files = []
     for path in sorted(folder.rglob("*.py")):
@@ -86,10 +85,21 @@ def _source_files(package: str) -> list[tuple[str, Path]]:
     return files
 
 
+def _source_folder(package: str) -> Path:
+    if package == "python":
+        return Path(sysconfig.get_paths()["stdlib"])
+    found = importlib.util.find_spec(package)  # looks a top-level package up without importing it
+    if found is None or not found.submodule_search_locations:
+        raise InputError(f"package {package} is not installed: pip install 'graft-lm[embedded]'")
+    return Path(found.submodule_search_locations[0])
+
+
 def _read_file(file: tuple[str, str, str]) -> list[Document]:
     package, module, path = file
     try:
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about escapes in other people's strings
+            tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):  # templates and test inputs that are Python in name only
         return []
     documents = [Document(module, package, "module", "", ast.get_docstring(tree) or "")]
@@ -153,5 +163,8 @@ def _resolve(name: str) -> object:
 
 
 def _written_in_c(value: object) -> bool:
-    kinds = ("builtin_function_or_method", "method_descriptor", "getset_descriptor", "ufunc", "wrapper_descriptor")
-    return type(value).__name__ in kinds or type(value).__name__ == "_ArrayFunctionDispatcher"
+    kinds = (
+        *("builtin_function_or_method", "method_descriptor", "getset_descriptor", "wrapper_descriptor"),
+        *("ufunc", "_ArrayFunctionDispatcher"),  # numpy's
+    )
+    return type(value).__name__ in kinds

@@ -2,8 +2,8 @@
 
     make embedded-base
 
-trains it anew by `configs/embedded_base.yaml` and writes `scratch_models/assets/embedded_base/`: a Hugging Face folder with bf16
-weights and a README that says what it read. This module does the second half:
+trains it anew by `configs/embedded_base.yaml` and writes `scratch_models/assets/embedded_base/`: a Hugging Face folder
+with bf16 weights and a README that says what it read. This module does the second half:
 
     python -m scratch_models.embedded_base --run runs/embedded-base-1
 """
@@ -34,7 +34,8 @@ A GPT-2-shaped model of {parameters:,} parameters ({layers} layers, {heads} head
 | read | docstrings and help topics of {packages}; {documents:,} documents, one of each near-duplicate group |
 | sha256 of those documents | `{corpus}` |
 | tokens seen | {tokens:,} in {steps:,} steps |
-| held-out loss | {nats:.4f} nats per token, {bits:.4f} bits per byte, on {held_out:,} documents of other near-duplicate groups |
+| held-out loss | {nats:.4f} nats per token, {bits:.4f} bits per byte |
+| measured on | {held_out:,} documents of other near-duplicate groups |
 | made with | {versions} |
 | weights | bfloat16 |
 
@@ -54,14 +55,15 @@ class PublishSettings:
 
 
 def main(settings: PublishSettings) -> None:
-    """Loads the run's model, rounds it to bf16, saves it with its README."""
+    """Loads the run's model, describes it, rounds it to bf16, saves it with its README."""
     run = RunFolder(Path(settings.run))
     model, tokenizer = load_scratch_model(run.path)
     if not isinstance(model, GPT):
         raise InputError(f"run {run.path}: holds a {type(model).__name__}, expected a GPT")
+    readme = describe(run, model)
     folder = Path(settings.folder)
     save_gpt2(model, folder, tokenizer, dtype=torch.bfloat16)
-    (folder / "README.md").write_text(describe(run, model), encoding="utf-8")
+    (folder / "README.md").write_text(readme, encoding="utf-8")
     megabytes = sum(path.stat().st_size for path in folder.rglob("*")) / 1e6
     print(f"Saved: {folder} ({megabytes:.1f} MB)")
 

@@ -109,14 +109,17 @@ def cache_folder() -> Path:
 
 
 def _cache_path() -> Path:
-    distributions = importlib.metadata.packages_distributions()
-    versions = {
-        package: importlib.metadata.version(distributions[package][0]) if package in distributions else None
-        for package in (*BASE_PACKAGES, DOMAIN_PACKAGE)
-    }
+    versions = {package: _version(package) for package in (*BASE_PACKAGES, DOMAIN_PACKAGE)}
     splitting = {"share": HELD_OUT_SHARE, "namespaces": BASE_NAMESPACES + DOMAIN_NAMESPACES, "format": FORMAT}
     key = json.dumps([platform.python_version(), versions, splitting], sort_keys=True)
     return cache_folder() / f"embedded_corpus_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # the standard library, or a package that reading will ask for
+        return None
 
 
 def _write_cache(path: Path, corpus: EmbeddedCorpus) -> None:

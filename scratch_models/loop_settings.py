@@ -1,4 +1,4 @@
-"""The settings that every training entry shares; an entry adds its own in a subclass."""
+"""The settings of the training loop, which every training entry takes; an entry adds its own in a subclass."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from configs import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """The settings of the loop, which every training entry shares."""
+    """How the loop trains, where the run goes, and whether it starts, goes on, or only shows what it would do."""
 
     max_steps: int
     """Optimizer steps."""
@@ -39,17 +39,16 @@ class LoopSettings:
     """Show the settings, the parameter counts and the first example, then stop."""
 
     def __post_init__(self) -> None:
-        _expect(self.max_steps >= 1, "max_steps", self.max_steps, "at least 1")
-        rates = ("learning_rate", "gradient_clip")
-        for name in rates:
-            value = getattr(self, name)
-            _expect(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
-        _expect(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
-        _expect(0 <= self.warmup_steps <= self.max_steps, "warmup_steps", self.warmup_steps, "0 to max_steps")
-        for name in ("evaluation_steps", "checkpoint_steps", "seed"):
-            _expect(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        self.expect("max_steps", self.max_steps >= 1, "at least 1")
+        for name in ("learning_rate", "gradient_clip"):
+            self.expect(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
+        self.expect("weight_decay", 0 <= self.weight_decay < math.inf, "a finite number, 0 or more")
+        self.expect("warmup_steps", 0 <= self.warmup_steps <= self.max_steps, f"0 to max_steps ({self.max_steps})")
+        for name in ("evaluation_steps", "checkpoint_steps"):
+            self.expect(name, getattr(self, name) >= 0, "0 or more")
+        self.expect("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
-
-def _expect(holds: bool, name: str, found: object, expected: str) -> None:
-    if not holds:
-        raise InputError(f"{name}: found {found}, expected {expected}")
+    def expect(self, name: str, holds: bool, expected: str) -> None:
+        """Refuses a setting that does not hold what is expected of it."""
+        if not holds:
+            raise InputError(f"{name}: found {getattr(self, name)}, expected {expected}")

@@ -1,8 +1,8 @@
 """Groups of near-duplicate texts, so that a split never puts two versions of one text on both sides.
 
-Two texts are near-duplicates when the Jaccard similarity of their sets of word trigrams is at least 0.7 (Lee et al. 2022,
-"Deduplicating Training Data Makes Language Models Better", section 4.2). Groups are the connected components. MinHash
-(Broder 1997, in datasketch) proposes pairs at a lower similarity, and each proposal is then checked exactly.
+Two texts are near-duplicates when the Jaccard similarity of their sets of word trigrams is at least 0.7 (after Lee et
+al. 2022, "Deduplicating Training Data Makes Language Models Better", section 4.2). Groups are the connected components.
+MinHash (Broder 1997, in datasketch) proposes pairs at a lower similarity, and each proposal is then checked exactly.
 """
 
 import re

@@ -1,18 +1,21 @@
 """The folder that a run leaves: `run.json`, `metrics.jsonl`, `checkpoints/`, `final/` and the report."""
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs import InputError
+from configs import InputError, MissingInput
 
 RUNS = Path("runs")
+RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
 MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir"}
 
@@ -22,6 +25,8 @@ class RunFolder:
     """The paths of one run, and what is written to them."""
 
     path: Path
+    numbered: bool = False
+    """Whether the name was chosen by counting, so that another number will do where this one is taken."""
 
     @property
     def checkpoints(self) -> Path:
@@ -39,38 +44,45 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def start(self, settings: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> "RunFolder":
-        """Makes the folder and writes `run.json`; or, to resume, checks that what the run is made of is still the same.
+        """Makes the folder and writes `run.json`: settings, versions and the facts given.
 
-        Returns the folder, which has another number where a run beside this one has just taken it.
+        To resume, it checks instead that what the run is made of (each fact `<what>_sha256`) is still the same. Returns
+        the folder, which has another number where a run beside this one has just taken it.
 
         Raises:
             InputError: data, base or tokenizer are not those that the run was started with.
 
         """
         if resume:
-            recorded = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            for name, value in json.loads(json.dumps(facts)).items():
-                if name.endswith("_sha256") and recorded.get(name) != value:
-                    what = name.removesuffix("_sha256")
-                    raise InputError(
-                        f"{self.path}: {what} is not what the run was started with (sha256 {str(value)[:12]}, it was "
-                        f"{str(recorded.get(name))[:12]}): bring the old {what} back, or start a new run"
-                    )
+            _refuse_other_inputs(self.path, facts)
             return self
-        run = self
-        while run.path.parent == RUNS and run.path.exists() and any(run.path.iterdir()):
-            name, _, number = run.path.name.rpartition("-")
-            run = RunFolder(RUNS / f"{name}-{int(number) + 1}")
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.write_facts(settings, **facts)
-        return run
-
-    def write_facts(self, settings: Mapping[str, Any], **facts: Any) -> None:
-        """Writes `run.json`: every setting as resolved, versions, and the facts given."""
+        run = self._make()
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         record = {"settings": settings, "command": sys.argv, "versions": versions, "machine": machine, **facts}
-        _write_whole(self.path / "run.json", json.dumps(record, indent=2, default=str) + "\n")
+        _write_whole(run.path / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+        return run
+
+    def _make(self) -> "RunFolder":
+        try:
+            if self.numbered:
+                return self._take_number()
+            _refuse_taken(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"output_dir {self.path}: cannot be made ({error.strerror}): choose another folder"
+            ) from error
+        return self
+
+    def _take_number(self) -> "RunFolder":
+        name, _, number = self.path.name.rpartition("-")
+        for attempt in itertools.count(int(number)):
+            run = RunFolder(self.path.with_name(f"{name}-{attempt}"))
+            with suppress(FileExistsError):
+                run.path.mkdir(parents=True)
+                break
+        return run
 
     def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`."""
@@ -101,12 +113,9 @@ def choose_run_folder(output_dir: str | None, name: str, settings: Mapping[str, 
         return _folder_to_resume(output_dir, settings)
     if output_dir is None:
         taken = [int(end) for path in RUNS.glob(f"{name}-*") if (end := path.name.removeprefix(f"{name}-")).isdigit()]
-        return RunFolder(RUNS / f"{name}-{max(taken, default=0) + 1}")
-    path = Path(output_dir)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "holds another run" if (path / "run.json").exists() else "is not an empty folder"
-        raise InputError(f"output_dir {path}: {what}: choose a new folder, or continue its run with --resume")
-    return RunFolder(path)
+        return RunFolder(RUNS / f"{name}-{max(taken, default=0) + 1}", numbered=True)
+    _refuse_taken(Path(output_dir))
+    return RunFolder(Path(output_dir))
 
 
 def newest_run(name: str = "") -> RunFolder:
@@ -126,16 +135,47 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     if output_dir is None:
         raise InputError("resume: which run? name its folder with --output_dir")
     path = Path(output_dir)
-    if not (path / "run.json").is_file():
-        raise InputError(f"output_dir {path}: no run.json, so no run to resume: leave out --resume to start one")
-    recorded = json.loads((path / "run.json").read_text(encoding="utf-8"))["settings"]
+    recorded = _read_record(path)["settings"]
     for field, value in json.loads(json.dumps(settings, default=str)).items():
         if field not in MAY_DIFFER_ON_RESUME and recorded.get(field) != value:
             raise InputError(
                 f"{path}: was started with {field} = {recorded.get(field)!r}, now it is {value!r}: "
-                f"resume with the same settings, or start a new run"
+                "resume with the same settings, or start a new run"
             )
     return RunFolder(path)
+
+
+def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
+    recorded = _read_record(path)
+    for name, value in facts.items():
+        if name.endswith("_sha256") and name in recorded and recorded[name] != value:
+            what = name.removesuffix("_sha256")
+            raise InputError(
+                f"{path}: {what} is not what the run was started with (sha256 {value[:12]}, it was "
+                f"{recorded[name][:12]}): bring the old {what} back, or start a new run"
+            )
+
+
+def _refuse_taken(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"output_dir {path}: is a file, expected a new folder: choose another name")
+    if path.is_dir() and any(path.iterdir()):
+        found = "holds another run" if (path / RECORD).exists() else "is not empty"
+        raise InputError(f"output_dir {path}: {found}: choose a new folder, or continue its run with --resume")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInput(
+            f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / RECORD}: cannot be read ({error}), expected what a run wrote there") from None
+    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+        raise InputError(f"{path / RECORD}: holds no settings, expected what a run wrote there")
+    return record
 
 
 def _write_whole(path: Path, text: str) -> None:

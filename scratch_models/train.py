@@ -3,12 +3,13 @@
     accelerate launch scratch_models/train.py --config configs/bigram.yaml
     accelerate launch scratch_models/train.py --config configs/gpt_char.yaml --data my_text.txt
 
-It reads the corpus, makes the model, trains it with the loop of `training.py`, saves it to `<run>/final`, and prints the loss
-and a sample.
+It reads the corpus, makes the model, trains it with the loop of `training.py`, saves it to `<run>/final`, and prints
+the loss and a sample.
 """
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,19 +17,19 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from configs import InputError, run_entry
+from configs import run_entry
 from scratch_models.bigram import BigramLanguageModel
-from scratch_models.corpus import RandomBlocks, bits_per_byte, held_out_blocks
+from scratch_models.corpus import CharacterVocabulary, RandomBlocks, bits_per_byte, held_out_blocks
 from scratch_models.devices import make_accelerator
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import RunFolder, choose_run_folder
+from scratch_models.run_folder import choose_run_folder
 from scratch_models.sampling import Sampling
-from scratch_models.scratch_folder import save_scratch_model
+from scratch_models.scratch_folder import ScratchModel, Vocabulary, save_scratch_model
 from scratch_models.training import SummedLoss, held_out_loss, start_run, train
-from scratch_models.training_text import TrainingText, read_training_text, vocabulary_rows
+from scratch_models.training_text import TrainingText, read_training_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +77,11 @@ class TrainSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("block_size", "blocks_per_batch", "evaluation_blocks"):
-            if getattr(self, field) < 1:
-                raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
+        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
+            self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
+        if self.muon_learning_rate is not None:
+            self.expect("muon_learning_rate", 0 < self.muon_learning_rate < math.inf, "a finite number above 0")
 
 
 def main(settings: TrainSettings) -> None:
@@ -86,26 +89,29 @@ def main(settings: TrainSettings) -> None:
     run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator(settings.precision)
     torch.manual_seed(settings.seed)
-    text = _read_once(settings, accelerator)
-    model = make_model(settings, vocabulary_rows(text.vocabulary))
+    with accelerator.main_process_first():  # it fills the caches that the others then read
+        text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
+    model = make_model(settings, len(text.vocabulary))
     batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+    batches.micro_batches(0, accelerator.process_index, accelerator.num_processes)  # refuses too few for the processes
     if settings.dry_run:
         accelerator.print(describe(settings, model, text))
         return
-    run = _start(run, settings, accelerator, text)
     loss_model = SummedLoss(model).to(accelerator.device)
-    evaluation = _Evaluation(loss_model, text, settings, accelerator)
     optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
+    evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
+    run = start_run(run, settings, accelerator, make_facts(text))
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
     if accelerator.is_main_process:
         save_scratch_model(model, text.vocabulary, run.final)
-        print(f"End of training. Loss: {evaluation.latest['held_out_loss_nats']:.4f} nats per token", end=" ")
-        print(f"({evaluation.latest['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
+        last = run.read_metrics()[-1]
+        print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
+        print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
         print(sample(model, text, settings))
     accelerator.end_training()
 
 
-def make_model(settings: TrainSettings, rows: int) -> BigramLanguageModel | GPT:
+def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
     """The model with its start values."""
     if settings.model == "bigram":
         return BigramLanguageModel(rows)
@@ -113,7 +119,7 @@ def make_model(settings: TrainSettings, rows: int) -> BigramLanguageModel | GPT:
     return GPT(GPTConfig(vocabulary_size=rows, **shape))
 
 
-def sample(model: BigramLanguageModel | GPT, text: TrainingText, settings: TrainSettings) -> str:
+def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:
     """Text that the model writes by itself after the first held-out id."""
     start = [int(text.held_out_ids[0])]
     # A token is at least one character, so as many tokens as characters are enough.
@@ -122,52 +128,57 @@ def sample(model: BigramLanguageModel | GPT, text: TrainingText, settings: Train
 
 
 def describe(settings: TrainSettings, model: nn.Module, text: TrainingText) -> str:
-    """What a dry run shows: settings, parameters, tokens, the first block."""
+    """What a dry run shows: settings, parameters, tokens, and the first block, which is all learned."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     first = RandomBlocks(text.training_ids, settings.block_size, 1, settings.seed).micro_batches(0, 0, 1)[0]
     tokens_per_step = settings.block_size * settings.blocks_per_batch
+    tokens_read = tokens_per_step * settings.max_steps
     lines = [f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()]
     lines += [
         f"parameters: {parameters:,}, all of them trained",
         f"tokens: {len(text.training_ids):,} to train on (an epoch), {len(text.held_out_ids):,} held out",
-        f"each step reads {tokens_per_step:,}, the run {tokens_per_step * settings.max_steps / len(text.training_ids):.2f} epochs",
+        f"each step reads {tokens_per_step:,} tokens, the run {tokens_read / len(text.training_ids):.2f} epochs",
         "supervised: 100 % of tokens",
-        f"first block: {text.vocabulary.decode(first['input_ids'][0].tolist())!r}",
+        f"first block, all of it learned: {text.vocabulary.decode(first['input_ids'][0].tolist())!r}",
     ]
     return "\n".join(lines)
 
 
-class _Evaluation:
+class HeldOutEvaluation:
     """Held-out loss during training on some blocks, at the last step on all."""
 
-    def __init__(self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator):
-        self.loss_model, self.settings, self.accelerator = loss_model, settings, accelerator
-        # Whole held-out sets are read in micro-batches of a size that a small machine holds.
-        rows = max(1, 4096 // settings.block_size)
-        self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, rows)
-        self.spread = max(1, len(self.micro_batches) * rows // settings.evaluation_blocks)
+    def __init__(
+        self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator
+    ) -> None:
+        self.loss_model, self.max_steps, self.accelerator = loss_model, settings.max_steps, accelerator
+        # The whole held-out part is read in micro-batches of a size that a small machine holds.
+        blocks = max(1, min(4096 // settings.block_size, settings.evaluation_blocks))
+        self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, blocks)
+        self.spread = max(1, len(self.micro_batches) * blocks // settings.evaluation_blocks)
         self.bytes_per_token = text.held_out_bytes / (len(text.held_out_ids) - 1)
-        self.latest: dict[str, float] = {}
 
     def __call__(self, step: int) -> dict[str, float]:
-        chosen = self.micro_batches if step == self.settings.max_steps else self.micro_batches[:: self.spread]
+        """What a line of `metrics.jsonl` says of the held-out text after a step."""
+        chosen = self.micro_batches if step == self.max_steps else self.micro_batches[:: self.spread]
         nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
-        self.latest = {
+        return {
             "held_out_loss_nats": nats / targets,
-            "held_out_bits_per_byte": bits_per_byte(nats / targets, 1) / self.bytes_per_token,
+            "held_out_bits_per_byte": bits_per_byte(nats, text_bytes=round(targets * self.bytes_per_token)),
         }
-        return self.latest
 
 
-def _read_once(settings: TrainSettings, accelerator: Accelerator) -> TrainingText:
-    # The main process first: it fills the caches that the others then read.
-    with accelerator.main_process_first():
-        return read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
+def make_facts(text: TrainingText) -> dict[str, str]:
+    """The hashes of what a run is made of."""
+    return {"data_sha256": text.sha256, "tokenizer_sha256": vocabulary_sha256(text.vocabulary)}
 
 
-def _start(run: RunFolder, settings: TrainSettings, accelerator: Accelerator, text: TrainingText) -> RunFolder:
-    data = text.training_sha256 or hashlib.sha256(text.training_ids.numpy().tobytes()).hexdigest()
-    return start_run(run, settings, accelerator, {"data_sha256": data})
+def vocabulary_sha256(vocabulary: Vocabulary) -> str:
+    """The hash of a vocabulary with all that decides which ids a text has."""
+    if isinstance(vocabulary, CharacterVocabulary):
+        content = "".join(vocabulary.characters)
+    else:
+        content = vocabulary.backend_tokenizer.to_str()
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 if __name__ == "__main__":

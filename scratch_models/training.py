@@ -1,9 +1,11 @@
 """The one training loop, for models from scratch and for fine-tuning alike.
 
-A model under training is a module whose forward takes one micro-batch and returns the summed loss in nats of its targets; the
-loop divides by the targets of the whole global batch. So the loss is the mean per supervised token whatever the number of
-processes and micro-batches. What a step reads, and the noise of its dropout, are functions of seed and step: a run that resumes
-from a checkpoint goes on as the unbroken one would have.
+A model under training is a module whose forward takes one micro-batch and returns the summed loss in nats of its
+targets; the loop divides by the targets of the whole global batch. So the loss is the mean per supervised token
+whatever the number of processes and micro-batches. What a step reads, and the noise of its dropout, are functions of
+seed and step: a run that resumes from a checkpoint goes on as the unbroken one would have.
+
+Shapes: B rows of a micro-batch, T tokens of a row, V vocabulary.
 """
 
 import dataclasses
@@ -69,19 +71,18 @@ def train(
     run: RunFolder,
     evaluate: Callable[[int], Mapping[str, float]],
 ) -> None:
-    """Trains the parameters that require a gradient, in place, and leaves `metrics.jsonl` and checkpoints in the run's folder.
+    """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
-    `evaluate(step)` is called in every process, and returns what the line of `metrics.jsonl` shows of it.
+    `evaluate(step)` is called in every process, and returns what the line of `metrics.jsonl` shows of it. A run that is
+    resumed after its last step does nothing more.
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
 
     """
-    first_step = _resume(loss_model, optimizers, run) if settings.resume else 0
-    if settings.resume and accelerator.is_main_process:
-        run.drop_metrics_after(first_step)
+    first_step = _resume(loss_model, optimizers, run, accelerator) if settings.resume else 0
     prepared = accelerator.prepare_model(loss_model)
-    started, tokens_seen = time.perf_counter(), 0
+    pace = _Pace(run.read_metrics())
     progress = tqdm(
         total=settings.max_steps,
         initial=first_step,
@@ -93,9 +94,7 @@ def train(
         prepared.train()
         _set_learning_rates(optimizers, learning_rate_factor(step, settings))
         metrics = _step(prepared, batches, optimizers, settings, accelerator, step)
-        tokens_seen += int(metrics["tokens"])
-        metrics["seconds"] = time.perf_counter() - started
-        metrics["tokens_per_second"] = tokens_seen / metrics["seconds"]
+        metrics |= pace.after(metrics["tokens"])
         done = step + 1
         if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
             prepared.eval()
@@ -131,7 +130,7 @@ def held_out_loss(
     targets = 0
     with torch.no_grad(), accelerator.autocast():
         for micro_batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
-            nats += loss_model(**_to_device(micro_batch, accelerator)).double().cpu()
+            nats += loss_model(**_to_device(micro_batch, accelerator)).cpu().double()
             targets += count_targets(micro_batch)
     loss_model.train(was_training)
     total = _sum_over_processes([float(nats), float(targets)], accelerator)
@@ -152,30 +151,24 @@ def _step(
     step: int,
 ) -> dict[str, float]:
     micro_batches = batches.micro_batches(step, accelerator.process_index, accelerator.num_processes)
-    counts = [
-        float(sum(map(count_targets, micro_batches))),
-        float(sum(batch["input_ids"].numel() for batch in micro_batches)),
-    ]
-    supervised, tokens = _sum_over_processes(counts, accelerator)
+    supervised, tokens = _sum_over_processes(
+        [
+            float(sum(map(count_targets, micro_batches))),
+            float(sum(batch["input_ids"].numel() for batch in micro_batches)),
+        ],
+        accelerator,
+    )
     torch.manual_seed(mixed_seed(settings.seed, step, accelerator.process_index))
-    nats = torch.zeros((), dtype=torch.float64)
-    for number, micro_batch in enumerate(micro_batches):
-        is_last = number == len(micro_batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(prepared):
-            with accelerator.autocast():
-                loss = prepared(**_to_device(micro_batch, accelerator))
-            # DDP averages gradients over processes; times their number, the average is the sum that the global mean needs.
-            accelerator.backward(loss * (accelerator.num_processes / max(supervised, 1.0)))
-        nats += loss.detach().double().cpu()
+    nats = _add_gradients(prepared, micro_batches, max(supervised, 1.0), accelerator)
     trained = [
         parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
     ]
     norm = float(nn.utils.clip_grad_norm_(trained, settings.gradient_clip))
-    loss_nats = _sum_over_processes([float(nats)], accelerator)[0] / max(supervised, 1.0)
+    loss_nats = _sum_over_processes([nats], accelerator)[0] / max(supervised, 1.0)
     if not (math.isfinite(loss_nats) and math.isfinite(norm)):
         raise InputError(
-            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the update; "
-            "lower learning_rate, or look for broken weights in the base"
+            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the "
+            "update; lower learning_rate, or look for broken weights in the base"
         )
     for optimizer in optimizers:
         optimizer.step()
@@ -189,17 +182,35 @@ def _step(
     }
 
 
+def _add_gradients(
+    prepared: nn.Module, micro_batches: Sequence[MicroBatch], supervised: float, accelerator: Accelerator
+) -> float:
+    """Adds up the gradients of the mean over all `supervised` targets; returns the summed nats of this process."""
+    nats = torch.zeros((), dtype=torch.float64)
+    for number, micro_batch in enumerate(micro_batches):
+        is_last = number == len(micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(prepared):
+            with accelerator.autocast():
+                loss = prepared(**_to_device(micro_batch, accelerator))
+            # DDP averages gradients over processes; times their number, the average is the sum that the mean needs.
+            accelerator.backward(loss * (accelerator.num_processes / supervised))
+        nats += loss.detach().cpu().double()
+    return float(nats)
+
+
 def _state(loss_model: nn.Module, optimizers: Sequence[Optimizer], step: int) -> Checkpoint:
-    trained = {name: parameter for name, parameter in loss_model.named_parameters() if parameter.requires_grad}
+    trained: dict[str, Tensor] = {name: one for name, one in loss_model.named_parameters() if one.requires_grad}
     tensors = {"trained": trained}
     tensors |= {f"optimizer_{number}": optimizer_tensors(optimizer) for number, optimizer in enumerate(optimizers)}
     return Checkpoint(step=step, tensors=tensors, state={})
 
 
-def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder) -> int:
+def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator) -> int:
     checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
     for problem in passed_over:
-        tqdm.write(f"passed over {problem}")
+        accelerator.print(f"passed over {problem}")
+    if accelerator.is_main_process:
+        run.drop_metrics_after(checkpoint.step)
     parameters = dict(loss_model.named_parameters())
     with torch.no_grad():
         for name, tensor in checkpoint.tensors["trained"].items():
@@ -207,6 +218,19 @@ def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFold
     for number, optimizer in enumerate(optimizers):
         load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
     return checkpoint.step
+
+
+class _Pace:
+    """How long a run has taken and how fast it is, what came before a resume included."""
+
+    def __init__(self, earlier: Sequence[Mapping[str, float]]) -> None:
+        self.tokens = sum(entry["tokens"] for entry in earlier)
+        self.started = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0.0)
+
+    def after(self, tokens: float) -> dict[str, float]:
+        self.tokens += tokens
+        seconds = time.perf_counter() - self.started
+        return {"seconds": seconds, "tokens_per_second": self.tokens / seconds}
 
 
 def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:

@@ -1,21 +1,22 @@
 """The ids that a scratch run learns from, those that it is measured on, and the vocabulary between them and text."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from scratch_models.corpus import TRAINING_SHARE, CharacterVocabulary, read_text, tiny_shakespeare
+from scratch_models.corpus import CharacterVocabulary, read_text, split_by_position, tiny_shakespeare
 from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.scratch_folder import Vocabulary
 from tokenizer_ext.bpe import train_bpe
 from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-Vocabulary = CharacterVocabulary | PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class TrainingText:
     """(M) ids to measure on."""
     held_out_bytes: int
     """UTF-8 bytes of the held-out text after its first token, which no model predicts; separators count as none."""
-    training_sha256: str = ""
-    """Hash of the training documents, where the corpus is the embedded one."""
+    sha256: str
+    """Hash of the text; of the embedded corpus, of what may be learned from."""
 
 
 def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabulary_size: int) -> TrainingText:
@@ -43,28 +44,20 @@ def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabula
 
     """
     if data == "embedded":
-        return _from_embedded(tokens, vocabulary_size)
-    text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
-    boundary = int(TRAINING_SHARE * len(text))
-    parts = [text[:boundary]], [text[boundary:]]
-    vocabulary = CharacterVocabulary.from_text(text) if tokens == "characters" else _bpe(parts[0], vocabulary_size)
-    return _encode(vocabulary, *parts)
-
-
-def vocabulary_rows(vocabulary: Vocabulary) -> int:
-    """How many rows a model needs for a vocabulary."""
-    return vocabulary.vocabulary_size if isinstance(vocabulary, CharacterVocabulary) else len(vocabulary)
-
-
-def _from_embedded(tokens: str, vocabulary_size: int) -> TrainingText:
-    corpus = embedded_corpus()
-    training = [document.text for document in corpus.base]
-    held_out = [document.text for document in corpus.base_held_out]
+        corpus = embedded_corpus()
+        training = [document.text for document in corpus.base]
+        held_out = [document.text for document in corpus.base_held_out]
+        sha256 = corpus.sha256("base")
+    else:
+        text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
+        training, held_out = ([part] for part in split_by_position(text))
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
     if tokens == "characters":
-        vocabulary: Vocabulary = CharacterVocabulary.from_text("".join([*training, *held_out]))
-        return _encode(vocabulary, ["\n\n".join(training)], ["\n\n".join(held_out)])
-    text = _encode(_bpe(training, vocabulary_size), training, held_out)
-    return TrainingText(**{**vars(text), "training_sha256": corpus.sha256("base")})
+        training, held_out = ["\n\n".join(training)], ["\n\n".join(held_out)]
+        vocabulary: Vocabulary = CharacterVocabulary.from_text(training[0] + held_out[0])
+    else:
+        vocabulary = _bpe(training, vocabulary_size)
+    return _encode(vocabulary, training, held_out, sha256)
 
 
 def _bpe(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
@@ -72,16 +65,16 @@ def _bpe(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
     return to_hf_tokenizer(bpe.ranks, bpe.special_tokens, end_of_text=END_OF_TEXT)
 
 
-def _encode(vocabulary: Vocabulary, training: list[str], held_out: list[str]) -> TrainingText:
+def _encode(vocabulary: Vocabulary, training: Sequence[str], held_out: Sequence[str], sha256: str) -> TrainingText:
     held_out_ids = _ids(vocabulary, held_out)
     if not len(held_out_ids):
         raise InputError("the corpus is too short to hold out a tenth of it: pass a longer text")
-    first = vocabulary.decode([int(held_out_ids[0])])
+    first: str = vocabulary.decode([int(held_out_ids[0])])
     held_out_bytes = sum(len(text.encode()) for text in held_out) - len(first.encode())
-    return TrainingText(vocabulary, _ids(vocabulary, training), held_out_ids, held_out_bytes)
+    return TrainingText(vocabulary, _ids(vocabulary, training), held_out_ids, held_out_bytes, sha256)
 
 
-def _ids(vocabulary: Vocabulary, documents: list[str]) -> Tensor:
+def _ids(vocabulary: Vocabulary, documents: Sequence[str]) -> Tensor:
     if isinstance(vocabulary, CharacterVocabulary):
         return torch.tensor([id_ for text in documents for id_ in vocabulary.encode(text)], dtype=torch.int32)
     end = vocabulary.convert_tokens_to_ids(END_OF_TEXT)
