@@ -21,7 +21,7 @@ class Lora:
 
 
 def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
-    """The model with LoRA on every linear layer of its blocks; those and separate new rows train, everything else is frozen.
+    """The model with LoRA on every linear layer of its blocks; that and separate new rows train, all else is frozen.
 
     Raises:
         InputError: the model has no linear layer in its blocks, or the rank is above what a layer can use.

@@ -39,8 +39,8 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
     if not kept:
         shortest = min((len(one.input_ids) for one in rendered), default=0)
         raise InputError(
-            f"maximum_tokens {maximum_tokens}: none of {len(rendered)} conversations fits, the shortest has {shortest} tokens: "
-            "raise the limit or give shorter conversations"
+            f"maximum_tokens {maximum_tokens}: none of {len(rendered)} conversations fits, the shortest has {shortest} "
+            "tokens: raise the limit or give shorter conversations"
         )
     return Fitting(kept, len(rendered) - len(kept))
 
@@ -48,8 +48,8 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
 class ConversationBatches:
     """The micro-batches of every step.
 
-    An epoch is a permutation. Stretches of it, some steps long, are sorted by length and cut into steps, whose order is then
-    shuffled again: so the rows of a step are of like length, and steps of all lengths follow each other.
+    An epoch is a permutation. Stretches of it, some steps long, are sorted by length and cut into steps, whose order is
+    then shuffled again: so the rows of a step are of like length, and steps of all lengths follow each other.
     """
 
     def __init__(

@@ -1,15 +1,19 @@
 """The conversations of a run: those to learn from and those held out."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from configs import InputError
-from finetune.conversations import Conversation, Message, read_conversations
+from finetune.conversations import Conversation, read_conversations
 from finetune.embedded_conversations import make_conversations
 from scratch_models.embedded_corpus import embedded_corpus
 
 EMBEDDED = "embedded"
-HELD_OUT_SHARE = 0.05
+HELD_OUT_EVERY = 20
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,8 @@ class ConversationSets:
     held_out: list[Conversation]
     corpus: list[str]
     """Documents of the domain, for the embedded data; empty otherwise."""
+    left_out: Mapping[str, int]
+    """What is in neither set -> how often."""
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
@@ -27,36 +33,34 @@ class ConversationSets:
         for conversation in (*self.training, *self.held_out):
             for message in conversation.messages:
                 digest.update(f"{message.role}\0{message.content}\0".encode())
+            digest.update(b"\0")
         return digest.hexdigest()
 
 
 def read_conversation_sets(data: str) -> ConversationSets:
     """The conversations named by `data`: `embedded`, a file, or a Hub name.
 
-    Of a file or Hub data set, about one question in twenty is held out, by the hash of what was asked: a question that stands
-    there twice lies on one side, whatever the order of the lines.
-
     Raises:
         InputError: the data cannot be read, or is too little to hold anything out.
 
     """
-    if data == EMBEDDED:
-        corpus = embedded_corpus()
-        training, held_out = make_conversations(corpus.domain), make_conversations(corpus.domain_held_out)
-        return ConversationSets(training, held_out, [document.text for document in corpus.domain])
-    conversations = [until_last_reply(conversation) for conversation in read_conversations(data)]
-    held_out = [conversation for conversation in conversations if _uniform(conversation) < HELD_OUT_SHARE]
-    training = [conversation for conversation in conversations if _uniform(conversation) >= HELD_OUT_SHARE]
-    if not held_out or not training:
-        raise InputError(
-            f"{data}: {len(conversations)} conversations are too few to hold out one in twenty: give at least 50"
-        )
-    return ConversationSets(training, held_out, [])
+    return _read_embedded() if data == EMBEDDED else _split(data, read_conversations(data))
+
+
+def spread(items: Sequence[Item], number: int) -> list[Item]:
+    """So many of the items, evenly from the first to the last; all of them where there are no more.
+
+    >>> spread("abcdefg", 3), spread("ab", 3)
+    (['a', 'c', 'e'], ['a', 'b'])
+    """
+    number = min(number, len(items))
+    return [items[place * len(items) // number] for place in range(number)]
 
 
 def until_last_reply(conversation: Conversation) -> Conversation:
     """The conversation up to its last assistant message; what follows that is answered by nobody.
 
+    >>> from finetune.conversations import Message
     >>> asked = Conversation((Message("user", "1+1?"), Message("assistant", "2"), Message("user", "Thanks")), "x:1")
     >>> len(until_last_reply(asked).messages)
     2
@@ -65,11 +69,41 @@ def until_last_reply(conversation: Conversation) -> Conversation:
     return Conversation(conversation.messages[: last + 1], conversation.source, conversation.answer)
 
 
-def _uniform(conversation: Conversation) -> float:
-    asked = "\0".join(f"{message.role}\0{message.content}" for message in _question(conversation))
-    return int.from_bytes(hashlib.sha256(asked.encode()).digest()[:8], "big") / 2**64
+def _read_embedded() -> ConversationSets:
+    corpus = embedded_corpus()
+    held_out = make_conversations(corpus.domain_held_out)
+    # Two functions may share name and signature although their documentation differs.
+    held_out_questions = {_question(conversation) for conversation in held_out}
+    made = make_conversations(corpus.domain)
+    training = [conversation for conversation in made if _question(conversation) not in held_out_questions]
+    left_out = {"questions that are held out too": len(made) - len(training)}
+    return ConversationSets(training, held_out, [document.text for document in corpus.domain], left_out)
 
 
-def _question(conversation: Conversation) -> tuple[Message, ...]:
+def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSets:
+    """One question in twenty is held out, chosen by its hash.
+
+    So a question that stands there twice lies on one side, and the order of the lines has no effect.
+    """
+    ended = [until_last_reply(conversation) for conversation in conversations]
+    questions = sorted({_question(conversation) for conversation in ended})
+    if len(questions) < HELD_OUT_EVERY:
+        raise InputError(
+            f"{data}: {len(questions)} different questions are too few, expected at least {HELD_OUT_EVERY}: one in "
+            f"{HELD_OUT_EVERY} is held out; give more conversations"
+        )
+    held_out = set(questions[: len(questions) // HELD_OUT_EVERY])
+    unanswered = sum(len(one.messages) for one in conversations) - sum(len(one.messages) for one in ended)
+    return ConversationSets(
+        training=[conversation for conversation in ended if _question(conversation) not in held_out],
+        held_out=[conversation for conversation in ended if _question(conversation) in held_out],
+        corpus=[],
+        left_out={"messages after a last reply": unanswered},
+    )
+
+
+def _question(conversation: Conversation) -> bytes:
+    """A hash of what was said before the first reply."""
     first_reply = next(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
-    return conversation.messages[:first_reply]
+    asked = "\0".join(f"{message.role}\0{message.content}" for message in conversation.messages[:first_reply])
+    return hashlib.sha256(asked.encode()).digest()

@@ -1,8 +1,9 @@
 """Questions about functions and classes, with answers taken from their signatures and docstrings.
 
-Two kinds. A *checkable* question carries the signature that answers it and has one answer: a default, a type, a return type.
-The others ask what a function does; its docstring's first sentence answers. At least half are checkable. Every choice is
-a function of the document's name alone, so the same documents always give the same conversations.
+Two kinds. A *checkable* question carries the signature that answers it and has one answer, which stands there
+literally: a default, a type, a return type. The others ask what a function does; its docstring's first sentence
+answers. At least half are checkable. Every choice is a function of the document's name alone, so the same documents
+always give the same conversations.
 """
 
 import ast
@@ -28,11 +29,11 @@ class Fact:
 
 
 def make_conversations(documents: Sequence[Document]) -> list[Conversation]:
-    """For each document at most one checkable question and one that asks what it does; checkable ones are at least half.
+    """At most one checkable question a document and one that asks what it does; at least half are checkable.
 
     >>> document = Document("a.mean", "a", "function", "(x, dim=0)", "Returns the mean of all elements.")
     >>> [conversation.messages[-1].content for conversation in make_conversations([document])]
-    ['0', 'Returns the mean of all elements.']
+    ['Returns the mean of all elements.', '0']
     """
     checkable, describing = [], []
     for document in documents:
@@ -47,22 +48,16 @@ def make_conversations(documents: Sequence[Document]) -> list[Conversation]:
 
 
 def read_facts(document: Document) -> Iterator[Fact]:
-    """What the signature states in so many words: defaults, types, the return type.
+    """What the signature states in so many words, if these are few: defaults, types, the return type.
 
     >>> [fact.answer for fact in read_facts(Document("m.f", "m", "function", "(x: int, y=2.5) -> str", ""))]
     ['int', '2.5', 'str']
     """
-    arguments = _parse(document.signature)
-    if arguments is None or len(document.signature) > LONGEST_SIGNATURE_CHARACTERS:
+    function = _parse(document.signature)
+    if function is None or len(document.signature) > LONGEST_SIGNATURE_CHARACTERS:
         return
-    name = short_name(document)
-    for argument, default in _with_defaults(arguments.args):
-        if argument.annotation is not None:
-            yield Fact(f"What is the type of {argument.arg}?", ast.unparse(argument.annotation))
-        if default is not None:
-            yield Fact(f"What is the default of {argument.arg}?", ast.unparse(default))
-    if arguments.returns is not None and ast.unparse(arguments.returns) != "None":
-        yield Fact(f"What does {name} return?", ast.unparse(arguments.returns))
+    stated = [fact for fact in _all_facts(function, short_name(document)) if fact.answer in document.signature]
+    yield from (fact for fact in stated if len(fact.answer) <= LONGEST_ANSWER_CHARACTERS)
 
 
 def short_name(document: Document) -> str:
@@ -76,15 +71,25 @@ def short_name(document: Document) -> str:
 
 
 def first_sentence(docstring: str) -> str | None:
-    """The first sentence of a docstring's first paragraph on one line, or None where it is no sentence of fair length.
+    r"""The first sentence of a docstring's first paragraph on one line, or None where it is no sentence of fair length.
 
-    >>> first_sentence("Returns the sum\\nof all elements. See also mean.")
+    >>> first_sentence("Returns the sum\nof all elements. See also mean.")
     'Returns the sum of all elements.'
     """
     paragraph = " ".join(docstring.split("\n\n", maxsplit=1)[0].split())
     sentence = re.split(r"(?<=[.!?])\s+(?=[A-Z`*:(])", paragraph, maxsplit=1)[0]
     is_prose = sentence[:1].isalpha() and sentence.endswith(".") and "::" not in sentence and ">>>" not in sentence
     return sentence if is_prose and len(sentence) in SENTENCE_CHARACTERS else None
+
+
+def _all_facts(function: ast.FunctionDef, name: str) -> Iterator[Fact]:
+    for argument, default in _with_defaults(function.args):
+        if argument.annotation is not None:
+            yield Fact(f"What is the type of {argument.arg}?", ast.unparse(argument.annotation))
+        if default is not None:
+            yield Fact(f"What is the default of {argument.arg}?", ast.unparse(default))
+    if function.returns is not None and ast.unparse(function.returns) != "None":
+        yield Fact(f"What does {name} return?", ast.unparse(function.returns))
 
 
 def _ask_fact(document: Document, fact: Fact) -> Conversation:
@@ -112,11 +117,8 @@ def _parse(signature: str) -> ast.FunctionDef | None:
 def _with_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
     positional = [*arguments.posonlyargs, *arguments.args]
     without = [None] * (len(positional) - len(arguments.defaults))
-    pairs = [*zip(positional, [*without, *arguments.defaults], strict=True)]
-    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    for argument, default in pairs:
-        short = default is None or len(ast.unparse(default)) <= LONGEST_ANSWER_CHARACTERS
-        yield argument, default if short else None
+    yield from zip(positional, [*without, *arguments.defaults], strict=True)
+    yield from zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
 
 
 def _pick(name: str, choices: int) -> int:

@@ -1,89 +1,31 @@
 """How well a model replies: bits per byte of known replies, and what its own greedy replies are like.
 
-A base model knows no chat format, so it is asked in three plain-text ways and each figure is taken from the way that suits it
-best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that spell it, without the
-end-of-turn token that only an assistant has.
+A base model knows no chat format, so it is asked in three plain-text ways and each figure is taken from the way that
+suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that spell it,
+without the end-of-turn token that only an assistant has. Of a conversation with several replies the last is asked for,
+with all that came before it.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from configs import InputError
 from finetune.batches import Row, cut_by_tokens, pad
-from finetune.chat import ChatFormat
-from finetune.conversations import Conversation, Message, final_answer
-from finetune.plain_prompts import PLAIN_PROMPTS, PlainPrompt
+from finetune.conversation_sets import spread
+from finetune.conversations import Conversation
+from finetune.plain_prompts import PLAIN_PROMPTS
 from finetune.replies import generate_ids
+from finetune.reply_checks import is_right, repeats_itself
 from finetune.supervised_loss import SupervisedLoss
+from finetune.ways import ChatWay, PlainWay, Way, fits
 from scratch_models.corpus import IGNORED_TARGET, bits_per_byte
 from scratch_models.sampling import Sampling
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
 
 TOKENS_PER_MICRO_BATCH = 8192
 GREEDY = Sampling(temperature=0)
-REPEATED_WORDS, REPEATED_TIMES = 4, 3
-
-
-class Way(Protocol):
-    """One way to put a conversation to a model."""
-
-    stop_ids: tuple[int, ...]
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The ids after which the model replies."""
-
-    def reply_ids(self, reply: str) -> list[int]:
-        """The ids of a known reply after the prompt, without an end."""
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The reply that generated ids spell."""
-
-
-class ChatWay:
-    """The assistant's own format."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.chat = ChatFormat(tokenizer)
-        self.stop_ids: tuple[int, ...] = (self.chat.end_id,)
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation so far in control tokens."""
-        return self.chat.render_prompt(messages)
-
-    def reply_ids(self, reply: str) -> list[int]:
-        """The content of a turn."""
-        return self.chat.render_prompt([Message("assistant", reply)])[1:-2]
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The text up to the end of the turn."""
-        return self.chat.decode_reply(list(ids)).strip()
-
-
-class PlainWay:
-    """Plain text, for a model that knows no format; it stops by itself only with an end of text."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prompt: PlainPrompt) -> None:
-        self.tokenizer, self.prompt = tokenizer, prompt
-        self.encoder = plain_text_encoder(tokenizer)
-        self.stop_ids: tuple[int, ...] = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt as text."""
-        ids: list[int] = self.encoder.encode(self.prompt.text(messages), add_special_tokens=False).ids
-        return ids
-
-    def reply_ids(self, reply: str) -> list[int]:
-        """The reply as it would follow the prompt."""
-        ids: list[int] = self.encoder.encode(self.prompt.continuation(reply), add_special_tokens=False).ids
-        return ids
-
-    def text(self, ids: Sequence[int]) -> str:
-        """The text up to the next turn."""
-        return self.prompt.cut(str(self.tokenizer.decode(list(ids))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +51,17 @@ class Answered:
     conversation: Conversation
     reply: str
     stopped: bool
+    """Whether the model ended it itself."""
+
+    @property
+    def question(self) -> str:
+        """What was said last before the reply."""
+        return self.conversation.messages[-2].content
+
+    @property
+    def expected(self) -> str:
+        """The known reply."""
+        return self.conversation.messages[-1].content
 
 
 @dataclass(frozen=True)
@@ -126,8 +79,23 @@ def ask_plainly(
     max_new_tokens: int,
 ) -> dict[str, Interview]:
     """A base model asked in each of the three plain-text ways."""
-    ways = {name: PlainWay(tokenizer, prompt) for name, prompt in PLAIN_PROMPTS.items()}
+    ways = plain_ways(tokenizer)
     return {name: interview(model, way, conversations, max_new_tokens) for name, way in ways.items()}
+
+
+def ask_in_chat(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Conversation],
+    max_new_tokens: int,
+) -> Interview:
+    """An assistant asked in its chat format."""
+    return interview(model, ChatWay(tokenizer), conversations, max_new_tokens)
+
+
+def plain_ways(tokenizer: PreTrainedTokenizerFast) -> dict[str, Way]:
+    """The three plain-text ways by name."""
+    return {name: PlainWay(tokenizer, prompt) for name, prompt in PLAIN_PROMPTS.items()}
 
 
 def interview(
@@ -188,46 +156,34 @@ def reply_bits_per_byte(model: PreTrainedModel, way: Way, conversations: Sequenc
 
 
 def exact_match_rate(answered: Sequence[Answered]) -> float:
-    """Share of the checkable questions whose reply is the answer, or ends with it after `####`; 0 where there is none."""
+    """Share of the checkable questions whose reply is the answer, as `is_right` sees it; 0 without any."""
     checkable = [one for one in answered if one.conversation.answer is not None]
     right = sum(is_right(one.reply, one.conversation.answer or "") for one in checkable)
     return right / len(checkable) if checkable else 0.0
 
 
-def is_right(reply: str, expected: str) -> bool:
-    """Whether a reply is the expected answer, quotes and a full stop around it aside.
+def choose_askable(
+    conversations: Sequence[Conversation], number: int, ways: Sequence[tuple[PreTrainedModel, Way]]
+) -> list[Conversation]:
+    """Of `number` conversations, spread evenly over all, those that can be asked in every way.
 
-    >>> is_right("`None`.", "None"), is_right("48/2=24 so #### 24", "24"), is_right("Not None", "None")
-    (True, True, False)
+    Raises:
+        InputError: there is none.
+
     """
-    found = final_answer(reply) or reply
-    return _bare(found) == _bare(expected)
-
-
-def repeats_itself(text: str) -> bool:
-    """Whether four words in a row stand three times in a text.
-
-    >>> repeats_itself("the sum of the " * 3), repeats_itself("the sum of all elements")
-    (True, False)
-    """
-    words = text.split()
-    runs = Counter(tuple(words[start : start + REPEATED_WORDS]) for start in range(len(words) - REPEATED_WORDS + 1))
-    return max(runs.values(), default=0) >= REPEATED_TIMES
-
-
-def fits(model: PreTrainedModel, way: Way, conversation: Conversation) -> bool:
-    """Whether prompt, known reply and one more token fit the model's positions."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    ids, _ = _scored_row(way, conversation)
-    return positions is None or len(ids) + 2 <= positions
+    chosen = spread(conversations, number)
+    askable = [one for one in chosen if all(fits(model, way, one) for model, way in ways)]
+    if not askable:
+        raise InputError(
+            f"none of {len(chosen)} conversations has a question that fits the models' positions with its reply, "
+            "expected at least one: give shorter ones"
+        )
+    return askable
 
 
 def _scored_row(way: Way, conversation: Conversation) -> Row:
+    """Ids and targets that score the last message alone."""
     prompt = way.prompt_ids(conversation.messages[:-1])
     reply = way.reply_ids(conversation.messages[-1].content)
     targets = [IGNORED_TARGET] * (len(prompt) - 1) + reply
     return [*prompt, *reply][:-1], targets
-
-
-def _bare(text: str) -> str:
-    return text.strip().strip("`'\"").rstrip(".").strip("`'\"")

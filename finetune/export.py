@@ -2,94 +2,135 @@
 
     final/base/       the extended model with its trained new rows, tokenizer, chat template, generation config
     final/adapter/    the LoRA adapter; its config names `../base`, relative to itself
-    final/README.md   the model card
 
 Full fine-tuning leaves one model, so there `final/` is itself the model's folder.
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
 from tokenizer_ext.embeddings import fold, new_row_parameters
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.hf_model import UNREADABLE, load_model, load_tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
+BASE_BESIDE_ADAPTER = "../base"
 
 
 def save_assistant(
     model: PreTrainedModel, adapted: PeftModel | None, tokenizer: PreTrainedTokenizerFast, final: Path
 ) -> None:
-    """Writes `final/`; separate new rows are folded into the model's tables first.
+    """Writes `final/`, complete or not at all; the model is used up: new rows are folded, the adapter is taken out.
 
     Args:
         model: The causal model, with adapters inside it where `adapted` is given.
         adapted: The same model as peft wraps it, or None after full fine-tuning.
         tokenizer: Its tokenizer with the control tokens.
-        final: The folder to write.
+        final: The folder to write; one that is there already is replaced.
 
     """
     if new_row_parameters(model):
         fold(model)
     make_conversational(model, tokenizer)
-    if adapted is None:
-        model.save_pretrained(final)
-        tokenizer.save_pretrained(final)
-        return
-    adapted.save_pretrained(final / "adapter", save_embedding_layers=False)
-    adapted.unload().save_pretrained(final / "base")
-    tokenizer.save_pretrained(final / "base")
-    _point_at_base(final / "adapter" / ADAPTER_CONFIG)
+    partial = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    base = partial if adapted is None else partial / "base"
+    if adapted is not None:
+        adapted.save_pretrained(partial / "adapter", save_embedding_layers=False)
+        _tidy_adapter(partial / "adapter")
+        model = adapted.unload()
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(partial, final)
 
 
 def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Lets any tool chat with the model and stop where it should: template, end-of-turn id, pad id, generation config.
 
-    The old end of text stays a second stop.
+    The end of text stays a second stop, and becomes the padding where there was none: it is no end of turn, so a tool
+    that leaves padding out of the loss does not leave out the ends that a model must learn.
     """
     tokenizer.chat_template = CHAT_TEMPLATE
-    end_of_turn = tokenizer.convert_tokens_to_ids(END_TOKEN)
-    end_of_text = tokenizer.eos_token_id
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == end_of_turn:
+    end_of_turn, end_of_text = tokenizer.convert_tokens_to_ids(END_TOKEN), tokenizer.eos_token_id
+    if tokenizer.pad_token_id in (None, end_of_turn):
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = END_TOKEN
-    stops = [end_of_turn] if end_of_text in (None, end_of_turn) else [end_of_turn, end_of_text]
-    pad_id = tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(
-        eos_token_id=stops, pad_token_id=pad_id, bos_token_id=tokenizer.bos_token_id
-    )
-    model.config.eos_token_id = stops[0]
+    generation = model.generation_config
+    generation.eos_token_id = list(dict.fromkeys(id_ for id_ in (end_of_turn, end_of_text) if id_ is not None))
+    for config in (generation, model.config.get_text_config()):
+        config.pad_token_id = tokenizer.pad_token_id
+    model.config.get_text_config().eos_token_id = end_of_turn
 
 
 def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model, adapter included, and tokenizer of a run's folder, its `final/`, an adapter beside its base, or any model.
+    """The model, adapter included, and its tokenizer: of a run, its `final/`, an adapter, or any folder.
 
     Raises:
-        InputError: there is no model.
+        InputError: there is no model, or the run is not finished.
 
     """
-    path = Path(folder)
-    if (path / "final").is_dir():
-        path = path / "final"
-    if (path / "adapter" / ADAPTER_CONFIG).is_file():
-        path = path / "adapter"
+    path = _model_folder(Path(folder))
     if not (path / ADAPTER_CONFIG).is_file():
         return load_model(str(path)), load_tokenizer(str(path))
-    named = str(json.loads((path / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
-    base = str((path / named).resolve()) if named.startswith(".") else named
-    if named.startswith(".") and not Path(base).is_dir():
+    base = _base_of_adapter(path)
+    tokenizer = load_tokenizer(base)
+    try:
+        adapted = PeftModel.from_pretrained(load_model(base), str(path))
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
+    return adapted.get_base_model().eval(), tokenizer
+
+
+def find_base(tuned: str | Path) -> str | None:
+    """The base that a run recorded in its `run.json`, given any path into its folder; None where there is no record."""
+    path = Path(tuned).absolute()
+    for folder in (path, *path.parents[:3]):
+        try:
+            base = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]["base"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return str(base)
+    return None
+
+
+def _model_folder(path: Path) -> Path:
+    if (path / "run.json").is_file() and not (path / "final").is_dir():
+        raise InputError(f"{path}: the run is not finished, it has no final/: continue it with --resume first")
+    for part in ("final", "adapter"):
+        if (path / part).is_dir():
+            path = path / part
+    return path
+
+
+def _base_of_adapter(adapter: Path) -> str:
+    try:
+        named = str(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{adapter / ADAPTER_CONFIG}: names no base, expected what peft writes") from None
+    if not named.startswith("."):
+        return named
+    base = (adapter / named).resolve()
+    if not base.is_dir():
         raise InputError(
-            f"{path}: the adapter points at {named}, which is not there: keep adapter/ and base/ side by side"
+            f"{adapter}: the adapter points at {named}, which is not there: keep adapter/ and base/ side by side"
         )
-    adapted = PeftModel.from_pretrained(load_model(base), str(path))
-    return adapted.get_base_model().eval(), load_tokenizer(base)
+    return str(base)
 
 
-def _point_at_base(path: Path) -> None:
+def _tidy_adapter(adapter: Path) -> None:
+    """Names the base relative to the adapter, and takes out peft's card, an empty form: ours is one folder above."""
+    (adapter / "README.md").unlink(missing_ok=True)
+    path = adapter / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = "../base"
+    config["base_model_name_or_path"] = BASE_BESIDE_ADAPTER
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

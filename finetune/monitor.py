@@ -1,6 +1,7 @@
-"""What is measured while an assistant is in training: held-out loss, and two questions that it answers again each time."""
+"""What is measured while an assistant is in training: held-out loss, and what it replies to two fixed questions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from finetune.subject import Subject
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import bits_per_byte
 from scratch_models.training import held_out_loss
+from tokenizer_ext.terminal import printable
 
 WATCHED_QUESTIONS = 2
 
@@ -35,10 +37,10 @@ class HeldOutMonitor:
         self.reply_bytes = material.held_out_reply_bytes
         self.way = ChatWay(subject.tokenizer)
 
-    def __call__(self, step: int) -> dict[str, object]:
+    def __call__(self, step: int) -> dict[str, Any]:
         """The held-out figures; bits per byte count the end of a turn as nats and not as bytes."""
         nats, targets = held_out_loss(self.loss_model, self.micro_batches, self.accelerator)
-        figures: dict[str, object] = {
+        figures: dict[str, Any] = {
             "held_out_loss_nats": nats / targets,
             "held_out_bits_per_byte": bits_per_byte(nats, self.reply_bytes),
         }
@@ -48,13 +50,11 @@ class HeldOutMonitor:
 
     def _show(self, before: Answered, step: int) -> dict[str, str]:
         now = answer(self.subject.model, self.way, [before.conversation], self.reply_tokens)[0].reply
-        question = before.conversation.messages[-2].content
-        tqdm.write(
-            f"step {step}: {_short(question)}\n    base:      {_short(before.reply)}\n    assistant: {_short(now)}"
-        )
-        return {"question": question, "base": before.reply, "assistant": now}
+        lines = {f"step {step}": before.question, "    base": before.reply, "    assistant": now}
+        tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
+        return {"question": before.question, "base": before.reply, "assistant": now}
 
 
 def _short(text: str, characters: int = 140) -> str:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= characters else f"{line[: characters - 1]}…"

@@ -4,13 +4,13 @@
     accelerate launch finetune/sft.py --base openai-community/gpt2 --data my_chats.jsonl
     accelerate launch finetune/sft.py --help
 
-With no argument it takes the embedded base, teaches it the words of a domain that it never read, trains LoRA and the rows of the
-new tokens on questions about that domain, and shows base and assistant side by side. It leaves `run.json`, `metrics.jsonl`,
-`checkpoints/`, `final/` and `report.html` in a new folder under `runs/`.
+With no argument it takes the embedded base, teaches it the words of a domain that it never read, trains LoRA and the
+rows of the new tokens on questions about that domain, and shows base and assistant side by side. It leaves `run.json`,
+`metrics.jsonl`, `checkpoints/`, `final/` and `report.html` in a new folder under `runs/`.
 """
 
 import dataclasses
-import hashlib
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,25 +24,35 @@ from configs import InputError, run_entry
 from finetune.adapters import Lora
 from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets
 from finetune.conversations import Conversation
-from finetune.evaluation import Answered, ChatWay, Interview, PlainWay, ask_plainly, best_scores, fits, interview
+from finetune.evaluation import (
+    Answered,
+    Interview,
+    ask_in_chat,
+    ask_plainly,
+    best_scores,
+    choose_askable,
+    plain_ways,
+)
 from finetune.export import save_assistant
+from finetune.fingerprints import tokenizer_sha256, weights_sha256
 from finetune.learning_material import LearningMaterial, first_example, prepare_material
 from finetune.model_card import write_model_card
 from finetune.monitor import HeldOutMonitor
-from finetune.plain_prompts import PLAIN_PROMPTS
-from finetune.report import Report, SampleReplies, require_plots, to_text, write_report
+from finetune.plots import require_plots
+from finetune.report import Report, write_report
+from finetune.samples import pair_samples, show_samples
+from finetune.score_table import to_text
 from finetune.subject import Subject, make_optimizer, make_subject
+from finetune.ways import ChatWay
 from scratch_models.devices import make_accelerator
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder, choose_run_folder
 from scratch_models.training import start_run, train
-from tokenizer_ext.extend import describe as describe_extension
+from tokenizer_ext.certificate import describe as describe_extension
 from tokenizer_ext.extend import read_documents
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import quiet_libraries
-
-PRINTED_SAMPLES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,43 +98,36 @@ class SftSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = (
-            "conversations_per_step",
-            "tokens_per_micro_batch",
-            "maximum_tokens",
-            "evaluation_conversations",
-            "reply_tokens",
-        )
-        for field in counts:
-            if getattr(self, field) < 1:
-                raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
-        if not 0 <= self.lora_dropout < 1:
-            raise InputError(f"lora_dropout: found {self.lora_dropout}, expected 0 or more and below 1")
-        if not self.lora_alpha > 0:
-            raise InputError(f"lora_alpha: found {self.lora_alpha}, expected a number above 0")
+        counts = ("lora_rank", "conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
+        for name in (*counts, "evaluation_conversations", "reply_tokens"):
+            self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("new_tokens", self.new_tokens >= 0, "0 or more")
+        self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
+        self.expect("lora_alpha", 0 < self.lora_alpha < math.inf, "a finite number above 0")
+        rate = self.new_rows_learning_rate
+        self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
+        if self.method == "full" and rate is not None:
+            raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")
 
 
 def main(settings: SftSettings) -> None:
-    """Reads, asks the base, extends, attaches, trains, saves, reports."""
+    """Reads, extends, attaches, asks the base, trains, asks the assistant, saves, reports."""
     require_plots()
     quiet_libraries()
     run = choose_run_folder(settings.output_dir, "sft", dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator(settings.precision)
     torch.manual_seed(settings.seed)
-    with accelerator.main_process_first():  # it fills the cache that the others then read
-        sets = read_conversation_sets(settings.data)
+    sets = read_sets(settings.data, accelerator)
     model, tokenizer = load_base(settings.base, accelerator)
-    documents = read_domain(settings, sets)
-    if settings.dry_run:
-        accelerator.print(dry_run(settings, model, tokenizer, documents, sets))
-        return
-    asked = choose_asked(model, tokenizer, sets.held_out, settings.evaluation_conversations)
-    accelerator.print(f"Asking the base {len(asked)} held-out questions in {len(PLAIN_PROMPTS)} plain-text ways …")
-    base = ask_plainly(model, tokenizer, asked, settings.reply_tokens) if accelerator.is_main_process else {}
-    subject = prepare_subject(settings, model, tokenizer, documents)
+    subject = prepare_subject(settings, model, tokenizer, sets)
     material = read_material(settings, subject, sets)
+    asked = choose_asked(settings, subject, tokenizer, sets.held_out)
+    if settings.dry_run:
+        accelerator.print(dry_run(settings, subject, material))
+        return
     accelerator.print(describe_extension(subject.extended.certificate), material.describe(), sep="\n")
     run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets))
+    base = ask_base(settings, asked, accelerator)
     monitor = HeldOutMonitor(subject, material, in_favour(base), accelerator, settings.reply_tokens)
     rate = settings.learning_rate
     optimizer = make_optimizer(subject, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
@@ -132,8 +135,17 @@ def main(settings: SftSettings) -> None:
         monitor.loss_model, material.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
     )
     if accelerator.is_main_process:
-        finish(settings, subject, base, asked, material, run)
+        assistant = ask_in_chat(subject.model, subject.tokenizer, asked, settings.reply_tokens)
+        finish(make_report(settings, subject, material, run, base, assistant), settings, subject, run)
     accelerator.end_training()
+
+
+def read_sets(data: str, accelerator: Accelerator) -> ConversationSets:
+    """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
+    if data == EMBEDDED:
+        with accelerator.main_process_first():
+            return read_conversation_sets(data)
+    return read_conversation_sets(data)
 
 
 def load_base(base: str, accelerator: Accelerator) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -143,34 +155,11 @@ def load_base(base: str, accelerator: Accelerator) -> tuple[PreTrainedModel, Pre
     return load_model(folder).to(accelerator.device), tokenizer
 
 
-def read_domain(settings: SftSettings, sets: ConversationSets) -> list[str]:
-    """The documents that new tokens are learned from; none without a corpus."""
-    return sets.corpus if settings.corpus is None else read_documents(settings.corpus)
-
-
-def choose_asked(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, held_out: Sequence[Conversation], number: int
-) -> list[Conversation]:
-    """The held-out conversations that base and assistant are asked: spread evenly, of those whose prompts fit the model.
-
-    Raises:
-        InputError: none fits.
-
-    """
-    ways = [PlainWay(tokenizer, prompt) for prompt in PLAIN_PROMPTS.values()]
-    step = max(1, len(held_out) // number)
-    asked = [one for one in held_out[::step] if all(fits(model, way, one) for way in ways)][:number]
-    if not asked:
-        raise InputError(
-            f"none of {len(held_out)} held-out conversations fits the positions of the base: give shorter ones"
-        )
-    return asked
-
-
 def prepare_subject(
-    settings: SftSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
+    settings: SftSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sets: ConversationSets
 ) -> Subject:
-    """The base with its new tokens and what trains of it."""
+    """The base with its new tokens, learned from the corpus or the domain of the data, and what trains of it."""
+    documents = sets.corpus if settings.corpus is None else read_documents(settings.corpus)
     lora = Lora(rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
     return make_subject(
         model, tokenizer, documents, new_tokens=settings.new_tokens, lora=lora if settings.method == "lora" else None
@@ -191,37 +180,46 @@ def read_material(settings: SftSettings, subject: Subject, sets: ConversationSet
     )
 
 
-def dry_run(
-    settings: SftSettings,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    documents: Sequence[str],
-    sets: ConversationSets,
-) -> str:
+def choose_asked(
+    settings: SftSettings, subject: Subject, tokenizer: PreTrainedTokenizerFast, held_out: Sequence[Conversation]
+) -> list[Conversation]:
+    """The held-out conversations that base and assistant are asked: those that fit in every way."""
+    ways = [*plain_ways(tokenizer).values(), ChatWay(subject.tokenizer)]
+    return choose_askable(held_out, settings.evaluation_conversations, [(subject.model, way) for way in ways])
+
+
+def dry_run(settings: SftSettings, subject: Subject, material: LearningMaterial) -> str:
     """What a run would do: settings, parameters, tokens of an epoch, and the first example with its mask."""
-    subject = prepare_subject(settings, model, tokenizer, documents)
-    material = read_material(settings, subject, sets)
     parameters, trained = subject.count_parameters()
-    lines = [f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()]
-    lines += [describe_extension(subject.extended.certificate)]
-    lines += [
-        f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-        material.describe(),
-    ]
-    lines += ["first example, with what is learned marked:"]
-    lines += [first_example(material, subject.tokenizer, colour=sys.stdout.isatty())]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()),
+            describe_extension(subject.extended.certificate),
+            f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
+            material.describe(),
+            "first example, with what is learned marked:",
+            first_example(material, subject.tokenizer, colour=sys.stdout.isatty()),
+        ]
+    )
 
 
 def make_facts(subject: Subject, tokenizer: PreTrainedTokenizerFast, sets: ConversationSets) -> dict[str, Any]:
     """What the run is made of, as hashes, and what the extension changed."""
-    before = subject.extended.certificate.weights_before
     return {
         "data_sha256": sets.sha256(),
-        "base_sha256": hashlib.sha256(f"{before.base_rows}{before.other_weights}".encode()).hexdigest(),
-        "tokenizer_sha256": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "base_sha256": weights_sha256(subject.extended.certificate.weights_before),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "extension": dataclasses.asdict(subject.extended.certificate),
     }
+
+
+def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: Accelerator) -> dict[str, Interview]:
+    """The base's replies in every plain-text way, in the main process; the others get none."""
+    if not accelerator.is_main_process:
+        return {}
+    model, tokenizer = load_base(settings.base, accelerator)  # anew: the subject's tables have grown
+    print(f"Asking the base {len(asked)} held-out questions in {len(plain_ways(tokenizer))} plain-text ways …")
+    return ask_plainly(model, tokenizer, asked, settings.reply_tokens)
 
 
 def in_favour(base: dict[str, Interview]) -> list[Answered]:
@@ -229,64 +227,44 @@ def in_favour(base: dict[str, Interview]) -> list[Answered]:
     return min(base.values(), key=lambda one: one.scores.bits_per_byte).answered if base else []
 
 
-def finish(
+def make_report(
     settings: SftSettings,
     subject: Subject,
-    base: dict[str, Interview],
-    asked: Sequence[Conversation],
     material: LearningMaterial,
     run: RunFolder,
-) -> None:
-    """Asks the assistant what the base was asked, saves it, writes the report, and prints three questions with both answers."""
-    assistant = interview(subject.model, ChatWay(subject.tokenizer), asked, settings.reply_tokens)
-    _, trained = subject.count_parameters()
-    facts = {
-        "base": settings.base,
-        "data": settings.data,
-        "method": settings.method,
-        "trained parameters": f"{trained:,}",
-        "new tokens": f"{len(subject.extended.merges)} learned, {subject.extended.certificate.control_tokens} control tokens",
-        "read": material.describe(),
-        "steps": settings.max_steps,
-        "full settings, versions and hashes": "run.json",
-    }
-    report = Report(
+    base: dict[str, Interview],
+    assistant: Interview,
+) -> Report:
+    """What the run shows of itself."""
+    parameters, trained = subject.count_parameters()
+    certificate = subject.extended.certificate
+    return Report(
         title=f"{run.path.name}: an assistant made from {settings.base}",
         base=best_scores([one.scores for one in base.values()]),
         base_by_prompt={name: one.scores for name, one in base.items()},
         assistant=assistant.scores,
         samples=pair_samples(in_favour(base), assistant.answered),
-        facts=facts,
+        facts={
+            "base": settings.base,
+            "data": settings.data,
+            "method": settings.method,
+            "parameters": f"{parameters:,}, of which {trained:,} were trained",
+            "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
+            "read": material.describe(),
+            "steps": f"{settings.max_steps:,}",
+            "full settings, versions and hashes": "run.json",
+        },
         metrics=tuple(run.read_metrics()),
     )
+
+
+def finish(report: Report, settings: SftSettings, subject: Subject, run: RunFolder) -> None:
+    """Saves the assistant and the report, and prints three questions with both answers and the table."""
     save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final)
-    write_report(report, run.path)
     write_model_card(report, settings.base, run.final)
-    print(*map(show_sample, choose_printed(report.samples)), to_text(report.base, report.assistant), sep="\n\n")
+    write_report(report, run.path)
+    print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
     print(f"\nSaved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: make app")
-
-
-def pair_samples(base: Sequence[Answered], assistant: Sequence[Answered]) -> tuple[SampleReplies, ...]:
-    """Every question with both replies and the known one."""
-    return tuple(
-        SampleReplies(
-            after.conversation.messages[-2].content, before.reply, after.reply, after.conversation.messages[-1].content
-        )
-        for before, after in zip(base, assistant, strict=True)
-    )
-
-
-def choose_printed(samples: Sequence[SampleReplies]) -> list[SampleReplies]:
-    """Samples from the beginning, the middle and the end of those asked, which never looks at how good they are."""
-    return [
-        samples[place * (len(samples) - 1) // (PRINTED_SAMPLES - 1)]
-        for place in range(min(PRINTED_SAMPLES, len(samples)))
-    ]
-
-
-def show_sample(sample: SampleReplies) -> str:
-    """A question with both replies for the terminal."""
-    return f"question:  {sample.question}\nbase:      {sample.base}\nassistant: {sample.assistant}\nexpected:  {sample.expected}"
 
 
 if __name__ == "__main__":

@@ -29,9 +29,10 @@ class Subject:
         return self.extended.tokenizer
 
     def count_parameters(self) -> tuple[int, int]:
-        """All parameters, and those that train."""
+        """All parameters, and those that train; rows that train apart are counted once."""
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.model.parameters()]
-        return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+        apart = sum(rows.numel() for rows in new_row_parameters(self.model).values())
+        return sum(size for size, _ in sizes) - apart, sum(size for size, trains in sizes if trains)
 
 
 def make_subject(
@@ -42,7 +43,7 @@ def make_subject(
     new_tokens: int,
     lora: Lora | None,
 ) -> Subject:
-    """The base, changed in place: tokens learned from the documents, control tokens, then LoRA; without it every weight trains.
+    """The base, changed in place: tokens from the documents, control tokens, LoRA; without it every weight trains.
 
     Raises:
         InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
@@ -66,13 +67,15 @@ def make_subject(
 def make_optimizer(
     subject: Subject, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
 ) -> Optimizer:
-    """AdamW on what trains; rows of new tokens have their own rate and no decay."""
+    """AdamW on what trains; vectors are not decayed, nor rows of new tokens, which have their own rate."""
     new_rows = list(new_row_parameters(subject.model).values())
     theirs = {id(parameter) for parameter in new_rows}
-    rest = [p for p in subject.model.parameters() if p.requires_grad and id(p) not in theirs]
+    rest = [one for one in subject.model.parameters() if one.requires_grad and id(one) not in theirs]
+    matrices, vectors = [one for one in rest if one.ndim >= 2], [one for one in rest if one.ndim < 2]
     return adamw(
         [
-            {"params": rest, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
             {"params": new_rows, "lr": new_rows_learning_rate, "weight_decay": 0.0},
         ]
     )

@@ -1,11 +1,12 @@
 """The loss of fine-tuning: the head runs only where something is learned.
 
-In a chat most positions are questions. The head is the most expensive layer of a small model, and its logits the largest
-tensor of a step; both are spent on supervised positions alone. The loss is the same to the last bit of rounding.
+In a chat most positions are questions. The head is the most expensive layer of a small model, and its logits the
+largest tensor of a step; both are spent on supervised positions alone. The loss is the same, up to rounding.
 
 Shapes: B rows, T tokens, S supervised positions of the micro-batch, D width, V vocabulary.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -13,28 +14,21 @@ from transformers import PreTrainedModel
 from configs import InputError
 from scratch_models.corpus import IGNORED_TARGET
 
-# What some models do to logits after the head, which a loss that calls the head itself would leave out.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-
 
 class SupervisedLoss(nn.Module):
     """A Hugging Face causal model with its summed loss; adapters inside the model take part.
 
-    Rows are filled up on the right, which a causal model cannot see from the left, so no attention mask is needed; the targets
-    of the filling are ignored.
+    Rows are filled up on the right, which no position of a causal model sees, so no attention mask is needed; the
+    targets of the filling are ignored.
 
     Raises:
-        InputError: the model changes its logits after the head.
+        InputError: the model does more between its last hidden state and its logits than the head.
 
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        for name in LOGIT_CHANGES:
-            if getattr(model.config.get_text_config(), name, None) not in (None, 1, 1.0):
-                raise InputError(
-                    f"{type(model).__name__}: {name} is set, expected a head without it: such models are not supported"
-                )
+        _check_logits_are_the_heads(model)
         self.model = model
 
     def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
@@ -43,3 +37,21 @@ class SupervisedLoss(nn.Module):
         supervised = targets != IGNORED_TARGET  # (B, T)
         logits = self.model.get_output_embeddings()(hidden[supervised])  # (S, V)
         return F.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+
+
+@torch.no_grad()
+def _check_logits_are_the_heads(model: PreTrainedModel) -> None:
+    # Some models cap or scale their logits, or transform the hidden state first. To call the head alone would train
+    # another model than the one that replies, and nothing would show it.
+    was_training = model.training
+    model.eval()
+    input_ids = torch.tensor([[0, 1, 2]], device=next(model.parameters()).device)
+    hidden = getattr(model.base_model(input_ids=input_ids, use_cache=False), "last_hidden_state", None)
+    theirs = model(input_ids=input_ids, use_cache=False).logits
+    ours = None if hidden is None else model.get_output_embeddings()(hidden)
+    model.train(was_training)
+    if ours is None or not torch.allclose(ours, theirs, rtol=1e-6, atol=1e-7):
+        raise InputError(
+            f"{type(model).__name__}: its logits are not its head's on the last hidden state, expected a model without "
+            "capped or scaled logits such as GPT-2, Llama, Qwen or OLMo"
+        )
