@@ -13,7 +13,7 @@ def quiet_libraries() -> None:
 
 
 def printable(text: str) -> str:
-    r"""The text with control characters, other than line breaks and tabs, as escapes: it may come from a model or a file.
+    r"""The text with control characters, other than line breaks and tabs, as escapes: it may come from anywhere.
 
     >>> printable("red: \x1b[31m\n")
     'red: \\x1b[31m\n'
