@@ -2,7 +2,7 @@
 
     zero            nothing
     normal          noise with the mean and the spread of the old rows, coordinate by coordinate
-    mean            the mean of the old rows, which bounds how likely a new token is in place of the old ones
+    mean            the mean of the old rows: a new token is no more likely than an old one is on average
                     (Hewitt 2021, https://www.cs.columbia.edu/~johnhew/vocab-expansion.html)
     subtoken_mean   the mean of the rows that the token's text took before (Gee et al. 2022, "Fast Vocabulary Transfer
                     for Language Model Compression"); the mean of all rows where it took none, as for control tokens

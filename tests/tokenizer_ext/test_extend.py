@@ -1,0 +1,314 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+import tokenizer_ext
+from configs import InputError, run_entry
+from scratch_models.bigram import BigramLanguageModel
+from tests.house.repository import ROOT
+from tokenizer_ext.bpe import BytePairEncoding
+from tokenizer_ext.certificate import Certificate
+from tokenizer_ext.extend import Extended, ExtendSettings, extend_vocabulary, learn_tokens, main, read_documents
+from tokenizer_ext.hf_tokenizer import ranks_of
+from tokenizer_ext.tiktoken_files import to_tiktoken
+
+CONTROL = ["<|user|>", "<|assistant|>", "<|end|>"]
+LEARNED = 300
+
+
+def gpt2(rows: int, width: int = 8) -> Any:
+    """A GPT-2 of this many rows, with random weights."""
+    torch.manual_seed(0)
+    fields = {"n_positions": 64, "n_embd": width, "n_layer": 1, "n_head": 2}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=rows, bos_token_id=None, eos_token_id=None, **fields)).eval()
+
+
+@pytest.fixture(scope="module")
+def problems(gpt2_file) -> list[str]:
+    """2,000 problems of GSM8K with their answers."""
+    path = gpt2_file.with_name("gsm8k_train.jsonl")
+    if not path.is_file():
+        pytest.skip("gsm8k_train.jsonl is not in the folder shared/data beside the repository")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:2000]]
+    return [f"{row['question']}\n{row['answer']}" for row in rows]
+
+
+@pytest.fixture(scope="module")
+def extended(gpt2_tokenizer, problems) -> Extended:
+    """GPT-2's real ranks in a padded table, with tokens learned from GSM8K and control tokens."""
+    return extend_vocabulary(
+        (gpt2(50_304), gpt2_tokenizer), corpus=problems, new_tokens=LEARNED, control_tokens=CONTROL
+    )
+
+
+def text_bytes_per_token(bpe: BytePairEncoding, documents: list[str]) -> float:
+    """By tiktoken."""
+    encoding = to_tiktoken(bpe, "any")
+    return sum(len(text.encode()) for text in documents) / sum(len(encoding.encode_ordinary(t)) for t in documents)
+
+
+# on GPT-2's real vocabulary
+
+
+def test_nothing_old_moves_no_document_grows_and_every_token_is_reached(extended: Extended):
+    certificate = extended.certificate
+    assert certificate.holds
+    assert (certificate.moved_ids, certificate.unreachable_tokens, certificate.longer_documents) == (0, 0, 0)
+    assert (certificate.base_tokens, certificate.new_tokens, certificate.control_tokens) == (50_257, LEARNED, 3)
+
+
+def test_bytes_per_token_are_tiktokens_on_every_tenth_document(extended: Extended, gpt2_bpe, problems):
+    held_out = [text for number, text in enumerate(problems, 1) if number % 10 == 0]
+    certificate = extended.certificate
+    assert certificate.held_out_documents == len(held_out) == 200
+    after = BytePairEncoding(ranks_of(extended.tokenizer))
+    assert certificate.bytes_per_token_before == pytest.approx(text_bytes_per_token(gpt2_bpe, held_out))
+    assert certificate.bytes_per_token_after == pytest.approx(text_bytes_per_token(after, held_out))
+    assert certificate.bytes_per_token_after > certificate.bytes_per_token_before
+
+
+def test_learned_tokens_follow_the_base_and_control_tokens_follow_those(extended: Extended):
+    first = extended.first_new_id
+    assert first == 50_257
+    assert [merge.token for merge in extended.merges] == list(range(first, first + LEARNED))
+    assert extended.tokenizer.convert_tokens_to_ids(CONTROL) == [first + LEARNED + place for place in range(3)]
+    assert set(CONTROL) <= set(extended.tokenizer.all_special_tokens)
+
+
+def test_new_rows_go_into_padding_and_start_as_the_mean_of_the_old_ids_of_their_text(extended: Extended, gpt2_bpe):
+    table = extended.model.transformer.wte.weight.detach()
+    assert len(table) == extended.model.config.vocab_size == 50_560  # 50,257 + 300 + 3: more than the padding holds
+    assert torch.equal(table[:50_257], gpt2(50_304).transformer.wte.weight[:50_257])
+    for merge in extended.merges:
+        old_ids = gpt2_bpe.encode_ordinary(merge.token_bytes.decode())
+        assert len(old_ids) > 1
+        torch.testing.assert_close(table[merge.token], table[old_ids].mean(dim=0))
+    mean_of_all = table[:50_257].mean(dim=0)
+    torch.testing.assert_close(table[50_257 + LEARNED :], mean_of_all.expand(3, 8))
+
+
+def test_ids_and_logits_are_equal_after_save_and_reload(extended: Extended, gpt2_tokenizer, problems, tmp_path):
+    texts = [*problems[:300], f"{CONTROL[0]}How many?{CONTROL[2]}<|endoftext|>", " 東京 Größe\n\n\t 🙂"]
+    extended.save(tmp_path / "extended")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "extended")
+    ids = extended.tokenizer(texts)["input_ids"]
+    assert tokenizer(texts)["input_ids"] == ids
+    with_new_tokens = next(one for one in ids if len(one) >= 64 and max(one[:64]) >= 50_257)
+    assert [tokenizer.decode(one) for one in ids] == texts
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "extended").eval()
+    row = torch.tensor([with_new_tokens[:64]])
+    assert torch.equal(model(row).logits, extended.model(row).logits)
+    saved = json.loads((tmp_path / "extended" / "certificate.json").read_text())
+    assert saved == dataclasses.asdict(extended.certificate)
+
+
+def test_tokens_with_digits_are_learned_only_on_request(gpt2_tokenizer, problems):
+    def digits(allowed: bool) -> int:
+        merges = learn_tokens(gpt2_tokenizer, problems, LEARNED, minimum_count=2, digits=allowed)
+        return sum(any(48 <= byte < 58 for byte in merge.token_bytes) for merge in merges)
+
+    assert digits(allowed=False) == 0
+    assert digits(allowed=True) > 0
+
+
+# what is learned from
+
+
+@pytest.fixture
+def base(small_tokenizer) -> tuple[Any, Any]:
+    """A model of 400 tokens."""
+    return gpt2(400), small_tokenizer
+
+
+def test_no_token_is_learned_from_the_documents_held_out(base):
+    documents = ["the zebra and the giraffe"] * 9 + ["an aardvark"]
+    extended = extend_vocabulary(base, corpus=documents * 5, new_tokens=6)
+    assert extended.certificate.held_out_documents == 5
+    assert all(merge.token_bytes in b"the zebra and the giraffe" for merge in extended.merges)
+    with pytest.raises(InputError, match="the corpus supports"):
+        extend_vocabulary(base, corpus=["a"] * 9 + ["aardvark aardvark aardvark"], new_tokens=1)
+
+
+def test_a_short_corpus_is_learned_from_and_measured_on_whole(base, small_bpe):
+    documents = ["zebra zebra zebra", "", "  \n", "giraffe giraffe giraffe"]
+    extended = extend_vocabulary(base, corpus=iter(documents), new_tokens=8)
+    learned = b" ".join(merge.token_bytes for merge in extended.merges)
+    assert b"bra" in learned
+    assert b"raf" in learned or b"ffe" in learned
+    assert extended.certificate.held_out_documents == 0
+    expected = text_bytes_per_token(small_bpe, [documents[0], documents[3]])
+    assert extended.certificate.bytes_per_token_before == pytest.approx(expected)
+
+
+def test_control_tokens_need_no_corpus(base):
+    extended = extend_vocabulary(base, corpus=[], new_tokens=0, control_tokens=CONTROL)
+    assert extended.tokenizer.convert_tokens_to_ids(CONTROL) == [400, 401, 402]
+    assert extended.certificate.holds
+    assert extended.certificate.bytes_per_token_before == 0
+    assert len(extended.model.transformer.wte.weight) == 403
+
+
+def test_a_base_in_a_folder_is_extended_as_one_in_memory_and_keeps_its_stored_type(base, prose, tmp_path):
+    model, tokenizer = base
+    model.bfloat16().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    corpus = prose.split("\n\n")
+    from_folder = extend_vocabulary(tmp_path, corpus=corpus, new_tokens=20)
+    in_memory = extend_vocabulary(base, corpus=corpus, new_tokens=20)
+    assert from_folder.certificate == in_memory.certificate
+    assert from_folder.model.dtype == torch.bfloat16
+    assert all(
+        torch.equal(weight, in_memory.model.state_dict()[name])
+        for name, weight in from_folder.model.state_dict().items()
+    )
+
+
+def test_documents_are_the_paragraphs_of_a_file(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_bytes("\n\nfirst\nstill first\n \t\nsecond\r\n\r\nthird é\n\n\n".encode())
+    assert [text.strip() for text in read_documents(path)] == ["first\nstill first", "second", "third é"]
+
+
+# what a user can get wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"new_tokens": 5000}, r"asked for 5000, the corpus supports \d+, whose pairs occur 2 times or more in it"),
+        ({"new_tokens": -1}, "new_tokens: found -1"),
+        ({"minimum_count": 0}, "minimum_count: found 0"),
+        ({"corpus": []}, "the corpus supports 0"),
+        ({"corpus": "corpus.txt"}, r"found one string \('corpus.txt'\), expected a list of documents"),
+        ({"control_tokens": ["<|endoftext|>"]}, "which is id 399 already"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_the_model_as_it_was(base, prose, arguments, found: str):
+    before = {name: weight.clone() for name, weight in base[0].state_dict().items()}
+    with pytest.raises(InputError, match=found):
+        extend_vocabulary(base, **{"corpus": prose.split("\n\n"), "new_tokens": 5, **arguments})
+    assert all(torch.equal(weight, before[name]) for name, weight in base[0].state_dict().items())
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(small_tokenizer):
+    with pytest.raises(InputError, match="the embedding has 300 rows and the tokenizer ids up to 399"):
+        extend_vocabulary((gpt2(300), small_tokenizer), corpus=[], new_tokens=0, control_tokens=CONTROL)
+
+
+def test_an_extended_model_is_saved_into_a_new_folder_only(base, tmp_path):
+    extended = extend_vocabulary(base, corpus=[], new_tokens=0, control_tokens=CONTROL)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not an empty folder"):
+        extended.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_scratch_model_is_not_saved_as_one_of_transformers(small_tokenizer, tmp_path):
+    base = BigramLanguageModel(400), small_tokenizer
+    extended = extend_vocabulary(base, corpus=[], new_tokens=0, control_tokens=CONTROL)
+    with pytest.raises(InputError, match="BigramLanguageModel: is no Hugging Face model"):
+        extended.save(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def place(base, prose, tmp_path: Path) -> Path:
+    """A folder with a base, a corpus, and what is wrong in one way or another."""
+    base[0].save_pretrained(tmp_path / "base")
+    base[1].save_pretrained(tmp_path / "base")
+    (tmp_path / "corpus.txt").write_text(prose)
+    (tmp_path / "empty.txt").write_text(" \n\n\n")
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 au lait")
+    (tmp_path / "no_model").mkdir()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "mine.txt").write_text("mine")
+    return tmp_path
+
+
+def arguments(place: Path, **changed: str) -> list[str]:
+    fields = {"base": "base", "corpus": "corpus.txt", "output_dir": "new"} | changed
+    paths = ("base", "corpus", "output_dir")
+    return [
+        text for name, value in fields.items() for text in (f"--{name}", str(place / value) if name in paths else value)
+    ]
+
+
+def files_in(place: Path) -> set[Path]:
+    return set(place.rglob("*"))
+
+
+WRONG = [
+    ({"new_tokens": "5000"}, "new_tokens: asked for 5000, the corpus supports "),
+    ({"new_tokens": "-1"}, "new_tokens: found -1, expected 0 or more"),
+    ({"corpus": "empty.txt"}, "empty.txt: is empty, expected text"),
+    ({"corpus": "latin1.txt"}, "latin1.txt: byte 3 is not UTF-8"),
+    ({"corpus": "nowhere.txt"}, "nowhere.txt: no such file"),
+    ({"corpus": "base"}, "base: is a folder, expected a text file"),
+    ({"base": "nowhere"}, "nowhere: no such folder"),
+    ({"base": "no_model"}, "no_model: holds no config.json"),
+    ({"base": "corpus.txt"}, "corpus.txt: is a file"),
+    ({"output_dir": "used"}, "used: is not an empty folder"),
+    ({"output_dir": "corpus.txt"}, "corpus.txt: is not an empty folder"),
+    ({"start": "median"}, "expected one of zero, normal, mean, subtoken_mean"),
+    ({"new_token": "5"}, "did you mean new_tokens?"),
+]
+
+
+@pytest.mark.parametrize(("changed", "found"), WRONG, ids=[found for _, found in WRONG])
+def test_bad_input_gives_one_line_and_status_2_and_writes_nothing(place, changed, found: str, monkeypatch, capfd):
+    before = files_in(place)
+    monkeypatch.setattr(sys, "argv", ["extend.py", *arguments(place, **changed)])
+    with pytest.raises(SystemExit) as ended:
+        run_entry(main, ExtendSettings)
+    printed = capfd.readouterr()
+    assert ended.value.code == 2
+    assert found in printed.err
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert files_in(place) == before
+
+
+@pytest.mark.parametrize(("changed", "found"), [WRONG[0], WRONG[7]], ids=["new_tokens", "base"])
+def test_the_command_gives_one_line_and_status_2_and_writes_nothing(place, changed, found: str):
+    before = files_in(place)
+    command = [sys.executable, "-m", "tokenizer_ext.extend", *arguments(place, **changed)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 2
+    assert found in ended.stderr
+    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
+    assert files_in(place) == before
+
+
+def test_the_entry_shows_the_certificate_and_leaves_a_folder_that_transformers_opens(place, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["extend.py", *arguments(place, new_tokens="20")])
+    run_entry(main, ExtendSettings)
+    printed = capfd.readouterr()
+    assert printed.out.startswith("400 tokens + 20 learned + 0 control tokens\n")
+    assert "certificate holds\n" in printed.out
+    assert printed.err == ""
+    model = AutoModelForCausalLM.from_pretrained(place / "new")
+    assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(place / "new")) == 420
+
+
+# the Python surface
+
+
+def test_the_package_hands_out_what_extends_a_vocabulary():
+    assert tokenizer_ext.extend_vocabulary is extend_vocabulary
+    assert (tokenizer_ext.Extended, tokenizer_ext.Certificate) == (Extended, Certificate)
+    with pytest.raises(AttributeError, match="no attribute 'shrink_vocabulary'"):
+        _ = tokenizer_ext.shrink_vocabulary
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    program = (
+        "import sys, tokenizer_ext.merge_learning; print([n for n in ('torch', 'transformers') if n in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stdout == "[]\n"
