@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from configs import InputError
 from finetune.conversations import Conversation, read_conversations
-from finetune.embedded_conversations import make_conversations
+from finetune.embedded_conversations import keep_half_checkable, make_conversations
 from scratch_models.embedded_corpus import embedded_corpus
 
 EMBEDDED = "embedded"
@@ -71,12 +71,17 @@ def until_last_reply(conversation: Conversation) -> Conversation:
 
 def _read_embedded() -> ConversationSets:
     corpus = embedded_corpus()
-    held_out = make_conversations(corpus.domain_held_out)
+    made, of_held_out = make_conversations(corpus.domain), make_conversations(corpus.domain_held_out)
+    held_out = keep_half_checkable(of_held_out)
     # Two functions may share name and signature although their documentation differs.
     held_out_questions = {_question(conversation) for conversation in held_out}
-    made = make_conversations(corpus.domain)
-    training = [conversation for conversation in made if _question(conversation) not in held_out_questions]
-    left_out = {"questions that are held out too": len(made) - len(training)}
+    apart = [conversation for conversation in made if _question(conversation) not in held_out_questions]
+    training = keep_half_checkable(apart)
+    left_out = {
+        "questions that are held out too": len(made) - len(apart),
+        "questions beyond the half that cannot be checked": len(apart) - len(training),
+        "held-out questions beyond the half that cannot be checked": len(of_held_out) - len(held_out),
+    }
     return ConversationSets(training, held_out, [document.text for document in corpus.domain], left_out)
 
 

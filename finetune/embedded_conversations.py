@@ -2,8 +2,8 @@
 
 Two kinds. A *checkable* question carries the signature that answers it and has one answer, which stands there
 literally: a default, a type, a return type. The others ask what a function does; its docstring's first sentence
-answers. At least half are checkable. Every choice is a function of the document's name alone, so the same documents
-always give the same conversations.
+answers. Every choice is a function of the document's name alone, so the same documents always give the same
+conversations.
 """
 
 import ast
@@ -29,22 +29,29 @@ class Fact:
 
 
 def make_conversations(documents: Sequence[Document]) -> list[Conversation]:
-    """At most one checkable question a document and one that asks what it does; at least half are checkable.
+    """At most one checkable question a document and one that asks what it does.
 
     >>> document = Document("a.mean", "a", "function", "(x, dim=0)", "Returns the mean of all elements.")
     >>> [conversation.messages[-1].content for conversation in make_conversations([document])]
     ['Returns the mean of all elements.', '0']
     """
-    checkable, describing = [], []
+    made = []
     for document in documents:
         facts = list(read_facts(document))
         if facts:
-            checkable.append(_ask_fact(document, facts[_pick(document.name, len(facts))]))
+            made.append(_ask_fact(document, facts[_pick(document.name, len(facts))]))
         sentence = first_sentence(document.docstring)
         if sentence and document.kind != "module":
-            describing.append(_ask_purpose(document, sentence))
+            made.append(_ask_purpose(document, sentence))
+    return sorted(made, key=lambda conversation: conversation.source)
+
+
+def keep_half_checkable(conversations: Sequence[Conversation]) -> list[Conversation]:
+    """The conversations without so many of those that cannot be checked that these would be more than half."""
+    describing = [conversation for conversation in conversations if conversation.answer is None]
     describing.sort(key=lambda conversation: _pick(conversation.source, 2**32))
-    return sorted(checkable + describing[: len(checkable)], key=lambda conversation: conversation.source)
+    kept = {conversation.source for conversation in describing[: len(conversations) - len(describing)]}
+    return [one for one in conversations if one.answer is not None or one.source in kept]
 
 
 def read_facts(document: Document) -> Iterator[Fact]:

@@ -29,6 +29,7 @@ def plot_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
     axes.plot(*_series(metrics, "loss_nats"), linewidth=0.8, alpha=0.6, label="training")
     axes.plot(*_series(metrics, "held_out_loss_nats"), marker="o", label="held-out")
     axes.set(xlabel="step", ylabel="nats per supervised token", title="Loss of the replies")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return _as_data_uri(figure)
 

@@ -20,7 +20,7 @@ table.samples { table-layout: fixed; font-size: .85rem; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #ddd; }
 td { white-space: pre-wrap; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; }
+img { width: 100%; }
 """
 
 
@@ -57,7 +57,7 @@ def to_html(report: Report) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body>",
             f"<h1>{escape(report.title)}</h1>",
-            f"<p>Both were asked {report.base.conversations} questions that neither has read.</p>",
+            f"<p>Both were asked {report.base.conversations} held-out questions.</p>",
             _table(["", "base", "assistant"], score_rows(report.base, report.assistant), numbers=True),
             "<p>The base is asked in three plain-text ways; each figure is from the way that suits it best.</p>",
             _image("Bits per byte of base and assistant", plot_bits_per_byte(report.base, report.assistant)),

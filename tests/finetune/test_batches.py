@@ -1,0 +1,139 @@
+"""Batches: each conversation once an epoch, the same for any number of processes, little filling, nothing cut."""
+
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+
+from configs import InputError
+from finetune.batches import ConversationBatches, cut_by_tokens, keep_fitting, to_row
+from finetune.chat import ChatFormat, RenderedConversation
+from finetune.conversations import Conversation, Message
+from scratch_models.corpus import IGNORED_TARGET
+
+
+def _rendered(length, first):
+    """A conversation of `length` ids, the last two of which are learned; its first id tells it from the others."""
+    ids = [first, *range(1, length)]
+    return RenderedConversation(ids, [False] * (length - 2) + [True, True])
+
+
+@pytest.fixture
+def conversations():
+    dice = random.Random(0)
+    return [_rendered(min(8 + int(dice.expovariate(1 / 60)), 500), first=1000 + number) for number in range(403)]
+
+
+def _read(batches, steps, rank=0, world_size=1):
+    return [batches.micro_batches(step, rank, world_size) for step in steps]
+
+
+def _firsts(micro_batches):
+    """Which conversations are learned from; a row in which nothing is learned is there for its process alone."""
+    return sorted(
+        ids[0]
+        for batch in micro_batches
+        for ids, targets in zip(batch["input_ids"].tolist(), batch["targets"].tolist(), strict=True)
+        if any(target != IGNORED_TARGET for target in targets)
+    )
+
+
+def _tensors_equal(left, right):
+    return len(left) == len(right) and all(
+        torch.equal(one[name], other[name]) for one, other in zip(left, right, strict=True) for name in one
+    )
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 5])
+def test_an_epoch_reads_every_conversation_once(conversations, epoch):
+    batches = ConversationBatches(conversations, 32, 2048, seed=3)
+    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+    read = [first for micro_batches in _read(batches, steps) for first in _firsts(micro_batches)]
+    assert len(steps) == 13
+    assert sorted(read) == list(range(1000, 1403))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_a_step_reads_the_same_conversations_for_any_number_of_processes(conversations, world_size):
+    batches = ConversationBatches(conversations, 32, 2048, seed=3)
+    for step in range(2 * batches.steps_per_epoch):
+        shares = [batches.micro_batches(step, rank, world_size) for rank in range(world_size)]
+        assert all(shares), "every process takes part in every step"
+        assert sorted(first for share in shares for first in _firsts(share)) == _firsts(
+            batches.micro_batches(step, 0, 1)
+        )
+
+
+def test_a_process_without_a_row_takes_part_with_a_row_in_which_nothing_is_learned():
+    batches = ConversationBatches([_rendered(9, 1000)], 32, 2048, seed=0)
+    (lonely,) = batches.micro_batches(0, 3, 4)
+    assert (lonely["targets"] == IGNORED_TARGET).all() and lonely["input_ids"].shape == (1, 8)
+
+
+def test_a_step_is_a_function_of_seed_and_step_alone(conversations):
+    def make(seed):
+        return ConversationBatches(conversations, 32, 2048, seed)
+
+    in_order = _read(make(3), range(30))
+    jumping, fresh = make(3), make(3)
+    for step in [29, 3, 17, 3]:
+        assert _tensors_equal(jumping.micro_batches(step, 0, 1), in_order[step])
+    assert _tensors_equal(fresh.micro_batches(20, 0, 1), in_order[20])
+    assert not _tensors_equal(make(4).micro_batches(0, 0, 1), in_order[0])
+    assert [_firsts(step) for step in in_order[:13]] != [_firsts(step) for step in in_order[13:26]], "epochs differ"
+
+
+def test_rows_of_a_step_are_of_like_length_and_little_is_filling(conversations):
+    batches = ConversationBatches(conversations, 32, 4096, seed=3)
+    places = sum(batch["input_ids"].numel() for micro_batches in _read(batches, range(13)) for batch in micro_batches)
+    tokens = sum(len(one.input_ids) - 1 for one in conversations)
+    in_given_order = [conversations[start : start + 32] for start in range(0, 403, 32)]
+    unsorted_places = sum(len(rows) * max(len(one.input_ids) - 1 for one in rows) for rows in in_given_order)
+    assert 1 - tokens / places < 0.15 < 1 - tokens / unsorted_places
+
+
+def test_steps_of_all_lengths_follow_each_other(conversations):
+    batches = ConversationBatches(conversations, 16, 100_000, seed=3)
+    lengths = [batches.micro_batches(step, 0, 1)[0]["input_ids"].shape[1] for step in range(batches.steps_per_epoch)]
+    rises = sum(after > before for before, after in pairwise(lengths))
+    assert 0.25 < rises / len(lengths) < 0.75, lengths
+
+
+def test_no_micro_batch_is_larger_than_the_limit_unless_it_is_one_row(conversations):
+    batches = ConversationBatches(conversations, 32, 256, seed=3)
+    sizes = [batch["input_ids"].shape for step in _read(batches, range(13)) for batch in step]
+    assert all(rows * tokens <= 256 or rows == 1 for rows, tokens in sizes)
+    assert any(tokens > 256 for _, tokens in sizes)
+    assert any(rows > 4 for rows, _ in sizes)
+
+
+def test_cutting_by_tokens_keeps_every_row_in_order_and_wastes_no_room():
+    rows = [([0] * length, [0] * length) for length in [1, 1, 2, 5, 5, 9]]
+    groups = cut_by_tokens(rows, tokens=10)
+    assert [[len(ids) for ids, _ in group] for group in groups] == [[1, 1, 2], [5, 5], [9]]
+
+
+def test_a_row_is_rendered_ids_shifted_by_one_and_learns_what_the_mask_says(chat_tokenizer):
+    chat = ChatFormat(chat_tokenizer)
+    rendered = chat.render(Conversation((Message("user", "the sum?"), Message("assistant", "72")), "p"))
+    ids, targets = to_row(rendered)
+    reply = [*chat_tokenizer.encode("72", add_special_tokens=False), chat.end_id]
+    assert ids == rendered.input_ids[:-1]
+    assert targets == [IGNORED_TARGET] * (len(ids) - len(reply)) + reply
+    assert ids[-len(reply)] == chat.role_ids["assistant"], (
+        "the first word of a reply is predicted from the turn's token"
+    )
+
+
+def test_what_is_too_long_is_left_out_whole_and_counted(conversations):
+    fitting = keep_fitting(conversations, 100)
+    longer = [one for one in conversations if len(one.input_ids) > 100]
+    assert longer and fitting.too_long == len(longer)
+    assert fitting.kept == [one for one in conversations if len(one.input_ids) <= 100]
+    assert keep_fitting(conversations[:1], len(conversations[0].input_ids)).too_long == 0
+
+
+def test_a_limit_that_nothing_fits_is_refused_with_the_shortest_length():
+    with pytest.raises(InputError, match="maximum_tokens 5: none of 2 conversations fits, the shortest has 6 tokens"):
+        keep_fitting([_rendered(6, 0), _rendered(9, 0)], 5)
