@@ -177,9 +177,7 @@ def _note_rows(model: nn.Module, rows: int) -> None:
     if hasattr(config, "vocabulary_size"):  # of a scratch model, and frozen
         noted.config = dataclasses.replace(config, vocabulary_size=rows)
     elif config is not None:
-        config.get_text_config().vocab_size = rows
-    if hasattr(model, "vocab_size"):
-        noted.vocab_size = rows
+        config.get_text_config().vocab_size = noted.vocab_size = rows  # as transformers' own resize notes them
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

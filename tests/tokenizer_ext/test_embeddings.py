@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from configs import InputError
@@ -137,6 +139,7 @@ def test_a_grown_model_is_what_transformers_own_resize_makes_of_it(kind: str):
         if rows is not None:
             getattr(theirs, f"get_{table}_embeddings")().weight.data[FIRST_NEW_ID:] = rows
     assert ours.config.to_dict() == theirs.config.to_dict()
+    assert ours.vocab_size == theirs.vocab_size
     assert torch.equal(logits_of(ours, old_and_new_ids()), logits_of(theirs, old_and_new_ids()))
 
 
@@ -232,6 +235,31 @@ def test_nothing_trains_but_the_new_rows(model: Any):
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained.keys() == new_row_parameters(model).keys()
     assert [parameter.numel() for parameter in trained.values()] == sizes
+
+
+class Results(TorchDispatchMode):
+    """Every tensor that an operation gives, in the forward and the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.tensors += [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        return result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_makes_no_tensor_of_the_size_of_a_table(kind: str):
+    rows = 5000
+    model = make(kind, rows)
+    separate_new_rows(model, rows - NEW_TOKENS, NEW_TOKENS)
+    held = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with Results() as results:
+        logits_of(model, torch.tensor([[1, rows - 1]])).logsumexp(dim=-1).sum().backward()
+    made = [tensor.numel() for tensor in results.tensors if tensor.untyped_storage().data_ptr() not in held]
+    assert max(made) == 2 * rows  # the logits of two tokens
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "scratch" not in kind])
