@@ -1,0 +1,89 @@
+"""What the page's form sends, checked: a request that bypasses the page can hold anything that JSON can."""
+
+import reprlib
+from dataclasses import dataclass
+
+from configs import InputError
+from scratch_models.sampling import Sampling
+
+MAXIMUM_CHARACTERS = 20_000
+MAXIMUM_TOKENS = 1024
+MAXIMUM_TEMPERATURE = 2.0
+MAXIMUM_TOP_K = 200
+MAXIMUM_SEED = 2**32 - 1
+
+RAW = "raw"
+PLAIN_WAYS = {
+    "question": "Question: … Answer:",
+    "dialogue": "User: … Assistant:",
+    "bare": "The prompt, then a blank line",
+    RAW: "Raw completion of the prompt",
+}
+"""The ways to ask the base, by the words that the page has for them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One prompt for both models."""
+
+    prompt: str
+    plain_way: str
+    """How the base is asked: a key of `PLAIN_WAYS`."""
+    sampling: Sampling
+    """Shared by both, so that they draw with the same noise."""
+    maximum_tokens: int
+    """Longest reply in tokens."""
+
+
+def read_form(*values: object) -> Asked:
+    """The request in the form's values, in the order: prompt, way, temperature, top-k, top-p, seed, maximum tokens.
+
+    >>> read_form("1+1?", "question", 0.8, 0, 1, 7, 96).sampling
+    Sampling(temperature=0.8, top_k=0, top_p=1.0, seed=7)
+
+    Raises:
+        InputError: a value is of another type or out of its range.
+    """
+    prompt, way, temperature, top_k, top_p, seed, maximum_tokens = values
+    return Asked(
+        prompt=_text(prompt),
+        plain_way=_way(way),
+        sampling=Sampling(
+            temperature=_number("temperature", temperature, 0, MAXIMUM_TEMPERATURE),
+            top_k=_whole("top-k", top_k, 0, MAXIMUM_TOP_K),
+            top_p=_number("top-p", top_p, 0, 1),
+            seed=_whole("seed", seed, 0, MAXIMUM_SEED),
+        ),
+        maximum_tokens=_whole("maximum tokens", maximum_tokens, 1, MAXIMUM_TOKENS),
+    )
+
+
+def _text(prompt: object) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError("prompt: is empty, expected a question or a text to continue")
+    if len(prompt) > MAXIMUM_CHARACTERS:
+        raise InputError(
+            f"prompt: found {len(prompt):,} characters, expected at most {MAXIMUM_CHARACTERS:,}; shorten it"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in prompt):  # JSON can spell them, no tokenizer takes them
+        raise InputError("prompt: holds half of a character (a lone surrogate), expected text")
+    return prompt
+
+
+def _way(way: object) -> str:
+    if not isinstance(way, str) or way not in PLAIN_WAYS:
+        raise InputError(f"way to ask the base: found {reprlib.repr(way)}, expected one of {', '.join(PLAIN_WAYS)}")
+    return way
+
+
+def _number(name: str, value: object, lowest: float, highest: float) -> float:
+    # A comparison with NaN is false, so NaN is refused as well.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+        raise InputError(f"{name}: found {reprlib.repr(value)}, expected a number from {lowest:g} to {highest:g}")
+    return float(value)
+
+
+def _whole(name: str, value: object, lowest: int, highest: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest or value % 1:
+        raise InputError(f"{name}: found {reprlib.repr(value)}, expected a whole number from {lowest} to {highest}")
+    return int(value)

@@ -1,0 +1,171 @@
+"""The tab that asks base and assistant the same and streams both replies."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, PLAIN_WAYS, read_form
+from apps.look import escape
+from apps.pair import Pair
+from apps.panes import Pane, answer_side_by_side
+from configs import InputError
+
+LABEL_CHARACTERS = 60
+PANE_LINES = 13
+
+
+class Stops:
+    """The event that ends the replies of each open page."""
+
+    def __init__(self) -> None:
+        self._events: dict[str | None, threading.Event] = {}
+
+    def begin(self, request: gr.Request) -> None:
+        """Makes a fresh event for the page; replies that it still has under way end."""
+        self.stop(request)
+        self._events[request.session_hash] = threading.Event()
+
+    def current(self, request: gr.Request) -> threading.Event:
+        """The event that the page's replies watch."""
+        return self._events.get(request.session_hash) or threading.Event()
+
+    def stop(self, request: gr.Request) -> None:
+        """Ends what the page has under way, also what still waits in the queue."""
+        self.current(request).set()
+
+    def leave(self, request: gr.Request) -> None:
+        """Ends what a page that was closed had under way, and drops it."""
+        self.stop(request)
+        self._events.pop(request.session_hash, None)
+
+
+def build(page: gr.Blocks, pair: Pair, examples: list[str]) -> None:
+    """Lays out the tab in the page under construction, and wires it."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            prompt, ask, stop = _prompt_box(examples)
+            outputs = _reply_panes(*pair.names.titles)
+        with gr.Column(scale=1, min_width=260):
+            settings = _settings()
+    stops = Stops()
+    _wire(pair, stops, [prompt, *settings], outputs, ask, stop)
+    page.unload(stops.leave)
+
+
+def render(panes: tuple[Pane, ...]) -> list[str]:
+    """What the components show: the text of each pane, and its line below.
+
+    >>> render((Pane(text="<b>", tokens=1, ended="end of turn"), Pane(refused="1 < 2")))
+    ['<b>', '1 token · end of turn', '', '<span class="refused">1 &lt; 2</span>']
+    """
+    shown = []
+    for pane in panes:
+        status = escape(pane.status)
+        shown += [pane.text, f'<span class="refused">{status}</span>' if pane.refused else status]
+    return shown
+
+
+def short_label(question: str) -> str:
+    r"""The last line of a question, which asks, cut to fit a button.
+
+    >>> short_label("torch.abs(input) -> Tensor\n\nWhat does abs do?")
+    'What does abs do?'
+    """
+    line = question.strip().splitlines()[-1].strip()
+    return line if len(line) <= LABEL_CHARACTERS else f"{line[: LABEL_CHARACTERS - 1]}…"
+
+
+def _prompt_box(examples: list[str]) -> tuple[gr.Textbox, gr.Button, gr.Button]:
+    prompt = gr.Textbox(
+        label="Prompt",
+        lines=4,
+        max_lines=12,
+        placeholder="Ask both models something. Shift+Enter asks.",
+        elem_id="prompt",
+    )
+    with gr.Row():
+        ask = gr.Button("Ask both", variant="primary", scale=3, min_width=120, elem_id="ask")
+        stop = gr.Button("Stop", scale=1, min_width=80, elem_id="stop")
+    if examples:
+        gr.Examples(
+            [[example] for example in examples],
+            prompt,
+            label="Held-out questions of the run",
+            example_labels=[short_label(example) for example in examples],
+            cache_examples=False,
+            preload=False,
+            api_visibility="private",
+        )
+    return prompt, ask, stop
+
+
+def _reply_panes(base: str, assistant: str) -> list[gr.Component]:
+    outputs = []
+    with gr.Row():
+        for name, label in (("base", f"Base: {base}"), ("assistant", f"Assistant: {assistant}")):
+            with gr.Column(min_width=300, elem_classes="reply"):
+                # A text box shows what a model says as it is, whatever markup is in it.
+                outputs.append(
+                    gr.Textbox(
+                        label=label,
+                        lines=PANE_LINES,
+                        max_lines=PANE_LINES,
+                        interactive=False,
+                        buttons=["copy"],
+                        elem_id=name,
+                    )
+                )
+                outputs.append(gr.HTML(elem_id=f"{name}-status", elem_classes="status"))
+    return outputs
+
+
+def _settings() -> list[gr.Component]:
+    """The rest of the form, in the order of `read_form`."""
+    with gr.Group():
+        return [
+            gr.Radio(
+                [(words, way) for way, words in PLAIN_WAYS.items()],
+                value="question",
+                label="How the base is asked",
+                info="It knows no chat format, so it continues a text. The assistant is asked in its own format.",
+            ),
+            gr.Slider(0, MAXIMUM_TEMPERATURE, 0.8, step=0.05, label="Temperature", info="0 is greedy."),
+            gr.Slider(0, MAXIMUM_TOP_K, 0, step=1, label="Top-k", info="0 is off."),
+            gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="1 is off."),
+            gr.Number(0, minimum=0, maximum=MAXIMUM_SEED, step=1, label="Seed", info="Gives both the same noise."),
+            gr.Slider(1, MAXIMUM_TOKENS, 96, step=1, label="Maximum tokens"),
+        ]
+
+
+def _wire(
+    pair: Pair,
+    stops: Stops,
+    form: list[gr.Component],
+    outputs: list[gr.Component],
+    ask: gr.Button,
+    stop: gr.Button,
+) -> None:
+    def begin(request: gr.Request) -> Any:
+        stops.begin(request)
+        return gr.update(interactive=False)
+
+    def answer(request: gr.Request, *values: object) -> Iterator[list[Any]]:
+        try:
+            asked = read_form(*values)
+        except InputError as error:
+            gr.Warning(escape(str(error)))
+            yield [gr.skip()] * len(outputs)  # the last replies stay
+            return
+        for panes in answer_side_by_side(pair.sides(asked), asked, stops.current(request)):
+            yield render(panes)
+        if all(pane.refused for pane in panes):
+            gr.Warning(escape(panes[0].refused))
+
+    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    asks = gr.on([ask.click, form[0].submit], begin, None, ask, queue=False, trigger_mode="multiple", **hidden)
+    # One generator feeds both panes: two events would wait for each other. Raw values: `read_form` checks them all.
+    replies = asks.then(answer, form, outputs, preprocess=False, concurrency_limit=1, trigger_mode="multiple", **hidden)
+    replies.then(lambda: gr.update(interactive=True), None, ask, queue=False, trigger_mode="multiple", **hidden)
+    stop.click(stops.stop, queue=False, trigger_mode="multiple", **hidden)
