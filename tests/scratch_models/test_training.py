@@ -16,7 +16,7 @@ from scratch_models.bigram import BigramLanguageModel
 from scratch_models.checkpoint import load_newest_checkpoint
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
-from scratch_models.optimizers import make_optimizers
+from scratch_models.optimizers import learning_rate_factor, make_optimizers
 from scratch_models.run_folder import RunFolder
 from scratch_models.training import MicroBatch, SummedLoss, held_out_loss, train
 from tests.house.repository import ROOT
@@ -257,6 +257,16 @@ def test_to_resume_after_the_last_step_changes_nothing(tmp_path: Path):
     assert_same_bits(resumed, finished)
 
 
+def test_every_optimizer_follows_the_schedule_from_its_own_peak(tmp_path: Path):
+    loss_model = make_loss_model()
+    optimizers = make_optimizers(loss_model, SETTINGS, muon_learning_rate=0.02)
+    metrics = run_loop(tmp_path, loss_model, SETTINGS, optimizers=optimizers)
+    factors = [learning_rate_factor(step, SETTINGS) for step in range(SETTINGS.max_steps)]
+    assert [entry["learning_rate"] for entry in metrics] == pytest.approx([1e-2 * factor for factor in factors])
+    muon, adamw = ({group["lr"] for group in optimizer.param_groups} for optimizer in optimizers)
+    assert (muon, adamw) == ({0.02 * factors[-1]}, {1e-2 * factors[-1]})
+
+
 def test_an_evaluation_comes_at_every_multiple_and_at_the_end(tmp_path: Path):
     metrics = run_loop(tmp_path, make_loss_model(), SETTINGS, evaluate=lambda step: {"at": step})
     assert [entry["at"] for entry in metrics if "at" in entry] == [4, 8, 9]
@@ -276,11 +286,12 @@ def test_the_model_is_evaluated_without_dropout_and_trained_with_it(tmp_path: Pa
     assert modes == [True, True, False] * 2  # two micro-batches of a step, then the held-out one
 
 
-def test_held_out_loss_adds_up_over_all_micro_batches(tmp_path: Path):
-    loss_model = make_loss_model()
+def test_held_out_loss_adds_up_over_all_micro_batches_without_dropout():
+    loss_model = make_loss_model(dropout=0.5)
     batches = [global_batch(step) for step in range(3)]
     nats, targets = held_out_loss(loss_model, batches, make_accelerator("fp32"))
+    assert loss_model.training
+    loss_model.eval()
     with torch.no_grad():
         expected = sum(float(loss_model(**batch)) for batch in batches)
     assert (nats, targets) == (pytest.approx(expected, rel=1e-6), 3 * 36)
-    assert loss_model.training
