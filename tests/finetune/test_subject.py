@@ -29,9 +29,8 @@ def base_tokenizer():
 def make(request, base_tokenizer):
     model = TINY_MODELS[request.param](next_token_id(base_tokenizer))
 
-    def make(**settings):
-        settings = {"new_tokens": 10, "lora": LORA} | settings
-        return model, make_subject(model, base_tokenizer, settings.pop("documents", DOCUMENTS), **settings)
+    def make(documents=DOCUMENTS, new_tokens=10, lora=LORA):
+        return model, make_subject(model, base_tokenizer, documents, new_tokens=new_tokens, lora=lora)
 
     return make
 

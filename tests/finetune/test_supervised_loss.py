@@ -110,8 +110,8 @@ def test_a_check_of_the_model_leaves_it_in_training():
 
 def _gemma_2():
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    shape |= {"num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY, "initializer_range": 1.0}
-    return Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=30.0))
+    shape |= {"num_key_value_heads": 1, "head_dim": 16, "vocab_size": VOCABULARY}
+    return Gemma2ForCausalLM(Gemma2Config(**shape, initializer_range=1.0, final_logit_softcapping=30.0))
 
 
 def _roberta():

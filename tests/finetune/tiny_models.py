@@ -57,11 +57,12 @@ def write_questions(path: Path, number: int = 100) -> Path:
     return path
 
 
-def save_tiny_base(folder: Path) -> Path:
-    """A GPT-2 folder with a BPE tokenizer of 400 tokens whose bos, eos and pad are one id."""
-    bpe = train_bpe([f"{asked} {answer}\n" for asked, answer in questions(60)], 400, special_tokens=["<|endoftext|>"])
+def save_tiny_base(folder: Path, seed: int = 0, initializer_range: float = 0.02) -> Path:
+    """A GPT-2 folder without dropout, with a BPE tokenizer of 320 tokens whose bos, eos and pad are one id."""
+    bpe = train_bpe([f"{asked} {answer}\n" for asked, answer in questions(60)], 320, special_tokens=["<|endoftext|>"])
     tokenizer = to_hf_tokenizer(bpe.ranks, bpe.special_tokens)
     tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(folder)
-    tiny_gpt2(next_token_id(tokenizer), initializer_range=0.02).save_pretrained(folder)
+    no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    tiny_gpt2(next_token_id(tokenizer), seed, initializer_range=initializer_range, **no_dropout).save_pretrained(folder)
     return folder
