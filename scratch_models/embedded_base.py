@@ -5,7 +5,7 @@
 trains it anew by `configs/embedded_base.yaml` and writes `scratch_models/assets/embedded_base/`: a Hugging Face folder
 with bf16 weights and a README that says what it read. This module does the second half:
 
-    python -m scratch_models.embedded_base --run runs/embedded-base-1
+    python -m scratch_models.embedded_base
 """
 
 import json
@@ -18,7 +18,7 @@ from configs import InputError, run_entry
 from scratch_models.embedded_corpus import BASE_PACKAGES, embedded_corpus
 from scratch_models.gpt import GPT
 from scratch_models.gpt2_weights import save_gpt2
-from scratch_models.run_folder import RunFolder
+from scratch_models.run_folder import RunFolder, newest_run
 from scratch_models.scratch_folder import load_scratch_model
 
 EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
@@ -48,15 +48,15 @@ The texts are under the licences of their packages (PSF, BSD, Apache-2.0, MIT).
 class PublishSettings:
     """Which run becomes the embedded base."""
 
-    run: str
-    """Folder of a finished run of `configs/embedded_base.yaml`."""
+    run: str | None = None
+    """Folder of a finished run of `configs/embedded_base.yaml`; by default the newest one."""
     folder: str = str(EMBEDDED_BASE)
     """Where the model goes."""
 
 
 def main(settings: PublishSettings) -> None:
     """Loads the run's model, describes it, rounds it to bf16, saves it with its README."""
-    run = RunFolder(Path(settings.run))
+    run = newest_run("embedded-base") if settings.run is None else RunFolder(Path(settings.run))
     model, tokenizer = load_scratch_model(run.path)
     if not isinstance(model, GPT):
         raise InputError(f"run {run.path}: holds a {type(model).__name__}, expected a GPT")
