@@ -119,16 +119,16 @@ def choose_run_folder(output_dir: str | None, name: str, settings: Mapping[str, 
 
 
 def newest_run(name: str = "") -> RunFolder:
-    """The finished run under `runs/` that was written last.
+    """The run under `runs/` that finished last.
 
     Raises:
         InputError: there is none.
 
     """
-    finished = [path.parent for path in RUNS.glob(f"{name}*/final") if path.is_dir()]
+    finished = [path for path in RUNS.glob(f"{name}*/final") if path.is_dir()]
     if not finished:
         raise InputError(f"{RUNS}/: no finished run: make one with `accelerate launch finetune/sft.py`")
-    return RunFolder(max(finished, key=lambda path: path.stat().st_mtime))
+    return RunFolder(max(finished, key=lambda path: path.stat().st_mtime).parent)
 
 
 def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> RunFolder:

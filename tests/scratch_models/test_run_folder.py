@@ -1,4 +1,5 @@
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def test_the_newest_run_is_the_one_that_finished_last():
     with pytest.raises(InputError, match="no finished run"):
         newest_run()
     first, second, _unfinished = start(), start(), start()
-    second.final.mkdir()
-    first.final.mkdir()
+    for seconds, run in enumerate((second, first)):
+        run.final.mkdir()
+        os.utime(run.final, (seconds, seconds))
     assert newest_run().path == first.path
