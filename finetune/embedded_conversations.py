@@ -43,7 +43,7 @@ def make_conversations(documents: Sequence[Document]) -> list[Conversation]:
         sentence = first_sentence(document.docstring)
         if sentence and document.kind != "module":
             made.append(_ask_purpose(document, sentence))
-    return sorted(made, key=lambda conversation: conversation.source)
+    return sorted(made, key=lambda conversation: _pick(conversation.source, 2**64))  # all kinds mixed
 
 
 def keep_half_checkable(conversations: Sequence[Conversation]) -> list[Conversation]:

@@ -1,4 +1,4 @@
-"""What is measured while an assistant is in training: held-out loss, and what it replies to two fixed questions."""
+"""What is measured while an assistant is in training: held-out loss, and what it replies to a fixed question of each kind."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,6 @@ from scratch_models.corpus import bits_per_byte
 from scratch_models.training import held_out_loss
 from tokenizer_ext.terminal import printable
 
-WATCHED_QUESTIONS = 2
-
 
 class HeldOutMonitor:
     """The evaluation that the training loop calls, in every process; the main one also prints the two replies."""
@@ -31,7 +29,8 @@ class HeldOutMonitor:
     ) -> None:
         self.loss_model = SupervisedLoss(subject.model).to(accelerator.device)
         self.subject, self.accelerator, self.reply_tokens = subject, accelerator, reply_tokens
-        self.watched = list(base_answered[:WATCHED_QUESTIONS])
+        # The first question that can be checked and the first that cannot, where there are both.
+        self.watched = list({one.conversation.answer is None: one for one in reversed(base_answered)}.values())
         rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
         self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
         self.reply_bytes = material.held_out_reply_bytes
