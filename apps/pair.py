@@ -101,7 +101,10 @@ class Pair:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.assistant, tokenizer = load_assistant(names.tuned)
-        self.chat = ChatWay(tokenizer)
+        try:
+            self.chat = ChatWay(tokenizer)
+        except InputError as error:
+            raise InputError(f"tuned {names.tuned}: {error}") from None
         self.base, self.base_tokenizer = load_model(names.base), load_tokenizer(names.base)
         if torch.accelerator.is_available():
             for model in (self.assistant, self.base):

@@ -84,6 +84,11 @@ def test_a_broken_report_is_named(empty_folder, content):
         read_examples(str(run))
 
 
+def test_an_assistant_that_knows_no_chat_format_is_named(folders):
+    with pytest.raises(InputError, match=rf"^tuned {folders[0]}: .*no control token"):
+        Pair(Names(str(folders[0]), str(folders[0])))
+
+
 def test_the_base_is_asked_in_the_chosen_way_and_the_assistant_always_in_its_format(folders):
     pair = Pair(Names(str(folders[0]), str(folders[1])))
     prompts = {}
