@@ -17,7 +17,7 @@ from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.seeds import seeded_generator
 from scratch_models.training import MicroBatch
 
-STEPS_PER_SORTED_STRETCH = 16
+LARGEST_FILLING_SHARE = 0.15
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
 class ConversationBatches:
     """The micro-batches of every step.
 
-    An epoch is a permutation. Stretches of it, some steps long, are sorted by length and cut into steps, whose order is
-    then shuffled again: so the rows of a step are of like length, and steps of all lengths follow each other.
+    An epoch is a permutation, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
+    rows of like length share a micro-batch.
     """
 
     def __init__(
@@ -60,7 +60,6 @@ class ConversationBatches:
         seed: int,
     ) -> None:
         self.rows = [to_row(one) for one in rendered]
-        self.lengths = torch.tensor([len(ids) for ids, _ in self.rows])
         self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
         self.steps_per_epoch = -(-len(rendered) // conversations_per_step)
         self._epoch: tuple[int, list[Tensor]] = (-1, [])
@@ -78,12 +77,8 @@ class ConversationBatches:
         return [pad(rows) for rows in cut_by_tokens([self.rows[row] for row in mine], self.tokens_per_micro_batch)]
 
     def _order(self, epoch: int) -> list[Tensor]:
-        generator = seeded_generator(self.seed, epoch)
-        order = torch.randperm(len(self.rows), generator=generator)
-        stretches = order.split(self.per_step * STEPS_PER_SORTED_STRETCH)
-        in_length = [stretch[self.lengths[stretch].argsort(stable=True)] for stretch in stretches]
-        steps = [step for stretch in in_length for step in stretch.split(self.per_step)]
-        return [steps[place] for place in torch.randperm(len(steps), generator=generator).tolist()]
+        order = torch.randperm(len(self.rows), generator=seeded_generator(self.seed, epoch))
+        return list(order.split(self.per_step))
 
 
 Row = tuple[list[int], list[int]]
@@ -101,20 +96,23 @@ def to_row(rendered: RenderedConversation) -> Row:
 
 
 def cut_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
-    """Groups of rows, in order, each of at most so many tokens once filled up; a longer row stands alone.
+    """Groups of rows, which come sorted by length, each of at most so many tokens and little filling once filled up.
 
-    >>> [len(group) for group in cut_by_tokens([([1], [1]), ([1, 2], [1, 2]), ([1, 2, 3], [1, 2, 3])], tokens=4)]
-    [2, 1]
+    A row longer than the limit stands alone.
+
+    >>> [len(group) for group in cut_by_tokens([([1] * length, [1] * length) for length in (5, 6, 6, 9)], tokens=100)]
+    [3, 1]
     """
     groups: list[list[Row]] = []
-    longest = 0
+    in_group = 0
     for row in rows:
-        longest = max(longest, len(row[0]))
-        if groups and longest * (len(groups[-1]) + 1) <= tokens:
+        in_group += len(row[0])
+        filled_up = len(row[0]) * (len(groups[-1]) + 1) if groups else 0
+        if groups and filled_up <= tokens and filled_up - in_group <= LARGEST_FILLING_SHARE * filled_up:
             groups[-1].append(row)
         else:
             groups.append([row])
-            longest = len(row[0])
+            in_group = len(row[0])
     return groups
 
 

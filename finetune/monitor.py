@@ -1,4 +1,4 @@
-"""What is measured while an assistant is in training: held-out loss, and what it replies to a fixed question of each kind."""
+"""What is measured while an assistant is in training: held-out loss, and a reply to a fixed question of each kind."""
 
 from collections.abc import Sequence
 from typing import Any
