@@ -28,7 +28,7 @@ def empty_folder(tmp_path, monkeypatch):
 def test_without_arguments_the_newest_finished_run_stands_beside_its_base(empty_folder):
     for age, name in ((30, "sft-1"), (10, "sft-2"), (20, "sft-3")):
         run = _run(empty_folder / "runs" / name, base=f"owner/{name}")
-        os.utime(run, (1e9 - age, 1e9 - age))
+        os.utime(run / "final", (1e9 - age, 1e9 - age))
     (empty_folder / "runs" / "sft-4").mkdir()  # under way
     _run(empty_folder / "runs" / "bigram-1")
     assert choose_names(None, None) == Names("owner/sft-2", "runs/sft-2")
