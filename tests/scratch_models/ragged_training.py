@@ -74,3 +74,4 @@ def train_on_ragged_rows(folder: Path, rows_per_micro_batch: int = 8) -> SummedL
 
 if __name__ == "__main__":
     train_on_ragged_rows(Path(sys.argv[1]))
+    make_accelerator("fp32").end_training()  # takes leave of the other process
