@@ -54,7 +54,9 @@ def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[s
 
 
 def metrics_of(folder: str) -> list[dict[str, float]]:
-    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    """The lines of optimizer steps; what was measured before the first one has a line of its own."""
+    lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in lines if entry["step"] > 0]
 
 
 def test_the_defaults_are_the_bigram_run_of_the_brief():
