@@ -1,4 +1,4 @@
-"""What is measured while an assistant is in training: held-out loss, and a reply to a fixed question of each kind."""
+"""What is measured while an assistant is in training: held-out loss, and replies to two fixed questions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +15,8 @@ from scratch_models.corpus import bits_per_byte
 from scratch_models.training import held_out_loss
 from tokenizer_ext.terminal import printable
 
+WATCHED_QUESTIONS = 2
+
 
 class HeldOutMonitor:
     """The evaluation that the training loop calls, in every process; the main one also prints the two replies."""
@@ -29,8 +31,7 @@ class HeldOutMonitor:
     ) -> None:
         self.loss_model = SupervisedLoss(subject.model).to(accelerator.device)
         self.subject, self.accelerator, self.reply_tokens = subject, accelerator, reply_tokens
-        # The first question that can be checked and the first that cannot, where there are both.
-        self.watched = list({one.conversation.answer is None: one for one in reversed(base_answered)}.values())
+        self.watched = choose_watched(base_answered)
         rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
         self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
         self.reply_bytes = material.held_out_reply_bytes
@@ -52,6 +53,14 @@ class HeldOutMonitor:
         lines = {f"step {step}": before.question, "    base": before.reply, "    assistant": now}
         tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
         return {"question": before.question, "base": before.reply, "assistant": now}
+
+
+def choose_watched(answered: Sequence[Answered]) -> list[Answered]:
+    """Two questions to watch: the first that can be checked and the first that cannot, where there are both."""
+    kinds = [one.conversation.answer is None for one in answered]
+    first_of_kind = {kinds.index(kind) for kind in set(kinds)}
+    order = sorted(range(len(answered)), key=lambda place: (place not in first_of_kind, place))
+    return [answered[place] for place in order[:WATCHED_QUESTIONS]]
 
 
 def _short(text: str, characters: int = 140) -> str:

@@ -26,7 +26,7 @@ from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.optimizers import adamw
 from scratch_models.run_folder import RunFolder, choose_run_folder
-from scratch_models.training import MicroBatch, held_out_loss, start_run, train
+from scratch_models.training import MicroBatch, held_out_loss, record_start, start_run, train
 from tokenizer_ext.certificate import WeightHashes, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters, separate_new_rows
 from tokenizer_ext.hf_model import load_model, load_tokenizer
@@ -92,8 +92,8 @@ def main(settings: NewRowsSettings) -> None:
         accelerator.print(dry_run(settings, model, tokenizer, corpus))
         return
     run = start_run(run, settings, accelerator, make_facts(corpus, before, tokenizer))
-    start = evaluation(0)["held_out_bits_per_byte"]
-    accelerator.print(f"held-out bits per byte with the start rows: {start:.4f}")
+    if not settings.resume:
+        record_start(evaluation, run, accelerator)
     rows = list(new_row_parameters(model).values())
     optimizer = adamw([{"params": rows, "lr": settings.learning_rate, "weight_decay": settings.weight_decay}])
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
@@ -202,7 +202,9 @@ def finish(
     tokenizer.save_pretrained(run.final)
     record = {"base_tokens": first_new_id, "weights_before": vars(before), "weights_after": vars(after)}
     (run.final / CERTIFICATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"held-out bits per byte: {run.read_metrics()[-1]['held_out_bits_per_byte']:.4f}")
+    measured = [entry for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
+    start, end = (measured[place]["held_out_bits_per_byte"] for place in (0, -1))
+    print(f"held-out bits per byte: {start:.4f} with the start rows, {end:.4f} with the trained ones")
     print(f"old weights unchanged: rows sha256 {after.base_rows[:16]}…, others {after.other_weights[:16]}…")
     print(f"Saved: {run.final}")
 

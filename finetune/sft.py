@@ -48,7 +48,7 @@ from scratch_models.devices import make_accelerator
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder, choose_run_folder
-from scratch_models.training import start_run, train
+from scratch_models.training import record_start, start_run, train
 from tokenizer_ext.certificate import describe as describe_extension
 from tokenizer_ext.extend import read_documents
 from tokenizer_ext.hf_model import load_model, load_tokenizer
@@ -129,6 +129,8 @@ def main(settings: SftSettings) -> None:
     run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets))
     base = ask_base(settings, asked, accelerator)
     monitor = HeldOutMonitor(subject, material, in_favour(base), accelerator, settings.reply_tokens)
+    if not settings.resume:
+        record_start(monitor, run, accelerator)
     rate = settings.learning_rate
     optimizer = make_optimizer(subject, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
     train(

@@ -58,7 +58,6 @@ def make_subject(
     if lora is None:
         model.requires_grad_(True)
         return Subject(model, None, extended)
-    model.requires_grad_(False)
     if added:
         separate_new_rows(model, extended.first_new_id, added)
     return Subject(model, attach_lora(model, lora), extended)

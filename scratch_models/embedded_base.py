@@ -20,6 +20,7 @@ from scratch_models.gpt import GPT
 from scratch_models.gpt2_weights import save_gpt2
 from scratch_models.run_folder import RunFolder, newest_run
 from scratch_models.scratch_folder import load_scratch_model
+from tokenizer_ext.terminal import quiet_libraries
 
 EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
 README = """# The embedded base
@@ -56,6 +57,7 @@ class PublishSettings:
 
 def main(settings: PublishSettings) -> None:
     """Loads the run's model, describes it, rounds it to bf16, saves it with its README."""
+    quiet_libraries()
     run = newest_run("embedded-base") if settings.run is None else RunFolder(Path(settings.run))
     model, tokenizer = load_scratch_model(run.path)
     if not isinstance(model, GPT):

@@ -110,6 +110,13 @@ def train(
     accelerator.wait_for_everyone()
 
 
+def record_start(evaluate: Callable[[int], Mapping[str, float]], run: RunFolder, accelerator: Accelerator) -> None:
+    """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
+    figures = evaluate(0)
+    if accelerator.is_main_process:
+        run.append_metrics({"step": 0, "tokens": 0, "seconds": 0.0, **figures})
+
+
 def start_run(run: RunFolder, settings: LoopSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
     """The run's folder, made or checked by the main process, known to every process."""
     accelerator.wait_for_everyone()  # nobody may still be looking whether the folder is free
@@ -137,6 +144,16 @@ def held_out_loss(
     return total[0], int(total[1])
 
 
+def count_tokens(micro_batch: MicroBatch) -> int:
+    """How many tokens of a micro-batch are read for a target: those up to the last one that each row learns.
+
+    >>> count_tokens({"input_ids": torch.tensor([[5, 6, 0]]), "targets": torch.tensor([[-100, 7, -100]])})
+    2
+    """
+    learned = micro_batch["targets"] != IGNORED_TARGET  # (B, T)
+    return int((learned.flip(1).cumsum(1) > 0).sum())
+
+
 def count_targets(micro_batch: MicroBatch) -> int:
     """How many targets of a micro-batch are learned."""
     return int((micro_batch["targets"] != IGNORED_TARGET).sum())
@@ -154,7 +171,7 @@ def _step(
     supervised, tokens = _sum_over_processes(
         [
             float(sum(map(count_targets, micro_batches))),
-            float(sum(batch["input_ids"].numel() for batch in micro_batches)),
+            float(sum(map(count_tokens, micro_batches))),
         ],
         accelerator,
     )

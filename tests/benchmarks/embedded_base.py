@@ -1,4 +1,4 @@
-"""Measures the embedded base that ships, from its files: bits per byte on held-out documents of its own corpus, and its size."""
+"""Measures the embedded base that ships: bits per byte on held-out documents of its own corpus, and its size."""
 
 import torch
 
@@ -9,6 +9,7 @@ from scratch_models.gpt2_weights import load_gpt2
 from scratch_models.training import SummedLoss
 from tokenizer_ext.hf_model import load_tokenizer
 from tokenizer_ext.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.terminal import quiet_libraries
 
 BLOCKS_PER_BATCH = 8
 
@@ -16,13 +17,13 @@ BLOCKS_PER_BATCH = 8
 @torch.no_grad()
 def main() -> None:
     """Prints the figures."""
+    quiet_libraries()
     model = load_gpt2(str(EMBEDDED_BASE)).float().eval()
     tokenizer = load_tokenizer(str(EMBEDDED_BASE))
     documents = [document.text for document in embedded_corpus().base_held_out]
     encoded = plain_text_encoder(tokenizer).encode_batch(documents, add_special_tokens=False)
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    # Each document follows an end of text, so that its first token is predicted as well; ends are paid for in nats and count
-    # no bytes.
+    # Each document follows an end of text, so that its first token is predicted too; ends cost nats and count no bytes.
     ids = torch.tensor([end, *(id_ for one in encoded for id_ in (*one.ids, end))])
     nats = sum(
         float(SummedLoss(model)(**micro_batch))

@@ -59,6 +59,7 @@ def test_the_adapted_layers_are_those_of_the_blocks_and_not_the_head():
     ]
 
 
+@pytest.mark.filterwarnings("error:fan_in_fan_out")  # peft would correct it, with a warning for every layer
 def test_conv1d_is_transposed_by_the_adapter_and_linear_is_not():
     assert attach_lora(tiny_gpt2(), _lora()).peft_config["default"].fan_in_fan_out
     assert not attach_lora(tiny_llama(), _lora()).peft_config["default"].fan_in_fan_out

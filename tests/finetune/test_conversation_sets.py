@@ -57,10 +57,15 @@ def test_the_question_is_all_that_comes_before_the_first_reply(write):
         roles = [("system", system), ("user", asked), ("assistant", reply), ("user", "Why?"), ("assistant", reply)]
         return {"messages": [{"role": role, "content": content} for role, content in roles]}
 
+    def asked(conversations):
+        return {tuple(message.content for message in conversation.messages[:2]) for conversation in conversations}
+
     same_user = [record(f"You are number {n}.", "Who are you?", f"{n}") for n in range(40)]
-    sets = read_conversation_sets(write(same_user * 2))
-    assert len(sets.held_out) == 4
-    assert not _asked(sets.training) & _asked(sets.held_out)
+    same_system = [record("Be brief.", f"Which number is {n}?", f"{n}") for n in range(40)]
+    other_replies = [record("Be brief.", f"Which number is {n}?", "None.") for n in range(40)]
+    sets = read_conversation_sets(write(same_user + same_system + other_replies))
+    assert len(asked(sets.held_out)) == 80 // 20
+    assert not asked(sets.training) & asked(sets.held_out)
 
 
 @pytest.mark.parametrize("records", [_records(19), _records(1) * 500], ids=["few lines", "one question"])

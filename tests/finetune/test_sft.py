@@ -46,6 +46,13 @@ def _metrics(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def _steps(run):
+    """The lines of optimizer steps; the line before them, of step 0, says what the model was like untrained."""
+    start, *steps = _metrics(run)
+    assert start["step"] == 0 and "held_out_loss_nats" in start and "loss_nats" not in start
+    return steps
+
+
 def _held_out(run):
     return [entry["held_out_loss_nats"] for entry in _metrics(run) if "held_out_loss_nats" in entry]
 
@@ -71,12 +78,12 @@ def test_a_run_leaves_the_files_of_the_architecture_and_no_others(finished):
 
 
 def test_the_held_out_loss_falls(finished):
-    first, last = _held_out(finished)
-    assert last < first
+    start, *_, last = _held_out(finished)
+    assert last < start
 
 
 def test_metrics_say_what_every_step_did(finished):
-    entries = _metrics(finished)
+    entries = _steps(finished)
     assert [entry["step"] for entry in entries] == list(range(1, 13))
     named = {
         "loss_nats",
@@ -165,7 +172,7 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_unbroken_
 def test_small_micro_batches_train_the_same_as_large_ones(finished, base, data, tmp_path):
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "small"}
     run_here(main, SftSettings, **settings, tokens_per_micro_batch=100)
-    small, large = _metrics(tmp_path / "small"), _metrics(finished)
+    small, large = _steps(tmp_path / "small"), _steps(finished)
     assert [entry["supervised_tokens"] for entry in small] == [entry["supervised_tokens"] for entry in large]
     assert [entry["loss_nats"] for entry in small] == pytest.approx([entry["loss_nats"] for entry in large], rel=1e-4)
 
@@ -173,8 +180,8 @@ def test_small_micro_batches_train_the_same_as_large_ones(finished, base, data, 
 def test_full_fine_tuning_learns_and_leaves_one_model(base, data, tmp_path):
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "full", "method": "full"}
     run_here(main, SftSettings, **settings)
-    first, last = _held_out(tmp_path / "full")
-    assert last < first
+    start, *_, last = _held_out(tmp_path / "full")
+    assert last < start
     model, tokenizer = load_assistant(tmp_path / "full")
     assert "config.json" in {path.name for path in (tmp_path / "full" / "final").iterdir()}
     assert model.get_input_embeddings().num_embeddings == len(tokenizer)
@@ -221,9 +228,9 @@ def test_two_processes_leave_one_set_of_files_and_learn_what_one_process_learns(
     run = tmp_path / "run"
     assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in finished.iterdir())
     assert json.loads((run / "run.json").read_text())["world_size"] == 2
-    together, alone = _metrics(run), _metrics(finished)
+    together, alone = _steps(run), _steps(finished)
     assert [entry["step"] for entry in together] == list(range(1, 13))
     assert [entry["supervised_tokens"] for entry in together] == [entry["supervised_tokens"] for entry in alone]
     assert [entry["loss_nats"] for entry in together] == pytest.approx([e["loss_nats"] for e in alone], rel=1e-4)
-    first, last = _held_out(run)
-    assert last < first
+    start, *_, last = _held_out(run)
+    assert last < start

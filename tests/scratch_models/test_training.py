@@ -18,7 +18,7 @@ from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.optimizers import learning_rate_factor, make_optimizers
 from scratch_models.run_folder import RunFolder
-from scratch_models.training import MicroBatch, SummedLoss, held_out_loss, train
+from scratch_models.training import MicroBatch, SummedLoss, count_targets, count_tokens, held_out_loss, train
 from tests.house.repository import ROOT
 from tests.scratch_models.ragged_training import (
     LEARNED,
@@ -298,3 +298,11 @@ def test_held_out_loss_adds_up_over_all_micro_batches_without_dropout():
     with torch.no_grad():
         expected = sum(float(loss_model(**batch)) for batch in batches)
     assert (nats, targets) == (pytest.approx(expected, rel=1e-6), 3 * sum(LEARNED))
+
+
+def test_tokens_are_counted_without_the_filling_behind_the_last_target():
+    batch = {
+        "input_ids": torch.tensor([[1, 2, 3, 0], [4, 5, 6, 7]]),
+        "targets": torch.tensor([[-100, 3, -100, -100], [5, 6, 7, 8]]),
+    }
+    assert (count_tokens(batch), count_targets(batch)) == (2 + 4, 1 + 4)
