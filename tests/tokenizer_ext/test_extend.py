@@ -246,7 +246,7 @@ def files_in(place: Path) -> set[Path]:
 
 WRONG = [
     ({"new_tokens": "5000"}, "new_tokens: asked for 5000, the corpus supports "),
-    ({"new_tokens": "-1"}, "new_tokens: found -1, expected 0 or more"),
+    ({"new_tokens": "-1", "corpus": "nowhere.txt"}, "new_tokens: found -1, expected 0 or more"),  # nothing is read yet
     ({"corpus": "empty.txt"}, "empty.txt: is empty, expected text"),
     ({"corpus": "latin1.txt"}, "latin1.txt: byte 3 is not UTF-8"),
     ({"corpus": "nowhere.txt"}, "nowhere.txt: no such file"),
@@ -254,7 +254,7 @@ WRONG = [
     ({"base": "nowhere"}, "nowhere: no such folder"),
     ({"base": "no_model"}, "no_model: holds no config.json"),
     ({"base": "corpus.txt"}, "corpus.txt: is a file"),
-    ({"output_dir": "used"}, "used: is not an empty folder"),
+    ({"output_dir": "used", "base": "nowhere"}, "used: is not an empty folder"),
     ({"output_dir": "corpus.txt"}, "corpus.txt: is not an empty folder"),
     ({"start": "median"}, "expected one of zero, normal, mean, subtoken_mean"),
     ({"new_token": "5"}, "did you mean new_tokens?"),
