@@ -17,7 +17,7 @@ from scratch_models.documentation import Document
 
 LONGEST_SIGNATURE_CHARACTERS = 300
 LONGEST_ANSWER_CHARACTERS = 40
-SENTENCE_CHARACTERS = range(20, 201)
+SENTENCE_CHARACTERS = range(20, 121)
 
 
 @dataclass(frozen=True)

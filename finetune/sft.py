@@ -87,9 +87,9 @@ class SftSettings(LoopSettings):
     """Held-out conversations that evaluations read and are answered at the end."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
-    max_steps: int = 300
+    max_steps: int = 350
     """Optimizer steps."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Peak learning rate of AdamW."""
     warmup_steps: int = 20
     """Steps in which the learning rate rises from 0."""
