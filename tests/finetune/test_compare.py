@@ -102,21 +102,29 @@ def test_exact_match_is_the_fourth_figure_where_answers_can_be_checked(run, caps
     assert "exact match on 6 checkable questions" in capsys.readouterr().out
 
 
-def test_of_a_talk_the_last_reply_is_asked_and_what_does_not_fit_is_counted(run, capsys, tmp_path):
-    def record(*contents):
-        roles = ["user", "assistant"] * 3
-        return {
-            "messages": [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
-        }
+def _record(*contents):
+    roles = ["user", "assistant"] * 3
+    return {"messages": [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]}
 
-    records = [
-        record("1?", "One.", "2?", "Two.", "Thanks"),
-        record("\x01" * POSITIONS, "Long."),
-        record("3?", "Three."),
-    ]
-    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps(one) for one in records))
-    run_here(main, CompareSettings, tuned=run, data=tmp_path / "data.jsonl", reply_tokens=9)
-    assert "asked 2 of 3 conversations, spread evenly; 1 left out as too long" in capsys.readouterr().out
+
+def _measure(run, capsys, path, *records):
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    run_here(main, CompareSettings, tuned=run, data=path, reply_tokens=9)
+    return capsys.readouterr().out
+
+
+def test_of_a_talk_the_last_reply_is_asked_whatever_is_said_after_it(run, capsys, tmp_path):
+    talk = ("1?", "One.", "2?", "Two.")
+    ended = _measure(run, capsys, tmp_path / "ended.jsonl", _record(*talk))
+    assert _measure(run, capsys, tmp_path / "thanked.jsonl", _record(*talk, "Thanks")) == ended
+    assert _measure(run, capsys, tmp_path / "other.jsonl", _record(*talk[2:])) != ended
+
+
+@pytest.mark.parametrize("room", [0, 12], ids=["too long for both", "too long for the base, which is asked in words"])
+def test_what_does_not_fit_both_models_is_counted(run, capsys, tmp_path, room):
+    records = [_record("1?", "One."), _record("\x01" * (POSITIONS - room), "x"), _record("3?", "Three.")]
+    shown = _measure(run, capsys, tmp_path / "data.jsonl", *records)
+    assert "asked 2 of 3 conversations, spread evenly; 1 left out as too long" in shown
 
 
 def test_a_reply_cannot_write_to_the_terminal_what_it_would_act_on(base, run, capsys, tmp_path):

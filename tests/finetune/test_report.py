@@ -83,9 +83,9 @@ def test_the_page_has_both_plots_with_the_points_of_the_run():
     html = to_html(_report())
     plots = [base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", html)]
     assert len(plots) == 2 and all("<svg" in plot for plot in plots)
-    losses = plots[1]
-    curves = [len(re.findall(r"[ML] [\d.]+ [\d.]+", path)) for path in re.findall(r'<path d="(M[^"]*)"', losses)]
-    assert 10 in curves, "a line through ten training losses"
+    for colour, points in {"#1f77b4": 10, "#ff7f0e": 2}.items():  # training, held-out
+        curves = re.findall(rf'<path d="(M[^"]*)"[^>]*fill: none; stroke: {colour}', plots[1])
+        assert points in [len(re.findall("[ML]", curve)) for curve in curves]
 
 
 @pytest.mark.parametrize("metrics", [(), ({"step": 1, "loss_nats": 2.0},)])
