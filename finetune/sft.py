@@ -83,11 +83,11 @@ class SftSettings(LoopSettings):
     """Tokens that are in memory at once in a process."""
     maximum_tokens: int = 512
     """Longest conversation in tokens; longer ones are left out and counted."""
-    evaluation_conversations: int = 200
+    evaluation_conversations: int = 100
     """Held-out conversations that evaluations read and are answered at the end."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
-    max_steps: int = 350
+    max_steps: int = 320
     """Optimizer steps."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW."""
