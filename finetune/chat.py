@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from finetune.conversations import Conversation, Message
 from tokenizer_ext.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.terminal import printable
 
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END_TOKEN = "<|end|>"
@@ -110,13 +111,6 @@ def mask_as_text(rendered: RenderedConversation, decode: Callable[[list[int]], s
     opening, closing = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
     parts = []
     for learned, pairs in groupby(zip(rendered.input_ids, rendered.supervised, strict=True), key=lambda pair: pair[1]):
-        text = _printable(decode([token for token, _ in pairs]))
+        text = printable(decode([token for token, _ in pairs]))
         parts.append(f"{opening}{text}{closing}" if learned else text)
     return "".join(parts)
-
-
-def _printable(text: str) -> str:
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
-        for character in text
-    )

@@ -25,10 +25,11 @@ from tokenizer_ext.certificate import (
     hash_weights,
     token_lengths,
 )
-from tokenizer_ext.continued_bpe import Merge, assert_reachable, count_pieces, learn_merges
+from tokenizer_ext.continued_bpe import assert_reachable, count_pieces
 from tokenizer_ext.embeddings import grow_rows
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
+from tokenizer_ext.merge_learning import Merge, base_ids, learn_merges
 from tokenizer_ext.row_init import Start, start_tables
 from tokenizer_ext.terminal import quiet_libraries
 
@@ -209,18 +210,6 @@ def learn_tokens(
             "times or more in it: ask for fewer, or give more text"
         )
     return merges
-
-
-def base_ids(merges: Iterable[Merge]) -> list[list[int]]:
-    """The ids of the base that each new token stands for.
-
-    >>> base_ids([Merge(7, 8, 100, b"ab", 5), Merge(100, 7, 101, b"aba", 3)])
-    [[7, 8], [7, 8, 7]]
-    """
-    ids: dict[int, list[int]] = {}
-    for merge in merges:
-        ids[merge.token] = [*ids.get(merge.left, [merge.left]), *ids.get(merge.right, [merge.right])]
-    return list(ids.values())
 
 
 def read_documents(path: str | Path) -> list[str]:

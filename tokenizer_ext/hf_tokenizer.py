@@ -84,6 +84,18 @@ def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -
     return _rebuilt(tokenizer, backend)
 
 
+def merges_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[Merge]:
+    """The merges that lead to the ids from `first_new_id` on, in their order, with counts of 0: a folder keeps none."""
+    model = backend_json(tokenizer)["model"]
+    vocabulary = model["vocab"]
+    of_pairs = [(left, right, left + right) for left, right in model["merges"]]
+    return [
+        Merge(vocabulary[left], vocabulary[right], vocabulary[joined], from_visible(joined), 0)
+        for left, right, joined in of_pairs
+        if vocabulary[joined] >= first_new_id
+    ]
+
+
 def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> PreTrainedTokenizerFast:
     """A new tokenizer in which each of `tokens` is a special token, with the ids after the last one in use.
 

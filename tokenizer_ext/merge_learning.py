@@ -7,7 +7,7 @@ takes time in proportion to the ids that are merged, whatever the length of a pi
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,6 +69,18 @@ def learn_merges(
         pairs.apply((left, right), token)
         merges.append(Merge(left, right, token, joined, count))
     return merges
+
+
+def base_ids(merges: Iterable[Merge]) -> list[list[int]]:
+    """The ids of the base that each new token stands for.
+
+    >>> base_ids([Merge(7, 8, 100, b"ab", 5), Merge(100, 7, 101, b"aba", 3)])
+    [[7, 8], [7, 8, 7]]
+    """
+    ids: dict[int, list[int]] = {}
+    for merge in merges:
+        ids[merge.token] = [*ids.get(merge.left, [merge.left]), *ids.get(merge.right, [merge.right])]
+    return list(ids.values())
 
 
 class _PairIndex:
