@@ -1,62 +1,35 @@
-"""The plots of a report, as images that a page can hold in itself."""
+"""The plots of a run's report, as images that a page can hold in itself."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs import InputError
 from finetune.evaluation import Scores
-
-
-def require_plots() -> None:
-    """Checks, before anything is trained, that the report can be drawn.
-
-    Raises:
-        InputError: matplotlib is missing.
-
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as missing:
-        raise InputError("the report's plots need matplotlib: pip install 'graft-lm[report]'") from missing
+from tokenizer_ext.figures import as_data_uri, new_figure
 
 
 def plot_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
     """Training and held-out loss by step, from the lines of `metrics.jsonl`, as a data URI."""
-    figure = _figure(height=3.5)
+    figure = new_figure(height=3.5)
     axes = figure.subplots()
     axes.plot(*_series(metrics, "loss_nats"), linewidth=0.8, alpha=0.6, label="training")
     axes.plot(*_series(metrics, "held_out_loss_nats"), marker="o", label="held-out")
     axes.set(xlabel="step", ylabel="nats per supervised token", title="Loss of the replies")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    return _as_data_uri(figure)
+    return as_data_uri(figure)
 
 
 def plot_bits_per_byte(base: Scores, assistant: Scores) -> str:
     """Bits per byte of both as bars, as a data URI."""
-    figure = _figure(height=1.6)
+    figure = new_figure(height=1.6)
     axes = figure.subplots()
     bars = axes.barh(["assistant", "base"], [assistant.bits_per_byte, base.bits_per_byte], color=["C0", "0.6"])
     axes.bar_label(bars, fmt="%.3f", padding=3)
     axes.margins(x=0.12)
     axes.set(xlabel="bits per byte of the known replies (lower is better)")
-    return _as_data_uri(figure)
-
-
-def _figure(height: float) -> Any:
-    from matplotlib.figure import Figure  # without pyplot, which keeps every figure
-
-    return Figure(figsize=(8, height), layout="constrained")
+    return as_data_uri(figure)
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
     points = [(entry["step"], entry[name]) for entry in metrics if name in entry]
     return [step for step, _ in points], [value for _, value in points]
-
-
-def _as_data_uri(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

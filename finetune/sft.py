@@ -38,7 +38,6 @@ from finetune.fingerprints import tokenizer_sha256, weights_sha256
 from finetune.learning_material import LearningMaterial, first_example, prepare_material
 from finetune.model_card import write_model_card
 from finetune.monitor import HeldOutMonitor
-from finetune.plots import require_plots
 from finetune.report import Report, write_report
 from finetune.samples import pair_samples, show_samples
 from finetune.score_table import to_text
@@ -51,6 +50,7 @@ from scratch_models.run_folder import RunFolder, choose_run_folder
 from scratch_models.training import record_start, start_run, train
 from tokenizer_ext.certificate import describe as describe_extension
 from tokenizer_ext.extend import read_documents
+from tokenizer_ext.figures import require_plots
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import quiet_libraries
 

@@ -1,0 +1,43 @@
+"""Figures of matplotlib, an extra, as images that a page can hold in itself."""
+
+import base64
+import importlib.util
+import io
+from typing import Any
+
+from configs import InputError
+
+HOW_TO_GET_PLOTS = "pip install 'graft-lm[report]'"
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed."""
+    try:
+        return importlib.util.find_spec("matplotlib") is not None
+    except ValueError:  # it stands in sys.modules as None: somebody switched it off
+        return False
+
+
+def require_plots() -> None:
+    """Checks, before anything takes long, that a report can be drawn.
+
+    Raises:
+        InputError: matplotlib is missing.
+
+    """
+    if not can_plot():
+        raise InputError(f"the report's plots need matplotlib: {HOW_TO_GET_PLOTS}")
+
+
+def new_figure(height: float) -> Any:
+    """An empty figure, 8 inches wide and `height` inches high."""
+    from matplotlib.figure import Figure  # without pyplot, which keeps every figure
+
+    return Figure(figsize=(8, height), layout="constrained")
+
+
+def as_data_uri(figure: Any) -> str:
+    """The figure as SVG inside a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
