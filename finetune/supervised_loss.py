@@ -1,7 +1,8 @@
 """The loss of fine-tuning: the head runs only where something is learned.
 
 In a chat most positions are questions. The head is the most expensive layer of a small model, and its logits the
-largest tensor of a step; both are spent on supervised positions alone. The loss is the same, up to rounding.
+largest tensor of a step: it runs on supervised positions alone, and the logits exist for a few of them at a time. The
+loss is the same, up to rounding.
 
 Shapes: B rows, T tokens, S supervised positions of the micro-batch, D width, V vocabulary.
 """
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from configs import InputError
+from finetune.chunked_cross_entropy import summed_cross_entropy
 from scratch_models.corpus import IGNORED_TARGET
+from tokenizer_ext.extended_tables import ExtendedHead
 
 
 class SupervisedLoss(nn.Module):
@@ -35,8 +38,16 @@ class SupervisedLoss(nn.Module):
         """Summed nats of the targets that are not -100: two of (B, T) -> ()."""
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
         supervised = targets != IGNORED_TARGET  # (B, T)
-        logits = self.model.get_output_embeddings()(hidden[supervised])  # (S, V)
-        return F.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+        return _summed_nats(self.model.get_output_embeddings(), hidden[supervised], targets[supervised])
+
+
+def _summed_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    if isinstance(head, ExtendedHead):
+        return summed_cross_entropy(hidden, targets, head.segments())
+    if type(head) is nn.Linear:
+        return summed_cross_entropy(hidden, targets, [(head.weight, head.bias)])
+    # An adapter on the head itself: only its own forward knows its logits, (S, V).
+    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
 
 
 @torch.no_grad()

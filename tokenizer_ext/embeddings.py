@@ -9,6 +9,7 @@ Shapes: V ids before, N new tokens, D width; R rows of a table (more than V wher
 import dataclasses
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from configs import InputError
@@ -32,7 +33,7 @@ def find_tables(model: nn.Module) -> Tables:
     """The embedding and the head of a model.
 
     Raises:
-        InputError: they are no plain `nn.Embedding` and `nn.Linear` of as many rows, or the head has a bias.
+        InputError: they are no lookup and `nn.Linear` of as many rows.
 
     """
     if hasattr(model, "token_embedding_table"):
@@ -42,23 +43,29 @@ def find_tables(model: nn.Module) -> Tables:
         hugging_face: Any = model
         embedding, head = hugging_face.get_input_embeddings(), hugging_face.get_output_embeddings()
         is_bigram = False
-    # A subclass may scale its rows or hold them quantised, which rows beside the table would not follow.
-    if type(embedding) is not nn.Embedding or not (is_bigram or type(head) is nn.Linear):
+    if not _is_lookup(embedding) or not (is_bigram or type(head) is nn.Linear):
         raise InputError(
             f"{type(model).__name__}: found {type(embedding).__name__} as embedding and {type(head).__name__} as head, "
             "expected nn.Embedding and nn.Linear: new rows go into plain tables only"
         )
-    if type(head) is nn.Linear and (head.bias is not None or head.out_features != embedding.num_embeddings):
-        raise InputError(
-            f"{type(model).__name__}: found {head} over {embedding}, expected as many rows in both and no bias"
-        )
+    if type(head) is nn.Linear and head.out_features != embedding.num_embeddings:
+        raise InputError(f"{type(model).__name__}: found {head} over {embedding}, expected as many rows in both")
     return Tables(embedding, None if is_bigram else head)
 
 
-def grow_rows(model: nn.Module, first_new_id: int, input_rows: Tensor, output_rows: Tensor | None = None) -> None:
+def grow_rows(
+    model: nn.Module,
+    first_new_id: int,
+    input_rows: Tensor,
+    output_rows: Tensor | None = None,
+    *,
+    output_biases: Tensor | None = None,
+    multiple: int = 1,
+) -> None:
     """Writes rows for the ids from `first_new_id` on, in place: into padding rows first, then into new ones.
 
-    No row is removed, and older ones and all other weights keep every bit.
+    No row is removed, and older ones and all other weights keep every bit. Padding rows that are new are the mean of
+    the old rows: a row of zeros would be more likely than most words in a model whose logits are far below 0.
 
     Args:
         model: A causal model.
@@ -66,6 +73,8 @@ def grow_rows(model: nn.Module, first_new_id: int, input_rows: Tensor, output_ro
         input_rows: Start rows of the embedding: (N, D); for a bigram model (N, V + N).
         output_rows: Start rows of an untied head, (N, D), or for a bigram model the columns (V, N), which score the new
             tokens after an old one; None for a tied head.
+        output_biases: Start biases of a head that has some, (N,); by default the mean of the old ones.
+        multiple: The number of rows becomes a multiple of it, by padding rows at the end; a bigram model takes none.
 
     Raises:
         InputError: the shapes do not fit the tables, or an id in use has no row.
@@ -73,17 +82,23 @@ def grow_rows(model: nn.Module, first_new_id: int, input_rows: Tensor, output_ro
     """
     tables = find_tables(model)
     _check_start_rows(tables, first_new_id, input_rows, output_rows)
+    _check_biases_and_multiple(tables, len(input_rows), output_biases, multiple)
     rows = max(tables.embedding.num_embeddings, first_new_id + len(input_rows))
+    rows += -rows % multiple
     was_tied = tables.tied
     if tables.head is None:
         _grow_columns(tables.embedding, output_rows)
-    _write_rows(tables.embedding, rows, first_new_id, input_rows)
+    tables.embedding.weight = _grown(tables.embedding.weight, rows, first_new_id, input_rows)
     tables.embedding.num_embeddings = rows
     if tables.head is not None:
-        if was_tied:
-            tables.head.weight = tables.embedding.weight
-        else:
-            _write_rows(tables.head, rows, first_new_id, output_rows)
+        assert was_tied or output_rows is not None
+        tables.head.weight = (
+            tables.embedding.weight if was_tied else _grown(tables.head.weight, rows, first_new_id, output_rows)
+        )
+        if tables.head.bias is not None:
+            biases = tables.head.bias[:first_new_id].mean().expand(len(input_rows))
+            biases = biases if output_biases is None else output_biases
+            tables.head.bias = _grown(tables.head.bias, rows, first_new_id, biases)
         tables.head.out_features = rows
     _note_rows(model, rows)
 
@@ -115,16 +130,29 @@ def separate_new_rows(model: nn.Module, first_new_id: int, new_tokens: int) -> N
 
 
 def new_row_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that `separate_new_rows` made, by name; a tied model has one, all others two."""
+    """The parameters that `separate_new_rows` made, by name.
+
+    The rows of the embedding come first, then those of an untied head, then the biases of a head that has some.
+    """
     own = {id(parameter) for module in _extended_tables(model) for parameter in module.parameters(recurse=False)}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
 def fold(model: nn.Module) -> None:
-    """Writes the new rows into the plain tables and puts those back, in place; what was frozen stays so."""
+    """Writes the new rows into the plain tables and puts those back, in place; what was frozen stays so.
+
+    Raises:
+        InputError: there are no separate new rows, or no process holds them whole (FSDP).
+
+    """
     extended = _extended_tables(model)
     if not extended:
         raise InputError(f"{type(model).__name__}: no separate new rows to fold: call separate_new_rows first")
+    if any(hasattr(rows, "full_tensor") for rows in new_row_parameters(model).values()):
+        raise InputError(
+            f"{type(model).__name__}: its new rows are sharded over processes: copy the full_tensor() of each of "
+            "new_row_parameters into the base with separate new rows of its own, and fold that"
+        )
     for module in extended:
         _replace(model, module, module.folded())
 
@@ -132,6 +160,18 @@ def fold(model: nn.Module) -> None:
 def _extended_tables(model: nn.Module) -> list[ExtendedEmbedding | ExtendedHead | ExtendedBigramTable]:
     kinds = ExtendedEmbedding | ExtendedHead | ExtendedBigramTable
     return [module for module in model.modules() if isinstance(module, kinds)]
+
+
+def _is_lookup(embedding: nn.Module) -> bool:
+    # A subclass may hold its rows quantised, which rows beside the table would not follow. One that scales what it
+    # looks up, as Gemma 3's does, holds plain rows: it is known by what it gives.
+    if type(embedding) is nn.Embedding:
+        return True
+    scale = getattr(embedding, "embed_scale", None)
+    if not isinstance(embedding, nn.Embedding) or scale is None:
+        return False
+    ids = torch.arange(min(2, embedding.num_embeddings), device=embedding.weight.device)
+    return torch.equal(embedding(ids), embedding.weight[ids] * torch.as_tensor(scale).to(embedding.weight))
 
 
 def _check_start_rows(tables: Tables, first_new_id: int, input_rows: Tensor, output_rows: Tensor | None) -> None:
@@ -152,13 +192,26 @@ def _check_start_rows(tables: Tables, first_new_id: int, input_rows: Tensor, out
         raise InputError(f"input_rows and output_rows: found shapes {found}, expected {expected}")
 
 
-def _write_rows(module: nn.Embedding | nn.Linear, rows: int, first_new_id: int, start_rows: Tensor | None) -> None:
+def _check_biases_and_multiple(tables: Tables, new_tokens: int, output_biases: Tensor | None, multiple: int) -> None:
+    if output_biases is not None:
+        expected = None if tables.head is None or tables.head.bias is None else (new_tokens,)
+        if tuple(output_biases.shape) != expected:
+            raise InputError(f"output_biases: found shape {tuple(output_biases.shape)}, expected {expected}")
+    if multiple < 1 or (tables.head is None and multiple > 1):
+        expected_number = "at least 1" if tables.head is not None else "1: a bigram table has a row for each column"
+        raise InputError(f"multiple: found {multiple}, expected {expected_number}")
+
+
+@torch.no_grad()
+def _grown(table: Tensor, rows: int, first_new_id: int, start_rows: Tensor | None) -> nn.Parameter:
+    """The table, or biases, with `rows` rows; what it has no start rows for and did not hold is the old rows' mean."""
     assert start_rows is not None
-    old = module.weight.detach()
-    table = old.new_zeros(rows, old.shape[1])
-    table[: len(old)] = old
-    table[first_new_id : first_new_id + len(start_rows)] = start_rows.to(old)
-    module.weight = nn.Parameter(table, requires_grad=module.weight.requires_grad)
+    grown = table.new_empty(rows, *table.shape[1:])
+    grown[: len(table)] = table
+    if rows > max(len(table), first_new_id + len(start_rows)):
+        grown[len(table) :] = table[:first_new_id].mean(dim=0, dtype=torch.float32)
+    grown[first_new_id : first_new_id + len(start_rows)] = start_rows.to(grown)
+    return nn.Parameter(grown, requires_grad=table.requires_grad)
 
 
 def _grow_columns(table: nn.Embedding, new_columns: Tensor | None) -> None:

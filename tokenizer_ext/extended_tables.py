@@ -1,7 +1,8 @@
 """Tables in which the rows of new tokens are parameters of their own, beside the frozen rows of all other tokens.
 
 No optimizer sees the frozen table: AdamW decays every row it holds, gradient or not, so the old rows must not be in its
-list at all. Nothing of the table's size is copied or given a gradient.
+list at all. Nothing of the table's size is copied or given a gradient. The table is a frozen parameter and no buffer:
+DDP sends buffers round in every step, and FSDP shards parameters alone.
 
 Shapes: B rows of a batch, T tokens of a row, V ids before, N new tokens, D width; R rows of the table (more than V + N
 where it is padded).
@@ -27,7 +28,10 @@ class ExtendedEmbedding(nn.Module):
         is_new = (places >= 0) & (places < self.new_tokens)  # (B, T)
         old = self.table(input_ids)  # (B, T, D)
         new = F.embedding(places.clamp(0, self.new_tokens - 1), self.new_rows)  # (B, T, D)
-        return torch.where(is_new.unsqueeze(-1), new, old)
+        scale = getattr(self.table, "embed_scale", None)  # of Gemma 3's table
+        if scale is not None:
+            new = new * torch.as_tensor(scale).to(new)
+        return torch.where(is_new.unsqueeze(-1), new.to(old.dtype), old)
 
     def folded(self) -> nn.Embedding:
         """The plain table with the new rows in their places."""
@@ -37,25 +41,41 @@ class ExtendedEmbedding(nn.Module):
 
 
 class ExtendedHead(nn.Module):
-    """A head over a frozen table, except that rows of their own, or those of a tied embedding, score the new ids."""
+    """A head over a frozen table, except that rows of their own, or those of a tied embedding, score the new ids.
+
+    Where the head has a bias, those of the new ids train too: they say how frequent a token is, which no start knows.
+    """
 
     def __init__(self, head: nn.Linear, tied_to: ExtendedEmbedding | None, first_new_id: int, new_tokens: int) -> None:
         super().__init__()
         self.head = head
         self.first_new_id, self.end = first_new_id, first_new_id + new_tokens
-        self.new_rows = (
-            nn.Parameter(head.weight.detach()[first_new_id : self.end].clone()) if tied_to is None else tied_to.new_rows
-        )  # (N, D)
+        new_ids = slice(first_new_id, self.end)
+        # (N, D), and (N,)
+        self.new_rows = nn.Parameter(head.weight.detach()[new_ids].clone()) if tied_to is None else tied_to.new_rows
+        self.new_biases = None if head.bias is None else nn.Parameter(head.bias.detach()[new_ids].clone())
+
+    def segments(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of the old, the new and the padding rows: views of the table, and the parameters."""
+        weight, bias = self.head.weight, self.head.bias
+        before, after = slice(None, self.first_new_id), slice(self.end, None)
+        parts = [
+            (weight[before], None if bias is None else bias[before]),
+            (self.new_rows, self.new_biases),
+            (weight[after], None if bias is None else bias[after]),
+        ]
+        return [(rows, biases) for rows, biases in parts if len(rows)]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits in the order of the ids: (..., D) -> (..., R)."""
-        parts = (self.head.weight[: self.first_new_id], self.new_rows, self.head.weight[self.end :])
-        return torch.cat([F.linear(hidden, rows) for rows in parts if len(rows)], dim=-1)  # (..., R)
+        """Logits in the order of the ids, (..., D) -> (..., R): for replies; training takes `segments`."""
+        return torch.cat([F.linear(hidden, rows, biases) for rows, biases in self.segments()], dim=-1)  # (..., R)
 
     def folded(self) -> nn.Linear:
-        """The plain head with the new rows in their places."""
+        """The plain head with the new rows, and their biases, in their places."""
         with torch.no_grad():
             self.head.weight[self.first_new_id : self.end] = self.new_rows
+            if self.new_biases is not None:
+                self.head.bias[self.first_new_id : self.end] = self.new_biases
         return self.head
 
 
