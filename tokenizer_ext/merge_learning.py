@@ -7,7 +7,7 @@ takes time in proportion to the ids that are merged, whatever the length of a pi
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,12 +38,13 @@ def learn_merges(
     minimum_count: int = 2,
     maximum_bytes: int | None = None,
     allow: Callable[[bytes], bool] | None = None,
+    refused_pairs: Collection[Pair] = (),
 ) -> list[Merge]:
     """The merges that shorten `pieces` most, greedily: always the pair that occurs most often now.
 
-    Ties go to the smaller pair of ids. Ids count up from `first_id`. A pair that `allow` refuses, that is longer than
-    `maximum_bytes`, or whose bytes are a token already is left out, and learning goes on with the next one. Fewer than
-    `new_tokens` merges come back when no pair with `minimum_count` occurrences is left.
+    Ties go to the smaller pair of ids. Ids count up from `first_id`. A pair is left out, and learning goes on with the
+    next one, where it is one of `refused_pairs`, `allow` refuses its bytes, they are more than `maximum_bytes`, or they
+    are a token already. Fewer than `new_tokens` merges come back when no pair with `minimum_count` occurrences is left.
 
     `pieces` maps each distinct pre-token, as ids, to how often it occurs; merges never cross its ends.
 
@@ -53,15 +54,18 @@ def learn_merges(
     >>> [(merge.token, merge.token_bytes, merge.count) for merge in merges]
     [(4, b'aa', 4), (5, b'ab', 2), (6, b'aaab', 2)]
     """
-    pairs = _PairIndex(pieces)
+    pairs = PairIndex(pieces)
     known = dict(token_bytes) if isinstance(token_bytes, Mapping) else dict(enumerate(token_bytes))
     taken = set(known.values())
+    refused = frozenset(refused_pairs)
     merges: list[Merge] = []
     candidates = pairs.most_frequent(minimum_count)
     while len(merges) < new_tokens and (candidate := next(candidates, None)):
         (left, right), count = candidate
         joined = known[left] + known[right]
-        if joined in taken or (maximum_bytes and len(joined) > maximum_bytes) or (allow and not allow(joined)):
+        if (left, right) in refused or joined in taken:
+            continue
+        if (maximum_bytes and len(joined) > maximum_bytes) or (allow and not allow(joined)):
             continue
         token = first_id + len(merges)
         known[token] = joined
@@ -83,7 +87,7 @@ def base_ids(merges: Iterable[Merge]) -> list[list[int]]:
     return list(ids.values())
 
 
-class _PairIndex:
+class PairIndex:
     """Where each pair of neighbouring ids stands, over all pieces, kept true while merges are applied.
 
     All pieces lie in one row of cells, linked to the neighbours that are still alive. The places of a pair are in
@@ -124,18 +128,24 @@ class _PairIndex:
             else:
                 yield pair, count
 
-    def apply(self, pair: Pair, token: int) -> None:
-        """Replace `pair` by `token`, from left to right, and queue the pairs that this creates."""
+    def apply(self, pair: Pair, token: int) -> int:
+        """Replace `pair` by `token`, from left to right, and queue the pairs that this creates.
+
+        Returns how often that was, which is by how many ids the texts got shorter.
+        """
         left, right = pair
         created: set[Pair] = set()
-        for place in self.places.pop(pair):
+        replaced = 0
+        for place in self.places.pop(pair, ()):
             partner = self.following[place]
             if self.ids[place] == left and self.ids[partner] == right:
+                replaced += self.occurrences[place]
                 created.update(self._replace(place, partner, token))
-        self.counts.pop(pair)  # no merge can bring the same pair back, for what it creates has a new id
+        self.counts.pop(pair, None)  # no merge can bring the same pair back, for what it creates has a new id
         for new_pair in created:
             if count := self.counts[new_pair]:
                 heapq.heappush(self.queue, (-count, new_pair))
+        return replaced
 
     def _replace(self, place: int, partner: int, token: int) -> Iterator[Pair]:
         ids, count = self.ids, self.occurrences[place]
