@@ -36,12 +36,12 @@ def find_tables(model: nn.Module) -> Tables:
         InputError: they are no lookup and `nn.Linear` of as many rows.
 
     """
+    owner: Any = model
     if hasattr(model, "token_embedding_table"):
-        embedding, head = model.token_embedding_table, getattr(model, "lm_head", None)
+        embedding, head = owner.token_embedding_table, getattr(model, "lm_head", None)
         is_bigram = head is None
     else:
-        hugging_face: Any = model
-        embedding, head = hugging_face.get_input_embeddings(), hugging_face.get_output_embeddings()
+        embedding, head = owner.get_input_embeddings(), owner.get_output_embeddings()
         is_bigram = False
     if not _is_lookup(embedding) or not (is_bigram or type(head) is nn.Linear):
         raise InputError(
@@ -96,8 +96,8 @@ def grow_rows(
             tables.embedding.weight if was_tied else _grown(tables.head.weight, rows, first_new_id, output_rows)
         )
         if tables.head.bias is not None:
-            biases = tables.head.bias[:first_new_id].mean().expand(len(input_rows))
-            biases = biases if output_biases is None else output_biases
+            mean = tables.head.bias[:first_new_id].mean().expand(len(input_rows))
+            biases = mean if output_biases is None else output_biases
             tables.head.bias = _grown(tables.head.bias, rows, first_new_id, biases)
         tables.head.out_features = rows
     _note_rows(model, rows)

@@ -7,7 +7,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
@@ -29,13 +41,28 @@ def llama(*, tied: bool, rows: int) -> Any:
     return LlamaForCausalLM(LlamaConfig(vocab_size=rows, tie_word_embeddings=tied, pad_token_id=3, **fields))
 
 
+def phi(*, tied: bool, rows: int) -> Any:
+    """A model whose head has a bias."""
+    fields = {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return PhiForCausalLM(
+        PhiConfig(vocab_size=rows, tie_word_embeddings=tied, bos_token_id=1, eos_token_id=2, **fields)
+    )
+
+
+def gemma3(*, tied: bool, rows: int) -> Any:
+    """A model whose embedding multiplies its rows by 4, the root of the width."""
+    fields = {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    fields |= {"num_key_value_heads": 1, "head_dim": 8}
+    return Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=rows, tie_word_embeddings=tied, **fields))
+
+
 def scratch(*, tied: bool, rows: int) -> Any:
     return GPT(GPTConfig(vocabulary_size=rows, block_size=16, layers=1, heads=2, width=WIDTH, tied=tied))
 
 
 KINDS = {
     f"{kind.__name__} {'tied' if tied else 'untied'}": (kind, tied)
-    for kind in (gpt2, llama, scratch)
+    for kind in (gpt2, llama, phi, gemma3, scratch)
     for tied in (True, False)
 }
 
@@ -85,7 +112,7 @@ def weights(model: Any) -> dict[str, Tensor]:
 
 
 def is_table(name: str) -> bool:
-    return name.endswith(("wte.weight", "embed_tokens.weight", "token_embedding_table.weight", "lm_head.weight"))
+    return name.endswith(("wte.weight", "embed_tokens.weight", "token_embedding_table.weight")) or "lm_head." in name
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
@@ -138,6 +165,8 @@ def test_a_grown_model_is_what_transformers_own_resize_makes_of_it(kind: str):
     for table, rows in zip(("input", "output"), start_rows_for(kind), strict=True):
         if rows is not None:
             getattr(theirs, f"get_{table}_embeddings")().weight.data[FIRST_NEW_ID:] = rows
+    if theirs.get_output_embeddings().bias is not None:
+        theirs.get_output_embeddings().bias.data[FIRST_NEW_ID:] = ours.get_output_embeddings().bias[FIRST_NEW_ID:]
     assert ours.config.to_dict() == theirs.config.to_dict()
     assert ours.vocab_size == theirs.vocab_size
     assert torch.equal(logits_of(ours, old_and_new_ids()), logits_of(theirs, old_and_new_ids()))
@@ -154,6 +183,68 @@ def test_tied_stays_tied_and_untied_untied(kind: str):
 
 def test_the_shape_of_a_scratch_model_says_its_rows():
     assert grown("scratch tied").config.vocabulary_size == FIRST_NEW_ID + NEW_TOKENS
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_biases_of_new_ids_are_the_mean_of_the_old_ones_unless_given(tied: bool):
+    kind = f"phi {'tied' if tied else 'untied'}"
+    old = make(kind, 43).lm_head.bias
+    biases = grown(kind, 43).lm_head.bias
+    assert torch.equal(biases[:FIRST_NEW_ID], old[:FIRST_NEW_ID])
+    assert torch.equal(biases[FIRST_NEW_ID:], old[:FIRST_NEW_ID].mean().expand(NEW_TOKENS))
+    model = make(kind)
+    given = torch.arange(float(NEW_TOKENS))
+    grow_rows(model, FIRST_NEW_ID, *start_rows_for(kind), output_biases=given)
+    assert torch.equal(model.lm_head.bias[FIRST_NEW_ID:], given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_become_a_multiple_and_new_padding_is_the_mean_of_the_old_rows(kind: str):
+    model, old = make(kind, 43), make(kind, 43)
+    grow_rows(model, FIRST_NEW_ID, *start_rows_for(kind), multiple=64)
+    tables, end = find_tables(model), FIRST_NEW_ID + NEW_TOKENS
+    assert tables.head is not None
+    assert tables.tied == KINDS[kind][1]
+    assert len(tables.embedding.weight) == len(tables.head.weight) == tables.head.out_features == 64
+    mean = find_tables(old).embedding.weight[:FIRST_NEW_ID].mean(dim=0)
+    torch.testing.assert_close(tables.embedding.weight[end:], mean.expand(64 - end, WIDTH))
+    # So no padding id is more likely than the old ids are on average (Jensen's inequality).
+    probabilities = logits_of(model, old_and_new_ids()).softmax(dim=-1)
+    assert (probabilities[..., end:] <= probabilities[..., :FIRST_NEW_ID].mean(dim=-1, keepdim=True) * 1.001).all()
+
+
+def qwen2(*, tied: bool, rows: int) -> Any:
+    fields = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=rows, tie_word_embeddings=tied, num_key_value_heads=1, **fields))
+
+
+# Rows that a model of the family ships with, ids that its tokenizer uses, new tokens, multiple, rows afterwards.
+PADDED = [
+    (gemma3, 262_208, 262_145, 63, 1, 262_208),
+    (gemma3, 262_208, 262_145, 64, 64, 262_272),
+    (qwen2, 151_936, 151_669, 200, 1, 151_936),
+    (qwen2, 151_936, 151_669, 267, 128, 151_936),
+    (qwen2, 151_936, 151_669, 1000, 128, 152_704),
+    (gpt2, 50_257, 50_257, 0, 64, 50_304),
+    (gpt2, 50_304, 50_257, 47, 64, 50_304),
+    (gpt2, 50_257, 50_257, 1000, 64, 51_264),
+]
+
+
+@pytest.mark.parametrize(("build", "rows", "used", "new_tokens", "multiple", "rows_after"), PADDED)
+def test_tables_of_real_sizes_lose_no_row_and_never_shrink(
+    build: Any, rows: int, used: int, new_tokens: int, multiple: int, rows_after: int
+):
+    model = build(tied=True, rows=rows)
+    before = model.get_input_embeddings().weight.detach().clone()
+    start_rows = torch.full((new_tokens, before.shape[1]), 7.0)
+    grow_rows(model, used, start_rows, multiple=multiple)
+    weight = model.get_input_embeddings().weight
+    assert len(weight) == model.config.vocab_size == rows_after
+    assert torch.equal(weight[:used], before[:used])
+    assert torch.equal(weight[used : used + new_tokens], start_rows)
+    assert torch.equal(weight[used + new_tokens : rows], before[used + new_tokens :])
+    assert model.get_output_embeddings().weight is weight
 
 
 def test_a_grown_bigram_table_keeps_its_corner_and_holds_the_given_rows_and_columns():
@@ -197,7 +288,7 @@ def test_trained_rows_reach_only_the_new_rows_when_folded(model: Any):
         changed = (tensor != before[name]).nonzero()
         if is_table(name):
             reached = (changed >= FIRST_NEW_ID) & (changed < FIRST_NEW_ID + NEW_TOKENS)
-            of_bigram = tensor.shape[0] == tensor.shape[1]
+            of_bigram = tensor.ndim == 2 and tensor.shape[0] == tensor.shape[1]
             assert (reached.any(dim=1) if of_bigram else reached[:, 0]).all()
             assert len(changed) > 0
         else:
@@ -216,8 +307,9 @@ def test_gradients_equal_those_of_training_the_whole_matrices(model: Any):
     expected = [tables.embedding.weight.grad[place]]
     if tables.head is None:
         expected.append(tables.embedding.weight.grad[:FIRST_NEW_ID, place])
-    elif not tables.tied:
-        expected.append(tables.head.weight.grad[place])
+    else:
+        expected += [] if tables.tied else [tables.head.weight.grad[place]]
+        expected += [] if tables.head.bias is None else [tables.head.bias.grad[place]]
     found = list(new_row_parameters(model).values())
     assert len(found) == len(expected)
     for parameter, gradient in zip(found, expected, strict=True):
@@ -230,7 +322,7 @@ def test_nothing_trains_but_the_new_rows(model: Any):
     if tables.head is None:
         sizes = [NEW_TOKENS * (FIRST_NEW_ID + NEW_TOKENS), NEW_TOKENS * FIRST_NEW_ID]
     else:
-        sizes = [NEW_TOKENS * WIDTH] * (1 if tables.tied else 2)
+        sizes = [NEW_TOKENS * WIDTH] * (1 if tables.tied else 2) + [NEW_TOKENS] * (tables.head.bias is not None)
     separate_new_rows(model, FIRST_NEW_ID, NEW_TOKENS)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained.keys() == new_row_parameters(model).keys()
@@ -289,9 +381,9 @@ def scaled_embedding() -> Any:
     return model
 
 
-def head_with_bias() -> Any:
+def head_of_other_rows() -> Any:
     model = make("gpt2 untied")
-    model.lm_head = nn.Linear(WIDTH, FIRST_NEW_ID)
+    model.lm_head = nn.Linear(WIDTH, FIRST_NEW_ID + 1)
     return model
 
 
@@ -306,7 +398,7 @@ def separated() -> Any:
     [
         (scaled_embedding, "found Scaled as embedding"),
         (separated, "found ExtendedEmbedding as embedding"),
-        (head_with_bias, "expected as many rows in both and no bias"),
+        (head_of_other_rows, "expected as many rows in both"),
     ],
 )
 def test_tables_that_are_not_plain_are_refused(build, found: str):
@@ -335,6 +427,24 @@ def test_start_rows_that_do_not_fit_are_refused_and_change_nothing(
         grow_rows(
             model, first_new_id, torch.ones(input_shape), None if output_shape is None else torch.ones(output_shape)
         )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "found"),
+    [
+        ("gpt2 tied", {"output_biases": torch.ones(2)}, r"output_biases: found shape \(2,\), expected None"),
+        ("phi untied", {"output_biases": torch.ones(3)}, r"found shape \(3,\), expected \(2,\)"),
+        ("gpt2 tied", {"multiple": 0}, "multiple: found 0, expected at least 1"),
+        ("bigram", {"multiple": 64}, "multiple: found 64, expected 1: a bigram table has a row for each column"),
+    ],
+)
+def test_biases_and_multiples_that_do_not_fit_are_refused_and_change_nothing(kind: str, settings, found: str):
+    model = BigramLanguageModel(FIRST_NEW_ID) if kind == "bigram" else make(kind)
+    before = weights(model)
+    rows: Any = (torch.ones(2, FIRST_NEW_ID + 2), torch.ones(FIRST_NEW_ID, 2))
+    with pytest.raises(InputError, match=found):
+        grow_rows(model, FIRST_NEW_ID, *(rows if kind == "bigram" else start_rows_for(kind, 2)), **settings)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
