@@ -6,8 +6,6 @@ It learns merges on top of the tokenizer's own, grows the tables by start rows f
 plain Hugging Face folder with `certificate.json`. Train the new rows next: `accelerate launch finetune/new_rows.py`.
 """
 
-import dataclasses
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,16 +15,11 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
-from tokenizer_ext.certificate import (
-    Certificate,
-    count_moved_ids,
-    count_unreachable,
-    describe,
-    hash_weights,
-    token_lengths,
-)
+from tokenizer_ext.certificate import Certificate, hash_weights, write_certificate
 from tokenizer_ext.continued_bpe import assert_reachable, count_pieces
 from tokenizer_ext.embeddings import grow_rows
+from tokenizer_ext.extension_checks import count_moved_ids, count_unreachable, token_lengths
+from tokenizer_ext.extension_report import describe
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
 from tokenizer_ext.merge_learning import Merge, base_ids, learn_merges
@@ -86,8 +79,7 @@ class Extended:
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        certificate = dataclasses.asdict(self.certificate)
-        (folder / "certificate.json").write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
+        write_certificate(self.certificate, folder)
         return folder
 
 

@@ -10,18 +10,12 @@ from safetensors.numpy import load_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from scratch_models.bigram import BigramLanguageModel
-from tokenizer_ext.certificate import (
-    Certificate,
-    WeightHashes,
-    count_moved_ids,
-    count_unreachable,
-    describe,
-    hash_weights,
-    token_lengths,
-)
+from tokenizer_ext.certificate import Certificate, WeightHashes, hash_weights
 from tokenizer_ext.continued_bpe import Merge, count_pieces, learn_merges
 from tokenizer_ext.embeddings import grow_rows
 from tokenizer_ext.extend import extend_vocabulary
+from tokenizer_ext.extension_checks import count_moved_ids, count_unreachable, token_lengths
+from tokenizer_ext.extension_report import describe
 from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
 
 TABLES = ("wte.weight", "embed_tokens.weight", "lm_head.weight")
