@@ -1,7 +1,10 @@
+"""Start rows against their rules worked by hand."""
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
 from tokenizer_ext.embeddings import grow_rows
 from tokenizer_ext.row_init import start_rows, start_tables
@@ -38,7 +41,7 @@ def test_drawn_rows_have_the_mean_and_spread_of_the_old_ones_and_depend_on_the_s
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("start", ["zero", "normal", "mean", "subtoken_mean"])
+@pytest.mark.parametrize("start", ["zero", "normal", "mean", "subtoken_mean", "asymmetric"])
 def test_rows_have_the_type_of_the_table(start, dtype):
     rows = start_rows(OLD_ROWS.to(dtype), [[1], [2, 3], []], start)
     assert (rows.dtype, rows.shape, rows.requires_grad) == (dtype, (3, 6), False)
@@ -77,3 +80,59 @@ def test_a_new_token_of_a_bigram_model_follows_and_is_followed_as_its_sub_tokens
     torch.testing.assert_close(table[:5, 5], (old[:, 1] + old[:, 3]) / 2)
     torch.testing.assert_close(table[6, 5], (old[4, 1] + old[4, 3]) / 2)
     torch.testing.assert_close(table[6, 6], old[4, 4])
+
+
+def _two_tables(tied: bool) -> GPT2LMHeadModel:
+    config = {"n_embd": 6, "n_layer": 1, "n_head": 1, "n_positions": 4, "tie_word_embeddings": tied}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=9, bos_token_id=None, eos_token_id=None, **config))
+
+
+CHARACTERS = {2: 1, 3: 4, 5: 2}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_asymmetric_input_rows_point_where_their_sub_tokens_do_on_average_and_are_as_long_as_old_rows(tied: bool):
+    model = _two_tables(tied)
+    embedding = model.transformer.wte.weight.detach()
+    embedding[7:] = 1e6  # padding rows
+    rows, output_rows = start_tables(model, 7, [[2, 3], [5, 5, 2]], "asymmetric", character_counts=CHARACTERS)
+    by_hand = torch.stack([embedding[[2, 3]].mean(dim=0), embedding[[5, 5, 2]].mean(dim=0)])
+    torch.testing.assert_close(torch.cosine_similarity(rows, by_hand), torch.ones(2))
+    torch.testing.assert_close(rows.norm(dim=1), embedding[:7].norm(dim=1).mean().expand(2))
+    assert (output_rows is None) == tied
+
+
+def test_asymmetric_output_rows_weigh_each_sub_token_by_its_characters():
+    model = _two_tables(tied=False)
+    head = model.lm_head.weight.detach()
+    _, output_rows = start_tables(model, 7, [[2, 3], [5, 5, 2]], "asymmetric", character_counts=CHARACTERS)
+    by_hand = torch.stack([(head[2] + 4 * head[3]) / 5, (2 * head[5] + 2 * head[5] + head[2]) / 5])
+    torch.testing.assert_close(output_rows, by_hand)
+
+
+def test_asymmetric_rows_of_a_token_without_sub_tokens_are_the_mean_of_all():
+    model = _two_tables(tied=False)
+    rows, output_rows = start_tables(model, 7, [[], [2]], "asymmetric", character_counts=CHARACTERS)
+    torch.testing.assert_close(rows[0], model.transformer.wte.weight[:7].mean(dim=0))
+    torch.testing.assert_close(output_rows[0], model.lm_head.weight[:7].mean(dim=0))
+
+
+def test_asymmetric_scores_of_a_bigram_model_follow_the_rule_for_output_rows():
+    model = BigramLanguageModel(5)
+    old = model.token_embedding_table.weight.detach().clone()
+    counts = {1: 1, 3: 3, 4: 2}
+    grow_rows(model, 5, *start_tables(model, 5, [[1, 3]], "asymmetric", character_counts=counts))
+    table = model.token_embedding_table.weight.detach()
+    torch.testing.assert_close(table[5, :5], (old[1] + 3 * old[3]) / 4)
+    torch.testing.assert_close(table[:5, 5], (old[:, 1] + 3 * old[:, 3]) / 4)
+
+
+def test_asymmetric_asks_for_the_character_counts_where_there_are_output_rows():
+    with pytest.raises(InputError, match="no character_counts"):
+        start_tables(_two_tables(tied=False), 7, [[2]], "asymmetric")
+
+
+def test_a_mean_of_half_precision_rows_is_rounded_once():
+    old = OLD_ROWS.to(torch.bfloat16)
+    rows = start_rows(old, [[1, 2, 3]], "subtoken_mean")
+    assert torch.equal(rows[0], old[[1, 2, 3]].float().mean(dim=0).to(torch.bfloat16))
