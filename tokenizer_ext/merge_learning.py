@@ -147,6 +147,16 @@ class PairIndex:
                 heapq.heappush(self.queue, (-count, new_pair))
         return replaced
 
+    def pieces(self) -> Iterator[tuple[int, ...]]:
+        """What the pieces of two ids or more have become, in their order."""
+        piece: list[int] = []
+        for id_ in self.ids[1:]:
+            if id_ == _BETWEEN_PIECES:
+                yield tuple(piece)
+                piece = []
+            elif id_ != _MERGED_AWAY:
+                piece.append(id_)
+
     def _replace(self, place: int, partner: int, token: int) -> Iterator[Pair]:
         ids, count = self.ids, self.occurrences[place]
         before, after = self.previous[place], self.following[partner]

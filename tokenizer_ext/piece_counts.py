@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import regex
-from tokenizers import AddedToken, Tokenizer, models, trainers
+from tokenizers import Encoding, Tokenizer, models, trainers
+from tokenizers.normalizers import Normalizer
+from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.hf_tokenizer import plain_text_encoder
@@ -36,7 +38,9 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     encoder = plain_text_encoder(tokenizer)
     added = _AddedTokens(tokenizer)
     left_over: list[str] = []
-    words = _count_words(added.plain_parts(map(without_lone_surrogates, texts), left_over), encoder)
+    normalizer = None if added.normalize else encoder.normalizer
+    parts = added.plain_parts(map(without_lone_surrogates, texts), left_over)
+    words = _count_words(parts, normalizer, encoder.pre_tokenizer)
     pieces: Counter[Piece] = Counter()
     for piece, count in zip(_encode_words(list(words), encoder), words.values(), strict=True):
         pieces[piece] += count
@@ -45,12 +49,18 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     return pieces
 
 
-def _count_words(texts: Iterable[str], encoder: Tokenizer) -> dict[str, int]:
+def pieces_of(encoding: Encoding) -> list[Piece]:
+    """The ids of a text that the library encoded, in the pre-tokens that it cut."""
+    in_words = groupby(zip(encoding.word_ids, encoding.ids, strict=True), key=lambda pair: pair[0])
+    return [tuple([id_ for _, id_ in group]) for _, group in in_words]
+
+
+def _count_words(
+    texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer | None
+) -> dict[str, int]:
     """How often each pre-token occurs, in the alphabetical order of how vocabulary files write them."""
     counter = Tokenizer(models.WordLevel({}, unk_token=""))
-    if encoder.normalizer:
-        counter.normalizer = encoder.normalizer
-    counter.pre_tokenizer = encoder.pre_tokenizer
+    counter.normalizer, counter.pre_tokenizer = normalizer, pre_tokenizer
     trainer = trainers.WordLevelTrainer(vocab_size=0, min_frequency=0, show_progress=False)
     counter.train_from_iterator(texts, trainer)
     words = json.loads(trainer.__getstate__())["WordLevelTrainer"]["words"]  # what pickling a trainer writes
@@ -68,42 +78,47 @@ def _encode_words(words: list[str], encoder: Tokenizer) -> Iterator[Piece]:
 class _AddedTokens:
     """The added tokens of a tokenizer, and what of a text lies outside them.
 
-    Most are found by their text alone, so the text can be cut there first. Those that take spaces with them, stand only
-    as whole words, or are sought in the normalised text are left to the tokenizer itself, which is slower.
+    The tokenizer cuts a text at those that it seeks in raw text, normalises what is left, and cuts that at the others.
+    It is done here in the same way, save for tokens that take spaces with them or stand only as whole words: a text
+    that holds one is left to the tokenizer itself, which is slower.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.pipeline = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self.pipeline.no_truncation()
         self.pipeline.no_padding()
-        self.ids = set(self.pipeline.get_added_tokens_decoder())
-        tokens = list(self.pipeline.get_added_tokens_decoder().values())
-        self.normalize = self.pipeline.normalizer.normalize_str if self.pipeline.normalizer else None
-        self.plain = all(_found_by_text_alone(token, self.normalize is not None) for token in tokens)
-        contents = [token.content for token in tokens if token.content]
-        if not self.plain and self.normalize:
-            contents += [normal for content in contents if (normal := self.normalize(content))]
-        longest_first = sorted(contents, key=len, reverse=True)
-        self.pattern = regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
+        by_id = self.pipeline.get_added_tokens_decoder()
+        self.ids = set(by_id)
+        self.found_by_text_alone = not any(
+            token.lstrip or token.rstrip or token.single_word for token in by_id.values()
+        )
+        self.raw = _any_of([token.content for token in by_id.values() if not token.normalized])
+        normalized = [token.content for token in by_id.values() if token.normalized]
+        self.normalize = self.pipeline.normalizer.normalize_str if self.pipeline.normalizer and normalized else None
+        self.normalized = _any_of(map(self.normalize, normalized) if self.normalize else normalized)
 
     def plain_parts(self, texts: Iterable[str], left_over: list[str]) -> Iterator[str]:
-        """The parts of `texts` without added tokens; a text that the tokenizer must read itself goes to `left_over`."""
+        """The parts of `texts` without added tokens; a text that the tokenizer must read itself goes to `left_over`.
+
+        They are normalised where `normalize` is set: it is needed to find the tokens.
+        """
         for text in texts:
-            if self.plain:
-                yield from self.pattern.split(text)
-            elif self.pattern.search(text) or (self.normalize and self.pattern.search(self.normalize(text))):
+            parts = [part for raw in self.raw.split(text) for part in self._normalized_parts(raw)]
+            if len(parts) > 1 and not self.found_by_text_alone:
                 left_over.append(text)
             else:
-                yield text
+                yield from filter(None, parts)
 
     def pieces_between(self, text: str) -> Iterator[Piece]:
         """The pre-tokens of `text` that are no added tokens, by the tokenizer's own pipeline."""
-        encoding = self.pipeline.encode(text, add_special_tokens=False)
-        for _, group in groupby(zip(encoding.word_ids, encoding.ids, strict=True), key=lambda pair: pair[0]):
-            piece = tuple([id_ for _, id_ in group])
+        for piece in pieces_of(self.pipeline.encode(text, add_special_tokens=False)):
             if self.ids.isdisjoint(piece):
                 yield piece
 
+    def _normalized_parts(self, text: str) -> list[str]:
+        return self.normalized.split(self.normalize(text) if self.normalize else text)
 
-def _found_by_text_alone(token: AddedToken, normalizes: bool) -> bool:
-    return not (token.lstrip or token.rstrip or token.single_word or (token.normalized and normalizes))
+
+def _any_of(tokens: Iterable[str]) -> regex.Pattern:
+    longest_first = sorted(filter(None, tokens), key=len, reverse=True)
+    return regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
