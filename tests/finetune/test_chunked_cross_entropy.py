@@ -1,16 +1,13 @@
 """The chunked loss: torch's own on the concatenated logits, with its gradients, and without its memory."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from finetune import chunked_cross_entropy
 from finetune.chunked_cross_entropy import Segment, summed_cross_entropy
+from tests.finetune.largest_tensor import LargestTensor
 
 TOKENS, WIDTH = 23, 6
 ROWS = (31, 5, 3)  # old, new, padding
@@ -134,22 +131,6 @@ def test_a_target_that_is_no_id_is_refused(target: int):
         summed_cross_entropy(hidden, targets, segments)
 
 
-class Largest(TorchDispatchMode):
-    """The elements of the largest memory that an operation takes, beside the tensors that are held."""
-
-    def __init__(self, *held: Tensor) -> None:
-        super().__init__()
-        self.held = {tensor.untyped_storage().data_ptr() for tensor in held}
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in self.held:
-                self.elements = max(self.elements, leaf.untyped_storage().nbytes() // leaf.element_size())
-        return result
-
-
 @pytest.mark.parametrize("autocast", [False, True])
 def test_nothing_larger_than_the_logits_of_a_chunk_is_made(autocast: bool):
     generator = torch.Generator().manual_seed(0)
@@ -157,6 +138,6 @@ def test_nothing_larger_than_the_logits_of_a_chunk_is_made(autocast: bool):
     hidden = torch.randn(tokens, width, generator=generator).requires_grad_()
     old, new = torch.randn(rows, width, generator=generator), torch.randn(10, width, generator=generator)
     targets = torch.randint(rows + 10, (tokens,), generator=generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), Largest(hidden, old, new) as largest:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), LargestTensor(hidden, old, new) as largest:
         summed_cross_entropy(hidden, targets, [(old, None), (new.requires_grad_(), None)], chunk_tokens).backward()
     assert largest.elements == chunk_tokens * (rows + 10)

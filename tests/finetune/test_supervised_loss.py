@@ -6,10 +6,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM, RobertaConfig, RobertaForCausalLM
 
 from configs import InputError
+from finetune import supervised_loss
 from finetune.adapters import Lora, attach_lora
+from finetune.chunked_cross_entropy import summed_cross_entropy
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
-from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2
+from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings import separate_new_rows
 
 
@@ -87,14 +89,29 @@ def test_a_micro_batch_without_a_target_has_loss_0_and_gradients_0(model, batch)
     assert trained and all(parameter.grad is not None and not parameter.grad.any() for parameter in trained)
 
 
-def test_the_head_sees_the_supervised_places_alone(model, batch):
+def test_the_head_reads_the_supervised_places_alone(model, batch, monkeypatch):
     seen = []
-    loss_model = SupervisedLoss(model)
-    model.get_output_embeddings().register_forward_hook(lambda _head, inputs, logits: seen.append(logits.shape))
-    loss_model(**batch)
-    supervised = int((batch["targets"] != IGNORED_TARGET).sum())
-    assert 0 < supervised < batch["targets"].numel()
-    assert seen == [(supervised, VOCABULARY)]
+
+    def spy(hidden, targets, segments):
+        seen.append((hidden.shape, targets, sum(len(weight) for weight, _ in segments)))
+        return summed_cross_entropy(hidden, targets, segments)
+
+    monkeypatch.setattr(supervised_loss, "summed_cross_entropy", spy)
+    SupervisedLoss(model)(**batch)
+    learned = batch["targets"][batch["targets"] != IGNORED_TARGET]
+    assert 0 < len(learned) < batch["targets"].numel()
+    ((shape, targets, rows),) = seen
+    assert (shape, rows) == ((len(learned), 32), VOCABULARY)
+    assert targets.equal(learned)
+
+
+def test_an_adapter_on_the_head_itself_takes_part(batch):
+    model = tiny_llama()
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["lm_head"]))
+    torch.nn.init.normal_(model.lm_head.lora_B["default"].weight)
+    logits = adapted(batch["input_ids"]).logits
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten(), reduction="sum")
+    torch.testing.assert_close(SupervisedLoss(model)(**batch), expected, rtol=1e-6, atol=0)
 
 
 def test_it_works_on_a_model_that_peft_wrapped_itself(batch):

@@ -1,0 +1,121 @@
+"""A short training of new rows, alone or in two processes that DDP or FSDP2 joins; the losses must be the same.
+
+    python tests/finetune/new_rows_in_processes.py RANK DIR
+
+is one of two processes that meet in DIR, train every kind of model in both ways, and leave `<kind> <way>.json` there.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
+
+from finetune.adapters import Lora, attach_lora
+from finetune.supervised_loss import SupervisedLoss
+from scratch_models.corpus import IGNORED_TARGET
+from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
+from tokenizer_ext.embeddings import fold, new_row_parameters, separate_new_rows
+
+NEW_TOKENS, STEPS, T = 5, 10, 12
+FIRST_NEW_ID = VOCABULARY - NEW_TOKENS - 2  # with two padding rows
+KINDS = ("tied", "untied", "tied with LoRA")
+WAYS = ("ddp", "fsdp2")
+# Learned targets of the four rows of a step: the two processes have 13 and 20 of them. No new id is among the inputs of
+# the first row, which is all that a process sees in some steps.
+LEARNED = (1, 8, 12, 12)
+
+
+def make_model(kind: str) -> PreTrainedModel:
+    """A model whose new rows are apart; without dropout."""
+    model = tiny_llama() if kind == "untied" else tiny_gpt2(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    separate_new_rows(model, FIRST_NEW_ID, NEW_TOKENS)
+    if "LoRA" in kind:
+        attach_lora(model, Lora(rank=2, alpha=4.0, dropout=0.0))
+    return model
+
+
+def batch_of(step: int) -> dict[str, Tensor]:
+    """Four rows of a step, the same in every other step, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(step % 2)
+    ids = torch.randint(FIRST_NEW_ID + NEW_TOKENS, (4, T + 1), generator=generator)
+    ids[0] = ids[0].clamp(max=FIRST_NEW_ID - 1)
+    learned = torch.arange(T) < torch.tensor(LEARNED)[:, None]  # (4, T)
+    return {"input_ids": ids[:, :-1], "targets": ids[:, 1:].where(learned, IGNORED_TARGET)}
+
+
+def train(loss_model: nn.Module, rank: int = 0, world_size: int = 1) -> list[float]:
+    """The mean loss of each step over all processes."""
+    trained = [parameter for parameter in loss_model.parameters() if parameter.requires_grad]
+    # Not AdamW: it divides by the size of a gradient, and so hides one that is wrong by a factor.
+    optimizer = torch.optim.SGD(trained, lr=0.3, momentum=0.5)
+    losses = []
+    for step in range(STEPS):
+        mine = {name: tensor[rank::world_size] for name, tensor in batch_of(step).items()}
+        nats = loss_model(**mine)
+        (nats * (world_size / sum(LEARNED))).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        total = nats.detach().clone()
+        if world_size > 1:
+            dist.all_reduce(total)
+        losses.append(float(total) / sum(LEARNED))
+    return losses
+
+
+def main(rank: int, folder: Path) -> None:
+    """Joins the other process, trains, and writes the losses and the trained rows of every kind and way."""
+    store = dist.FileStore(str(folder / "store"), 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    for kind in KINDS:
+        for way, found in in_both_ways(kind, rank):
+            if rank == 0:
+                (folder / f"{kind} {way}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def in_both_ways(kind: str, rank: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What DDP and FSDP2 make of a model."""
+    model = make_model(kind)
+    found: dict[str, Any] = {"losses": train(DistributedDataParallel(SupervisedLoss(model)), rank, 2)}
+    yield "ddp", found | {"rows": [rows.tolist() for rows in new_row_parameters(model).values()]}
+    model = make_model(kind)
+    loss_model = shard(SupervisedLoss(model))
+    shards = [[*rows.to_local().shape] for rows in new_row_parameters(model).values()]  # type: ignore[attr-defined]
+    whole = sum(parameter.numel() for parameter in loss_model.parameters())
+    held = sum(parameter.to_local().numel() for parameter in loss_model.parameters())  # type: ignore[attr-defined]
+    found = {"losses": train(loss_model, rank, 2), "shards": shards, "held": held / whole}
+    gathered = [rows.full_tensor() for rows in new_row_parameters(model).values()]  # type: ignore[attr-defined]
+    yield "fsdp2", found | {"rows": [rows.tolist() for rows in gathered], "refused": refusal_to_fold(model)}
+
+
+def shard(loss_model: SupervisedLoss) -> SupervisedLoss:
+    """The module with every block, and the rest as a whole, spread over the processes."""
+    blocks = [module for module in loss_model.modules() if isinstance(module, nn.ModuleList)]
+    for block in blocks[0]:
+        fully_shard(block)
+    fully_shard(loss_model)
+    return loss_model
+
+
+def refusal_to_fold(model: PreTrainedModel) -> str:
+    """What `fold` says to rows that no process holds whole."""
+    try:
+        fold(model)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]), Path(sys.argv[2]))
