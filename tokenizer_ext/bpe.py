@@ -1,13 +1,20 @@
-"""Byte-level BPE from scratch: the readable twin of tiktoken, which gives the same ids.
+r"""Byte-level BPE from scratch: the readable twin of tiktoken, which gives the same ids.
 
 Text is cut into pre-tokens by a pattern; the UTF-8 bytes of each pre-token are joined, pair by pair, lowest rank first,
 into tokens; the rank of a token is its id. The scheme is that of GPT-2: Radford et al., "Language Models are
-Unsupervised Multitask Learners" (2019), section 2.2.
+Unsupervised Multitask Learners" (2019), section 2.2. Without a pattern a text is one piece, and this is plain byte
+pair encoding, as in the example of https://en.wikipedia.org/wiki/Byte-pair_encoding:
+
+>>> bpe = train_bpe(["aaabdaaabac"], 256 + 3, split_pattern=None)
+>>> print("\n".join(vocabulary_lines(bpe.ranks)[256:]))  # in the article Z=aa, Y=ab and X=ZY
+[a][a] -> [aa] 256
+[a][b] -> [ab] 257
+[aa][ab] -> [aaab] 258
+>>> bpe.encode("aaabdaaabac")  # XdXac
+[258, 67, 258, 64, 66]
 """
 
-import heapq
 import json
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,20 +26,22 @@ import regex
 from configs import InputError, MissingInput
 from tokenizer_ext.byte_characters import GPT2_BYTE_ORDER, from_visible, visible
 from tokenizer_ext.merge_learning import learn_merges
+from tokenizer_ext.piece_encoding import merge_by_rank
+from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, GPT4_SPLIT_PATTERN, compile_split
+from tokenizer_ext.vocabulary_listing import vocabulary_lines
 
-# Contractions, then words, numbers and punctuation with the space before them, then runs of whitespace (all but the
-# last one where a word follows). From https://github.com/openai/gpt-2/blob/master/src/encoder.py
-GPT2_SPLIT_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+__all__ = ["BytePairEncoding", "train_bpe", "merge_by_rank", "GPT2_SPLIT_PATTERN", "GPT4_SPLIT_PATTERN"]
 
 _CACHED_PIECES = 2**16
+_CACHED_PIECE_LENGTH = 64
 _NO_TOKENS: Mapping[str, int] = MappingProxyType({})
 
 
 class BytePairEncoding:
     """Encodes text as ids and decodes them, as `tiktoken.Encoding` does with the same ranks.
 
-    `ranks` gives every token's bytes its id and must hold all 256 single bytes. Special tokens stand beside them:
-    they are found in text only where `encode` is told so.
+    `ranks` gives every token's bytes its id and must hold all 256 single bytes. Without a `split_pattern`, text is not
+    cut at all. Special tokens stand beside the ranks: they are found in text only where `encode` is told so.
 
     Raises InputError where ids collide or a byte has no rank.
     """
@@ -40,14 +49,14 @@ class BytePairEncoding:
     def __init__(
         self,
         ranks: Mapping[bytes, int],
-        split_pattern: str = GPT2_SPLIT_PATTERN,
+        split_pattern: str | None = GPT2_SPLIT_PATTERN,
         special_tokens: Mapping[str, int] = _NO_TOKENS,
     ) -> None:
         self.ranks = dict(ranks)
         self.split_pattern = split_pattern
         self.special_tokens = dict(special_tokens)
         _check_ids(self.ranks, self.special_tokens)
-        self._split = _compiled(split_pattern)
+        self._split = compile_split(split_pattern)
         self._special = _any_of(self.special_tokens)
         self._bytes_of_id = {rank: token for token, rank in self.ranks.items()}
         self._bytes_of_id |= {id_: token.encode() for token, id_ in self.special_tokens.items()}
@@ -88,17 +97,21 @@ class BytePairEncoding:
         """The ids of `text` read as plain text, whatever it holds."""
         ids: list[int] = []
         for piece in self._split.findall(_without_lone_surrogates(text)):
-            if piece not in self._ids_of_piece:
-                if len(self._ids_of_piece) >= _CACHED_PIECES:
-                    self._ids_of_piece.clear()
-                self._ids_of_piece[piece] = self._encode_piece(piece.encode())
-            ids += self._ids_of_piece[piece]
+            known = self._ids_of_piece.get(piece)
+            ids += self._encode_piece(piece) if known is None else known
         return ids
 
-    def _encode_piece(self, piece: bytes) -> list[int]:
-        if piece in self.ranks:  # also reaches a token that no chain of merges leads to, as tiktoken does
-            return [self.ranks[piece]]
-        return [self.ranks[token] for token in merge_by_rank(piece, self.ranks)]
+    def _encode_piece(self, piece: str) -> list[int]:
+        piece_bytes = piece.encode()
+        if piece_bytes in self.ranks:  # also reaches a token that no chain of merges leads to, as tiktoken does
+            ids = [self.ranks[piece_bytes]]
+        else:
+            ids = [self.ranks[token] for token in merge_by_rank(piece_bytes, self.ranks)]
+        if len(piece) <= _CACHED_PIECE_LENGTH:
+            if len(self._ids_of_piece) >= _CACHED_PIECES:
+                self._ids_of_piece.clear()
+            self._ids_of_piece[piece] = ids
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, with U+FFFD for bytes that are not UTF-8."""
@@ -119,6 +132,14 @@ class BytePairEncoding:
         ranks = {visible(token): rank for token, rank in sorted(self.ranks.items(), key=lambda item: item[1])}
         content = {"split_pattern": self.split_pattern, "special_tokens": self.special_tokens, "ranks": ranks}
         Path(path).write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
+
+    def write_vocabulary(self, path: str | Path) -> None:
+        """Write a listing to read: a line for each token, by id, with the two tokens that it is joined from.
+
+        It cannot be loaded; `save` writes what can.
+        """
+        lines = vocabulary_lines(self.ranks, self.special_tokens)
+        Path(path).write_text("".join([f"{line}\n" for line in lines]), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -141,7 +162,7 @@ def train_bpe(
     texts: Iterable[str],
     vocabulary_size: int,
     *,
-    split_pattern: str = GPT2_SPLIT_PATTERN,
+    split_pattern: str | None = GPT2_SPLIT_PATTERN,
     special_tokens: Sequence[str] = (),
 ) -> BytePairEncoding:
     """A vocabulary of `vocabulary_size` ids learned from `texts`.
@@ -162,7 +183,7 @@ def train_bpe(
             f"and {len(special_tokens)} special tokens; raise it"
         )
     byte_ids = {byte: id_ for id_, byte in enumerate(GPT2_BYTE_ORDER)}
-    words = _count_words(texts, _compiled(split_pattern), _any_of(special_tokens))
+    words = _count_words(texts, compile_split(split_pattern), _any_of(special_tokens))
     pieces = {tuple([byte_ids[byte] for byte in word.encode()]): count for word, count in words.items()}
     single_bytes = [bytes([byte]) for byte in GPT2_BYTE_ORDER]
     merges = learn_merges(pieces, single_bytes, new_tokens=new_tokens, first_id=len(single_bytes))
@@ -177,39 +198,6 @@ def train_bpe(
     )
 
 
-def merge_by_rank(piece: bytes, ranks: Mapping[bytes, int], *, below: int | None = None) -> list[bytes]:
-    """The tokens of `piece`: while neighbours join to a token, join those of the lowest rank (the leftmost first).
-
-    With `below`, only ranks smaller than that take part. Takes n log n steps for n bytes.
-
-    >>> merge_by_rank(b"abcab", {b"ab": 0, b"bc": 1, b"cab": 2})
-    [b'ab', b'cab']
-    """
-    limit = math.inf if below is None else below
-    end = len(piece)
-    # The part that was joined to the one before it is left empty, as is the one past the end, which is also parts[-1].
-    parts = [piece[place : place + 1] for place in range(end + 1)]
-    following, previous = [*range(1, end + 1), end], list(range(-1, end))
-
-    def rank_at(place: int) -> float:
-        left, right = parts[place], parts[following[place]]
-        return ranks.get(left + right, limit) if left and right else limit
-
-    waiting = [(rank_at(place), place) for place in range(end)]
-    heapq.heapify(waiting)
-    while waiting and waiting[0][0] < limit:
-        rank, place = heapq.heappop(waiting)
-        if rank_at(place) != rank:  # one of the two was joined to something else since
-            continue
-        partner = following[place]
-        parts[place], parts[partner] = parts[place] + parts[partner], b""
-        following[place] = following[partner]
-        previous[following[place]] = place
-        for changed in (previous[place], place):
-            heapq.heappush(waiting, (rank_at(changed), changed))
-    return [part for part in parts if part]
-
-
 def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) -> None:
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:
@@ -219,16 +207,6 @@ def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
         raise InputError(f"ranks: {len(repeated)} ids name two tokens, the first {repeated[0]}; give each its own id")
     if "" in special_tokens:
         raise InputError("special_tokens: found an empty one, expected text; leave it out")
-
-
-def _compiled(split_pattern: str) -> regex.Pattern:
-    try:
-        pattern = regex.compile(split_pattern)
-    except regex.error as error:
-        raise InputError(f"split_pattern: found {split_pattern!r} ({error}), expected a regular expression") from error
-    if pattern.groups:
-        raise InputError(f"split_pattern: found {split_pattern!r} with a group, expected none; write (?:...) for (...)")
-    return pattern
 
 
 def _any_of(tokens: Iterable[str]) -> regex.Pattern:

@@ -12,7 +12,8 @@ from pathlib import Path
 import tiktoken
 
 from configs import InputError, MissingInput
-from tokenizer_ext.bpe import BytePairEncoding, merge_by_rank
+from tokenizer_ext.bpe import BytePairEncoding
+from tokenizer_ext.piece_encoding import merge_by_rank
 
 
 def read_ranks(path: str | Path) -> dict[bytes, int]:
@@ -45,9 +46,8 @@ def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
 
 def to_tiktoken(bpe: BytePairEncoding, name: str) -> tiktoken.Encoding:
     """The `tiktoken.Encoding` that gives the same ids, faster."""
-    return tiktoken.Encoding(
-        name, pat_str=bpe.split_pattern, mergeable_ranks=bpe.ranks, special_tokens=bpe.special_tokens
-    )
+    pattern = bpe.split_pattern or r"(?s:.+)"
+    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=bpe.ranks, special_tokens=bpe.special_tokens)
 
 
 def merges_from_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
