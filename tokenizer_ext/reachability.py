@@ -5,9 +5,9 @@ bytes to the merges is another question: the pre-tokenizer may cut them, the nor
 within a character are no text at all. So a witness is sought where it is cheapest, and each has been encoded.
 """
 
+import random
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
 from typing import Literal
 
 from tokenizers import Tokenizer
@@ -39,7 +39,7 @@ def find_witnesses(
 ) -> list[Witness]:
     """A witness for the token of each of `merges`, which are the newest of `tokenizer`, in their order.
 
-    Tried are the token's own text; characters that complete it where it begins or ends within one; and the text of
+    Tried are the token's own text; texts that complete the characters within which it begins or ends; and the text of
     those of `pieces` (of the corpus, counted before the extension) that come to hold it. Whole pieces are not looked up
     (`ignore_merges` is off): else any token would be found by its own text.
 
@@ -62,42 +62,49 @@ def find_witnesses(
 
 
 def completions(token: bytes) -> Iterator[str]:
-    """Texts that hold `token`, with the characters completed within which it begins or ends; none for whole text.
+    """Texts that hold `token`, the characters within which it begins or ends completed at random; none for whole text.
 
-    >>> next(completions("東".encode()[:2])), list(completions(b"ab"))
-    ('杀', [])
+    >>> text = next(completions("東".encode()[:2]))
+    >>> text.encode()[:2] == "東".encode()[:2], list(completions("東".encode()))
+    (True, [])
     """
     start = next((place for place, byte in enumerate(token) if byte not in _CONTINUATION), len(token))
-    for before in _missing_starts(start):
-        for after in _missing_ends(token[start:]):
-            if before or after:
-                yield from _decoded([before + token + after])
+    missing = _missing_bytes(token[start:])
+    if not (start or missing):
+        return
+    draw = random.Random(0)
+    for _ in range(_TEXTS_TRIED):
+        if start == len(token):  # all within one character, of which the end may be missing too
+            missing = draw.randrange(3)
+        before = _start_of_character(start, missing if start == len(token) else 0, draw)
+        yield from _decoded([before + token + _continuation(missing, draw)])
 
 
-def _missing_starts(continuation_bytes: int) -> Iterator[bytes]:
-    """Bytes that make `continuation_bytes` after them the end of one character."""
-    if not continuation_bytes:
-        yield b""
-    for length, leads in _LEADS.items():
-        missing = length - continuation_bytes
-        if continuation_bytes and missing > 0:
-            for start in product(leads, *[_CONTINUATION] * (missing - 1)):
-                yield bytes(start)
+def _start_of_character(present: int, after: int, draw: random.Random) -> bytes:
+    """The first bytes of a character of which `present` and then `after` more continuation bytes follow."""
+    lengths = [length for length in _LEADS if length > present + after]
+    if not present or not lengths:
+        return b""
+    length = draw.choice(lengths)
+    return bytes([draw.choice(_LEADS[length])]) + _continuation(length - 1 - present - after, draw)
 
 
-def _missing_ends(token: bytes) -> Iterator[bytes]:
-    """Bytes that complete the character within which `token` ends."""
+def _missing_bytes(token: bytes) -> int:
+    """How many bytes the character lacks within which `token` ends."""
     for length, leads in _LEADS.items():
         for present in range(1, length):
             if len(token) >= present and token[-present] in leads:
-                yield from map(bytes, product(_CONTINUATION, repeat=length - present))
-                return
-    yield b""
+                return length - present
+    return 0
+
+
+def _continuation(count: int, draw: random.Random) -> bytes:
+    return bytes(draw.choices(_CONTINUATION, k=count))
 
 
 def _note(witnesses: dict[int, Witness], token: int, how: How, texts: Iterable[str], encoder: Tokenizer) -> None:
     """Note the first of `texts` that encodes to `token`, if one does."""
-    tried = list(islice(texts, _TEXTS_TRIED))
+    tried = list(texts)[:_TEXTS_TRIED]
     for text, encoding in zip(tried, encoder.encode_batch_fast(tried), strict=True):
         if token in encoding.ids:
             witnesses[token] = Witness(token, how, text)

@@ -15,7 +15,7 @@ from tokenizer_ext.hf_tokenizer import token_bytes
 from tokenizer_ext.piece_counts import count_pieces, pieces_of
 from tokenizer_ext.tiktoken_files import merges_from_ranks
 
-WORLD = "Größe, nai\u0308ve cafe\u0301: 東京都は日本の首都である。 中国的首都是北京。 Привет! السلام عليكم 🙂🙃 1234567 "
+WORLD = "Größe, nai\u0308ve cafe\u0301: 東京都は日本の首都である。 中国的首都是北京。 Привет! سلام عليكم 🙂🙃 1234567 "
 SNIPPETS = [
     " ",
     "  ",
