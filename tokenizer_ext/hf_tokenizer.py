@@ -7,8 +7,6 @@ is what `AutoTokenizer` will open.
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -18,7 +16,10 @@ from configs import InputError
 from tokenizer_ext.byte_characters import from_visible, visible
 from tokenizer_ext.byte_level_backend import backend_json
 from tokenizer_ext.merge_learning import Merge
+from tokenizer_ext.rebuilt_tokenizer import rebuilt
 from tokenizer_ext.tiktoken_files import merges_from_ranks
+
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, every byte of a character but the first
 
 
 def to_hf_tokenizer(
@@ -66,22 +67,22 @@ def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -
     """
     backend = backend_json(tokenizer)
     vocabulary = backend["model"]["vocab"]
+    taken = _ids_in_use(backend)
     texts = {id_: token for token, id_ in vocabulary.items()}
-    expected_id = next_token_id(tokenizer)
-    in_use = tokenizer.get_vocab()
+    expected_id = max(taken.values()) + 1
     for merge in merges:
         token = visible(merge.token_bytes)
         joined = texts.get(merge.left, "?") + texts.get(merge.right, "?")
-        if merge.token != expected_id or joined != token or token in in_use or token in vocabulary:
+        if merge.token != expected_id or joined != token or token in taken:
             raise InputError(
                 f"merges: found {merge}, expected id {expected_id} and the bytes of its two parts, no token yet; "
                 "learn it with count_pieces and token_bytes of this tokenizer and first_id=next_token_id(tokenizer)"
             )
-        vocabulary[token] = expected_id
+        vocabulary[token] = taken[token] = expected_id
         texts[expected_id] = token
         backend["model"]["merges"].append([texts[merge.left], texts[merge.right]])
         expected_id += 1
-    return _rebuilt(tokenizer, backend)
+    return rebuilt(tokenizer, backend)
 
 
 def merges_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[Merge]:
@@ -104,13 +105,14 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]
     Raises InputError for a token that is empty, repeated, in the vocabulary already, or overlaps a special token.
     """
     backend = backend_json(tokenizer)
-    vocabulary = tokenizer.get_vocab()
-    for token in tokens:
-        _check_control_token(token, vocabulary, [added["content"] for added in backend["added_tokens"]])
-        vocabulary[token] = backend["model"]["vocab"][token] = max(vocabulary.values()) + 1
+    taken = _ids_in_use(backend)
+    next_id = max(taken.values()) + 1
+    for id_, token in enumerate(tokens, next_id):
+        _check_control_token(token, taken, [added["content"] for added in backend["added_tokens"]])
+        taken[token] = backend["model"]["vocab"][token] = id_
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        backend["added_tokens"].append({"id": vocabulary[token], "content": token, **flags, "special": True})
-    return _rebuilt(tokenizer, backend, control_tokens=tokens)
+        backend["added_tokens"].append({"id": id_, "content": token, **flags, "special": True})
+    return rebuilt(tokenizer, backend, control_tokens=tokens)
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[int, bytes]:
@@ -118,6 +120,13 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[int, bytes]:
     backend = backend_json(tokenizer)
     bytes_of_id = {id_: _bytes_of(token) for token, id_ in backend["model"]["vocab"].items()}
     return bytes_of_id | {added["id"]: added["content"].encode() for added in backend["added_tokens"]}
+
+
+def character_counts(tokenizer: PreTrainedTokenizerFast) -> dict[int, int]:
+    """How many characters begin in each token in use, and at least 1: also a part of a character counts as one."""
+    return {
+        id_: max(1, len(token.translate(None, _CONTINUATION_BYTES))) for id_, token in token_bytes(tokenizer).items()
+    }
 
 
 def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
@@ -156,6 +165,10 @@ def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(backend))
 
 
+def _ids_in_use(backend: Mapping[str, Any]) -> dict[str, int]:
+    return backend["model"]["vocab"] | {added["content"]: added["id"] for added in backend["added_tokens"]}
+
+
 def _led_to(model: Mapping[str, Any]) -> set[str]:
     """The tokens that merges make."""
     return {left + right for left, right in model["merges"]}
@@ -180,24 +193,3 @@ def _check_control_token(token: str, vocabulary: Mapping[str, int], added: Seque
         found = f"{token!r}, which holds a character that does not print"
     if found:
         raise InputError(f"tokens: found {found}, expected text that is no token yet; choose another name")
-
-
-def _rebuilt(
-    tokenizer: PreTrainedTokenizerFast, backend: Mapping[str, Any], control_tokens: Sequence[str] = ()
-) -> PreTrainedTokenizerFast:
-    """The tokenizer that a reload finds after `backend` took the place of `tokenizer.json`."""
-    for added in backend["added_tokens"]:  # one that stood outside the model's vocabulary would be numbered anew
-        backend["model"]["vocab"].setdefault(added["content"], added["id"])
-    with TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        Path(folder, "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
-        settings = Path(folder, "tokenizer_config.json")
-        content = json.loads(settings.read_text(encoding="utf-8"))
-        content["extra_special_tokens"] = [*content.get("extra_special_tokens", []), *control_tokens]
-        settings.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
-        rebuilt = type(tokenizer).from_pretrained(folder)
-    rebuilt.name_or_path = tokenizer.name_or_path
-    rebuilt.padding_side, rebuilt.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
-    assert tokenizer.get_vocab().items() <= rebuilt.get_vocab().items(), "an old id moved"
-    assert rebuilt.convert_tokens_to_ids(list(control_tokens)) == [backend["model"]["vocab"][t] for t in control_tokens]
-    return rebuilt

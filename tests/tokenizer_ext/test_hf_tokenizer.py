@@ -13,6 +13,8 @@ from tokenizer_ext.continued_bpe import count_pieces, learn_merges
 from tokenizer_ext.hf_tokenizer import (
     add_control_tokens,
     append_merges,
+    character_counts,
+    merges_from,
     next_token_id,
     plain_text_encoder,
     ranks_of,
@@ -261,6 +263,28 @@ def test_merges_out_of_the_order_of_their_ids_have_no_ranks(small_bpe):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     with pytest.raises(InputError, match="not in the order of their ids"):
         ranks_of(PreTrainedTokenizerFast(tokenizer_object=backend))
+
+
+def test_the_merges_of_the_new_ids_come_back_from_the_tokenizer(tokenizer, extended, merges):
+    first = next_token_id(tokenizer)
+    assert merges_from(extended, first) == [replace(merge, count=0) for merge in merges]
+    assert merges_from(extended, next_token_id(extended)) == []
+
+
+def test_a_token_counts_the_characters_that_begin_in_it_and_at_least_one(small_bpe):
+    tokenizer = _ours(small_bpe)
+    counts = character_counts(tokenizer)
+    assert counts.keys() == token_bytes(tokenizer).keys()
+    assert counts[small_bpe.ranks[b" "]] == 1
+    assert counts[399] == len("<|endoftext|>")
+    for part, characters in (("é".encode()[:1], 1), ("é".encode()[1:], 1)):
+        assert counts[small_bpe.ranks[part]] == characters
+    tokenizer = append_merges(tokenizer, _learn(tokenizer, ["東京 Größe"] * 9, new_tokens=12))
+    counts = character_counts(tokenizer)
+    for id_, token in token_bytes(tokenizer).items():
+        whole = token.decode(errors="ignore")
+        if whole.encode() == token:
+            assert counts[id_] == len(whole)
 
 
 # plain text

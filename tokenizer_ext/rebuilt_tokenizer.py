@@ -1,0 +1,86 @@
+"""A tokenizer built anew from the files that a reload reads, so that no reload can make another of it.
+
+transformers builds the pipeline of some classes (GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer) from what it knows
+of the class, and takes only vocabulary, merges and added tokens from tokenizer.json: SmolLM, which is said to be of
+GPT-2's class, loses the stage that cuts digits one by one. Where that makes a difference, the class is TokenizersBackend
+(also named PreTrainedTokenizerFast), which reads all of tokenizer.json.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import cached_file
+
+
+def rebuilt(
+    tokenizer: PreTrainedTokenizerFast, backend: Mapping[str, Any], control_tokens: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """The tokenizer that a reload finds after `backend` took the place of tokenizer.json.
+
+    Added tokens are written into the model's vocabulary: a reload numbers those that stand beside it anew.
+    """
+    vocabulary = backend["model"]["vocab"]
+    for added in backend["added_tokens"]:
+        vocabulary.setdefault(added["content"], added["id"])
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer.save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
+        _add_special_names(folder, control_tokens)
+        new = type(tokenizer).from_pretrained(folder)
+        if _pipeline(new.backend_tokenizer) != _pipeline(tokenizer.backend_tokenizer):
+            new = PreTrainedTokenizerFast.from_pretrained(folder)
+    new.name_or_path = tokenizer.name_or_path
+    new.padding_side, new.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
+    assert vocabulary.items() <= new.get_vocab().items(), "an id moved"
+    return new
+
+
+def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> PreTrainedTokenizerFast:
+    """`tokenizer`, or one that goes by the tokenizer.json there, where the class of `tokenizer` cuts text otherwise.
+
+    The model was trained with what the file says.
+    """
+    path = cached_file(
+        name_or_folder,
+        "tokenizer.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None or type(tokenizer) is PreTrainedTokenizerFast:
+        return tokenizer
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    if content["model"].get("type") != "BPE":
+        return tokenizer
+    content["model"] |= {"vocab": {}, "merges": []}
+    published = Tokenizer.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None}))
+    if _cutting(published) == _cutting(tokenizer.backend_tokenizer):
+        return tokenizer
+    return PreTrainedTokenizerFast.from_pretrained(name_or_folder)
+
+
+def _pipeline(backend: Tokenizer) -> list[Any]:
+    """All that makes ids of text, and text of ids, but for the vocabulary, merges and added tokens."""
+    flags = [getattr(backend.model, name) for name in ("byte_fallback", "fuse_unk", "dropout", "unk_token")]
+    return [*_cutting(backend), _content(backend.post_processor), _content(backend.decoder), *flags]
+
+
+def _cutting(backend: Tokenizer) -> list[Any]:
+    return [_content(backend.normalizer), _content(backend.pre_tokenizer), backend.model.ignore_merges]
+
+
+def _content(stage: Any) -> Any:
+    return json.loads(stage.__getstate__()) if stage else None
+
+
+def _add_special_names(folder: Path, tokens: Sequence[str]) -> None:
+    """Add `tokens` to the special tokens that tokenizer_config.json names, so that they count as special."""
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["extra_special_tokens"] = [*content.get("extra_special_tokens", []), *tokens]
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
