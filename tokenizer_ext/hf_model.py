@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
+from tokenizer_ext.rebuilt_tokenizer import as_published
 
 EXPECTED = (
     "expected a folder with config.json, model.safetensors and tokenizer.json, "
@@ -36,7 +37,8 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
     try:
-        return AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
+        return as_published(tokenizer, name_or_folder)
     except UNREADABLE as error:
         raise InputError(f"{name_or_folder}: no tokenizer ({_short(error)}): {EXPECTED}") from None
 

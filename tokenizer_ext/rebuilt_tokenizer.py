@@ -2,8 +2,8 @@
 
 transformers builds the pipeline of some classes (GPT2Tokenizer, Qwen2Tokenizer, GPTNeoXTokenizer) from what it knows
 of the class, and takes only vocabulary, merges and added tokens from tokenizer.json: SmolLM, which is said to be of
-GPT-2's class, loses the stage that cuts digits one by one. Where that makes a difference, the class is TokenizersBackend
-(also named PreTrainedTokenizerFast), which reads all of tokenizer.json.
+GPT-2's class, loses the stage that cuts digits one by one. Where that makes a difference, the class becomes
+TokenizersBackend (also named PreTrainedTokenizerFast), which reads all of tokenizer.json.
 """
 
 import json

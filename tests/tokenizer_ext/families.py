@@ -2,7 +2,7 @@
 
 Only the ranks are learned here, from text that the test has; patterns, normalisers, post-processors, where the special
 tokens stand and what tokenizer_config.json says are those of the published folders. Tiny models of the same
-architectures stand in `tests/tokenizer_ext/tiny_models.py`.
+architectures stand in tiny_models.py.
 """
 
 import json
@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.bpe import GPT2_SPLIT_PATTERN, train_bpe
 from tokenizer_ext.byte_characters import visible
+from tokenizer_ext.hf_model import load_tokenizer
 from tokenizer_ext.tiktoken_files import merges_from_ranks
 
 # https://huggingface.co/meta-llama/Meta-Llama-3-8B/blob/main/tokenizer.json
@@ -157,9 +158,9 @@ def write_family(family: str, folder: Path, texts: Iterable[str], ranks: int = 4
 
 
 def family_tokenizer(family: str, texts: Iterable[str], ranks: int = 400) -> PreTrainedTokenizerFast:
-    """The tokenizer that `AutoTokenizer` opens in such a folder."""
+    """The tokenizer that we open in such a folder."""
     with TemporaryDirectory() as folder:
-        return AutoTokenizer.from_pretrained(write_family(family, Path(folder), texts, ranks))
+        return load_tokenizer(str(write_family(family, Path(folder), texts, ranks)))
 
 
 def _vocabulary(ranks: Ranks, first_id: int = 0) -> dict[str, int]:
