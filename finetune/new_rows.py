@@ -1,56 +1,70 @@
 """Trains only the rows of new tokens; every other weight of the model stays as it is, bit for bit.
 
+    accelerate launch finetune/new_rows.py
     python -m tokenizer_ext.extend --base DIR --corpus FILE --new_tokens 1000 --output_dir extended
     accelerate launch finetune/new_rows.py --base extended --corpus FILE
+    accelerate launch finetune/new_rows.py --base extended --data my_chats.jsonl --probe
 
-It leaves the trained model in `<run>/final`, with a certificate that compares the old weights before and after.
+With no argument it extends the embedded base by 1,000 tokens of a documentation that it never read, and trains their
+rows on that. `--probe` first finds out which start of the rows is best. It leaves the trained model in `<run>/final`,
+with a certificate that compares the old weights before and after, and what was measured in `<run>/new_rows.json`.
 """
 
 import dataclasses
-import hashlib
-import json
+import math
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
+from finetune.base_reading import Parts, read_parts
+from finetune.chat import CONTROL_TOKENS, ChatFormat
+from finetune.conversation_sets import EMBEDDED, read_conversation_sets
+from finetune.extended_base import ExtendedBase, read_extended_base
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
+from finetune.row_material import RowMaterial, conversation_material, read_texts, text_material
+from finetune.row_probe import MakeStart, Probe, Prober
+from finetune.row_report import finish
+from finetune.row_training import HeldOutEvaluation, make_row_optimizer, make_start
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import RandomBlocks, bits_per_byte, held_out_blocks, read_text, split_by_position
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
-from scratch_models.optimizers import adamw
-from scratch_models.run_folder import RunFolder, choose_run_folder
-from scratch_models.training import MicroBatch, held_out_loss, record_start, start_run, train
+from scratch_models.run_folder import choose_run_folder
+from scratch_models.training import record_start, start_run, train
 from tokenizer_ext.certificate import WeightHashes, hash_weights
-from tokenizer_ext.embeddings import fold, new_row_parameters, separate_new_rows
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.embeddings import new_row_parameters, separate_new_rows
 from tokenizer_ext.terminal import quiet_libraries
-
-CERTIFICATE = "certificate.json"  # as `tokenizer_ext.extend` writes it
-HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewRowsSettings(LoopSettings):
     """Training of new rows alone."""
 
-    base: str
-    """Extended model: a folder that `tokenizer_ext.extend` wrote."""
-    corpus: str
-    """Text file (UTF-8) with the new tokens in it; the last tenth is held out."""
+    base: str = EMBEDDED
+    """Extended model: a folder that `tokenizer_ext.extend` wrote; `embedded` extends the embedded base first."""
+    corpus: str | None = None
+    """Text file (UTF-8) with the new tokens in it, the last tenth is held out; by default torch's documentation."""
+    data: str | None = None
+    """Conversations instead of text: `embedded`, a .jsonl or .json file, or a Hub name."""
     first_new_id: int | None = None
     """First id whose row trains; by default what the folder's certificate says."""
+    probe: bool = False
+    """Fill the new rows with each start in turn, train 50 steps over 3 seeds, and go on from the best."""
+    output_learning_rate: float | None = None
+    """Peak learning rate of the head's rows where they are not the embedding's; by default `learning_rate`."""
     block_size: int = 256
-    """Tokens of a block."""
+    """Tokens of a block of text."""
     blocks_per_batch: int = 8
     """Blocks that one step reads, over all processes."""
+    conversations_per_step: int = 32
+    """Conversations that one step learns from, over all processes."""
+    tokens_per_micro_batch: int = 4096
+    """Tokens of conversations that are in memory at once in a process."""
+    maximum_tokens: int = 512
+    """Longest conversation in tokens; longer ones are left out and counted."""
     max_steps: int = 200
     """Optimizer steps."""
     learning_rate: float = 1e-3
@@ -58,165 +72,123 @@ class NewRowsSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("block_size", "blocks_per_batch"):
+        of_text, of_chats = ("block_size", "blocks_per_batch"), ("conversations_per_step", "tokens_per_micro_batch")
+        for name in (*of_text, *of_chats, "maximum_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The ids of a text, the last tenth of it held out."""
-
-    training_ids: Tensor
-    held_out_ids: Tensor
-    held_out_bytes: int
-    """UTF-8 bytes of the held-out ids after the first, which nothing predicts."""
-    sha256: str
+        rate = self.output_learning_rate
+        self.expect("output_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
+        if self.corpus is not None and self.data is not None:
+            raise InputError(
+                f"corpus and data: found {self.corpus} and {self.data}, expected one: text or conversations"
+            )
 
 
 def main(settings: NewRowsSettings) -> None:
-    """Reads, loads, separates the new rows, trains them, folds them back, proves what stayed."""
+    """Reads, loads, separates the new rows, finds their start, trains them, proves what stayed."""
     quiet_libraries()
     run = choose_run_folder(settings.output_dir, "new-rows", dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator(settings.precision)
-    tokenizer = load_tokenizer(settings.base)
-    first_new_id = find_first_new_id(settings, tokenizer)
-    corpus = read_corpus(settings.corpus, tokenizer)
-    batches = RandomBlocks(corpus.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
-    rows_in_memory = max(1, HELD_OUT_TOKENS_PER_MICRO_BATCH // settings.block_size)
-    held_out = held_out_blocks(corpus.held_out_ids, settings.block_size, rows_in_memory)
-    model = load_base(settings, accelerator)
-    before = hash_weights(model, first_new_id)
-    separate_new_rows(model, first_new_id, next_token_id(tokenizer) - first_new_id)
-    evaluation = HeldOutEvaluation(SupervisedLoss(model), held_out, corpus.held_out_bytes, accelerator)
+    base, material = read_inputs(settings, accelerator)
+    model = load_base(settings, base, accelerator)
+    before = hash_weights(model, base.first_new_id)
+    base.check_weights(before)
+    parts = read_parts(base.tokenizer, base.first_new_id)
+    separate_new_rows(model, base.first_new_id, base.new_tokens)
+    make_optimizer = partial(
+        make_row_optimizer, model, settings.learning_rate, settings.output_learning_rate, settings.weight_decay
+    )
+    optimizer = make_optimizer()
+    evaluation = HeldOutEvaluation(SupervisedLoss(model), material.held_out, accelerator)
     if settings.dry_run:
-        accelerator.print(dry_run(settings, model, tokenizer, corpus))
+        accelerator.print(dry_run(settings, model, material))
         return
-    run = start_run(run, settings, accelerator, make_facts(corpus, before, tokenizer))
+    probe = None
+    if settings.probe and not settings.resume:  # a run that is resumed has its rows in the checkpoint
+        of_start = plan_starts(model, base, parts)
+        probe = Prober(model, material, parts, of_start, make_optimizer, settings, accelerator).run()
+        accelerator.print(probe.table())
+    run = start_run(run, settings, accelerator, make_facts(material, before, base, probe))
     if not settings.resume:
         record_start(evaluation, run, accelerator)
-    rows = list(new_row_parameters(model).values())
-    optimizer = adamw([{"params": rows, "lr": settings.learning_rate, "weight_decay": settings.weight_decay}])
+    batches = material.make_batches(settings.seed)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
     if accelerator.is_main_process:
-        finish(model, tokenizer, run, before, first_new_id)
+        epochs = material.epochs_per_step * settings.max_steps
+        finish(model, base, material, parts, before, run, epochs)
     accelerator.end_training()
 
 
-def find_first_new_id(settings: NewRowsSettings, tokenizer: PreTrainedTokenizerFast) -> int:
-    """The first id whose row trains.
+def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[ExtendedBase, RowMaterial]:
+    """The base, of a folder without its weights yet, and what its rows learn from.
 
-    Raises:
-        InputError: it is not given and no certificate says it, or no id is new.
-
+    The main process reads the embedded corpus first, which fills the cache for the others.
     """
-    first = settings.first_new_id if settings.first_new_id is not None else _certified_tokens(Path(settings.base))
-    end = next_token_id(tokenizer)
-    if first is None or not 0 < first < end:
-        raise InputError(
-            f"first_new_id: found {first}, expected an id from 1 to {end - 1}: pass it, or give a base that "
-            f"`python -m tokenizer_ext.extend` wrote, whose {CERTIFICATE} says it"
+    with accelerator.main_process_first():
+        control_tokens = () if settings.data is None else CONTROL_TOKENS
+        base = read_extended_base(settings.base, settings.first_new_id, control_tokens)
+        if settings.data is None:
+            texts = read_texts(settings.corpus)
+            return base, text_material(
+                texts, base.tokenizer, block_size=settings.block_size, blocks_per_batch=settings.blocks_per_batch
+            )
+        ChatFormat(base.tokenizer)  # refuses a tokenizer without the chat's control tokens
+        return base, conversation_material(
+            read_conversation_sets(settings.data),
+            base.tokenizer,
+            maximum_tokens=settings.maximum_tokens,
+            conversations_per_step=settings.conversations_per_step,
+            tokens_per_micro_batch=settings.tokens_per_micro_batch,
         )
-    return first
 
 
-def read_corpus(path: str, tokenizer: PreTrainedTokenizerFast) -> Corpus:
-    """The ids of a text file, read as plain text."""
-    text = read_text(path)
-    training, held_out = split_by_position(text)
-    encoder = plain_text_encoder(tokenizer)
-    ids = [torch.tensor(encoder.encode(part, add_special_tokens=False).ids) for part in (training, held_out)]
-    first_bytes = sum(len(token_bytes(tokenizer)[id_]) for id_ in ids[1][:1].tolist())
-    return Corpus(ids[0], ids[1], len(held_out.encode()) - first_bytes, hashlib.sha256(text.encode()).hexdigest())
-
-
-def load_base(settings: NewRowsSettings, accelerator: Accelerator) -> PreTrainedModel:
+def load_base(settings: NewRowsSettings, base: ExtendedBase, accelerator: Accelerator) -> PreTrainedModel:
     """The extended model, on the device of this process.
 
     Raises:
-        InputError: there is none, or it has fewer positions than a block has tokens.
+        InputError: there is none, or it has fewer positions than a row has tokens.
 
     """
-    model = load_model(settings.base).to(accelerator.device)
+    model = base.load().to(accelerator.device)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and settings.block_size > positions:
-        raise InputError(f"block_size: found {settings.block_size}, expected at most the model's {positions} positions")
+    name = "block_size" if settings.data is None else "maximum_tokens"
+    if positions is not None and getattr(settings, name) > positions:
+        found = getattr(settings, name)
+        raise InputError(f"{name}: found {found}, expected at most the model's {positions} positions")
     return model
 
 
-class HeldOutEvaluation:
-    """Held-out loss by step, which the training loop calls in every process."""
+def plan_starts(model: PreTrainedModel, base: ExtendedBase, parts: Parts) -> MakeStart:
+    """How to make each start of the new rows."""
+    ids = range(base.first_new_id, base.first_new_id + base.new_tokens)
+    sub_tokens = [parts.get(id_, []) for id_ in ids]  # a control token has none
+    from tokenizer_ext.hf_tokenizer import character_counts
 
-    def __init__(
-        self,
-        loss_model: SupervisedLoss,
-        micro_batches: list[MicroBatch],
-        text_bytes: int,
-        accelerator: Accelerator,
-    ) -> None:
-        self.loss_model, self.micro_batches, self.accelerator = loss_model, micro_batches, accelerator
-        self.text_bytes = text_bytes
-
-    def __call__(self, _step: int) -> dict[str, float]:
-        """Nats per token, and bits per byte."""
-        nats, targets = held_out_loss(self.loss_model, self.micro_batches, self.accelerator)
-        return {
-            "held_out_loss_nats": nats / targets,
-            "held_out_bits_per_byte": bits_per_byte(nats, self.text_bytes),
-        }
+    characters = character_counts(base.tokenizer)
+    return lambda start, seed: make_start(model, sub_tokens, start, seed, characters)
 
 
-def dry_run(
-    settings: NewRowsSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, corpus: Corpus
-) -> str:
-    """What a run would do: settings, parameters, tokens of an epoch, and the first block, all of which is learned."""
+def dry_run(settings: NewRowsSettings, model: PreTrainedModel, material: RowMaterial) -> str:
+    """What a run would do: settings, parameters, tokens of an epoch, and the first block or conversation."""
     trained = sum(rows.numel() for rows in new_row_parameters(model).values())
     parameters = sum(parameter.numel() for parameter in model.parameters()) - trained  # these stand in the tables too
-    block = corpus.training_ids[: settings.block_size].tolist()
     return "\n".join(
         [
             *(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()),
             f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-            f"an epoch is {len(corpus.training_ids):,} tokens, 100% of them supervised",
-            f"first block, all of it learned: {tokenizer.decode(block)!r}",
+            material.describe(),
+            material.first_example,
         ]
     )
 
 
-def make_facts(corpus: Corpus, before: WeightHashes, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """What the run is made of, as hashes."""
+def make_facts(material: RowMaterial, before: WeightHashes, base: ExtendedBase, probe: Probe | None) -> dict[str, Any]:
+    """What the run is made of, as hashes, and what the probe found."""
     return {
-        "data_sha256": corpus.sha256,
+        "data_sha256": material.sha256,
         "base_sha256": weights_sha256(before),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "tokenizer_sha256": tokenizer_sha256(base.tokenizer),
+        "probe": None if probe is None else probe.facts(),
     }
-
-
-def finish(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, run: RunFolder, before: WeightHashes, first_new_id: int
-) -> None:
-    """Folds the rows back, proves that no old weight moved, and saves the model with that proof."""
-    fold(model)
-    after = hash_weights(model, first_new_id)
-    assert before == after, "an old weight moved"
-    model.save_pretrained(run.final)
-    tokenizer.save_pretrained(run.final)
-    record = {"base_tokens": first_new_id, "weights_before": vars(before), "weights_after": vars(after)}
-    (run.final / CERTIFICATE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    measured = [entry for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
-    start, end = (measured[place]["held_out_bits_per_byte"] for place in (0, -1))
-    print(f"held-out bits per byte: {start:.4f} with the start rows, {end:.4f} with the trained ones")
-    print(f"old weights unchanged: rows sha256 {after.base_rows[:16]}…, others {after.other_weights[:16]}…")
-    print(f"Saved: {run.final}")
-
-
-def _certified_tokens(base: Path) -> int | None:
-    path = base / CERTIFICATE
-    if not path.is_file():
-        return None
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["base_tokens"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: says no base_tokens, expected what tokenizer_ext.extend writes") from None
 
 
 if __name__ == "__main__":

@@ -49,14 +49,14 @@ def start_tables(
     tables = find_tables(model)
     old = tables.embedding.weight.detach()[:first_new_id]  # (V, D)
     if tables.head is None:
-        rows = _output_rows(old, sub_tokens, start, seed, character_counts)  # (N, D)
+        rows = output_start_rows(old, sub_tokens, start, seed, character_counts)  # (N, D)
         grown = torch.cat([old, rows]).T  # (D, V + N)
-        columns = _output_rows(grown, sub_tokens, start, seed + 1, character_counts).T  # (V + N, N)
+        columns = output_start_rows(grown, sub_tokens, start, seed + 1, character_counts).T  # (V + N, N)
         return torch.cat([rows, columns[first_new_id:]], dim=1), columns[:first_new_id]
     rows = start_rows(old, sub_tokens, start, seed)  # (N, D)
     if tables.tied:
         return rows, None
-    return rows, _output_rows(tables.head.weight[:first_new_id], sub_tokens, start, seed + 1, character_counts)
+    return rows, output_start_rows(tables.head.weight[:first_new_id], sub_tokens, start, seed + 1, character_counts)
 
 
 def start_rows(old_rows: Tensor, sub_tokens: Sequence[Sequence[int]], start: Start, seed: int = 0) -> Tensor:
@@ -97,13 +97,19 @@ def weighted_means(
     return rows
 
 
-def _output_rows(
+def output_start_rows(
     old_rows: Tensor,
     sub_tokens: Sequence[Sequence[int]],
     start: Start,
     seed: int,
     character_counts: Mapping[int, int] | None,
 ) -> Tensor:
+    """One row of an untied head a new token: (V, D) and the old ids of each of N tokens -> (N, D).
+
+    Raises:
+        InputError: "asymmetric" lacks the character counts.
+
+    """
     if start != "asymmetric":
         return start_rows(old_rows, sub_tokens, start, seed)
     if character_counts is None:
