@@ -6,14 +6,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from configs import InputError
-from tokenizer_ext.byte_characters import visible
+from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
 from tokenizer_ext.continued_bpe import Merge, assert_reachable, count_pieces, learn_merges
 from tokenizer_ext.hf_tokenizer import append_merges, next_token_id, token_bytes
-from tokenizer_ext.tiktoken_files import merges_from_ranks
 
 LETTERS = [b"a", b"b", b"c"]
 PIECES = st.dictionaries(
@@ -134,49 +131,9 @@ def test_merges_equal_those_of_the_tokenizers_library_on_base_ids(gpt2_tokenizer
     assert by_id[-len(learned) :] == [text[merge.token] for merge in learned]
 
 
-def _qwen_like(vocabulary, merges):
-    return Qwen2Tokenizer(vocab=vocabulary, merges=merges)  # normalises to NFC, has its own pattern
-
-
-def _llama_3_like(vocabulary, merges):
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
-    split = pre_tokenizers.Split(Regex(r"\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"), "isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
-
-
-def _with_added_words(vocabulary, merges):
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_tokens([AddedToken("yield from", normalized=False)])
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
-
-
-FAMILIES = {"qwen": _qwen_like, "llama 3": _llama_3_like, "added words": _with_added_words}
-
-
-@pytest.fixture(scope="module", params=["gpt2", *FAMILIES])
-def tokenizer(request, small_tokenizer, small_bpe):
-    if request.param == "gpt2":
-        return small_tokenizer
-    merges = [(visible(left), visible(right)) for left, right in merges_from_ranks(small_bpe.ranks)]
-    vocabulary = {visible(token): rank for token, rank in small_bpe.ranks.items()}
-    return FAMILIES[request.param](vocabulary, merges)
-
-
-def test_the_pieces_counted_are_what_the_tokenizer_makes_of_the_text(tokenizer, prose):
-    texts = [prose, WORLD * 3, "one<|endoftext|>two <|endoftext|> three", "def f(): yield from g()"]
-    counted: Counter[int] = Counter()
-    for piece, count in count_pieces(texts, tokenizer).items():
-        for id_ in piece:
-            counted[id_] += count
-    added = set(tokenizer.get_added_vocab().values())
-    expected = Counter(id_ for text in texts for id_ in tokenizer.encode(text, add_special_tokens=False))
-    assert counted == Counter({id_: count for id_, count in expected.items() if id_ not in added})
-    assert added & set(expected)
+@pytest.fixture(scope="module", params=FAMILIES)
+def tokenizer(request, prose):
+    return family_tokenizer(request.param, [prose[:20_000]])
 
 
 def test_every_new_token_is_reached_and_no_text_gets_longer(tokenizer, prose):
@@ -237,9 +194,3 @@ def test_without_digits_every_number_keeps_its_ids(gpt2_tokenizer):
     extended = append_merges(gpt2_tokenizer, merges)
     numbers = " 50000 12345 1999"
     assert extended.encode(numbers) == gpt2_tokenizer.encode(numbers)
-
-
-def test_a_tokenizer_of_another_family_is_refused_by_name():
-    unigram = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0)], 0)))
-    with pytest.raises(InputError, match=r"Unigram .* expected byte-level BPE"):
-        count_pieces(["a"], unigram)

@@ -24,11 +24,13 @@ def tokenizer(request, prose):
 def test_protected_text_keeps_its_ids_and_the_rest_still_gets_shorter(tokenizer, prose):
     documents = prose.split("\n\n")
     protected, corpus = documents[::8], documents
-    learning = {"new_tokens": 300, "first_id": next_token_id(tokenizer)}
-    pieces, bytes_of_id = count_pieces(corpus, tokenizer), token_bytes(tokenizer)
-    freely = append_merges(tokenizer, learn_merges(pieces, bytes_of_id, **learning))
-    carefully = append_merges(
-        tokenizer, learn_merges(pieces, bytes_of_id, refused_pairs=adjacent_pairs(protected, tokenizer), **learning)
+    pieces, bytes_of_id, first_id = count_pieces(corpus, tokenizer), token_bytes(tokenizer), next_token_id(tokenizer)
+    refused = adjacent_pairs(protected, tokenizer)
+    freely, carefully = (
+        append_merges(
+            tokenizer, learn_merges(pieces, bytes_of_id, new_tokens=300, first_id=first_id, refused_pairs=pairs)
+        )
+        for pairs in ((), refused)
     )
     assert any(freely.encode(text) != tokenizer.encode(text) for text in protected)
     assert [carefully.encode(text) for text in protected] == [tokenizer.encode(text) for text in protected]
