@@ -25,6 +25,7 @@ from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
 from scratch_models.gpt import GPT, GPTConfig
 from tokenizer_ext.embeddings import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
+from tokenizer_ext.extended_tables import ExtendedEmbedding
 
 FIRST_NEW_ID = 40
 NEW_TOKENS = 5
@@ -268,6 +269,19 @@ def test_separate_rows_give_the_outputs_of_the_folded_tables(model: Any):
     fold(model)
     assert not new_row_parameters(model)
     torch.testing.assert_close(apart, logits_of(model, ids), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_separate_rows_answer_to_their_ids_alone(kind: str):
+    model = grown(kind, 48)
+    embedding = find_tables(model).embedding
+    every_id = torch.arange(48)
+    before = embedding(every_id)
+    separate_new_rows(model, FIRST_NEW_ID, NEW_TOKENS)
+    change_new_rows(model)
+    extended = next(module for module in model.modules() if isinstance(module, ExtendedEmbedding))
+    changed = (extended(every_id) != before).any(dim=1).nonzero().flatten()
+    assert changed.tolist() == list(range(FIRST_NEW_ID, FIRST_NEW_ID + NEW_TOKENS))
 
 
 def test_separating_and_folding_alone_changes_no_bit(model: Any):
