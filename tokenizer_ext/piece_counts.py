@@ -55,6 +55,14 @@ def pieces_of(encoding: Encoding) -> list[Piece]:
     return [tuple([id_ for _, id_ in group]) for _, group in in_words]
 
 
+def own_pipeline(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """The tokenizer as it is, added tokens and all, but it cuts no text off and fills none up."""
+    pipeline = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    pipeline.no_truncation()
+    pipeline.no_padding()
+    return pipeline
+
+
 def _count_words(
     texts: Iterable[str], normalizer: Normalizer | None, pre_tokenizer: PreTokenizer | None
 ) -> dict[str, int]:
@@ -84,9 +92,7 @@ class _AddedTokens:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.pipeline = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self.pipeline.no_truncation()
-        self.pipeline.no_padding()
+        self.pipeline = own_pipeline(tokenizer)
         by_id = self.pipeline.get_added_tokens_decoder()
         self.ids = set(by_id)
         self.found_by_text_alone = not any(

@@ -12,9 +12,9 @@ from itertools import pairwise
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from tokenizer_ext.hf_tokenizer import next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
 from tokenizer_ext.merge_learning import Merge, Pair, learn_merges
-from tokenizer_ext.piece_counts import Piece, pieces_of
+from tokenizer_ext.piece_counts import Piece, own_pipeline, pieces_of
 
 
 def learn_words(
@@ -53,17 +53,17 @@ def _pieces_of_words(
     words: Sequence[str], tokenizer: PreTrainedTokenizerFast, bytes_of_id: Mapping[int, bytes]
 ) -> tuple[dict[str, Piece], list[str]]:
     """The ids of each word that can become a token, and what is wrong with the others."""
-    encoder = plain_text_encoder(tokenizer)
-    added = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    pipeline = own_pipeline(tokenizer)
+    added = {id_: token.content for id_, token in pipeline.get_added_tokens_decoder().items()}
     tokens = set(bytes_of_id.values())
     pieces: dict[str, Piece] = {}
     word_of_piece: dict[Piece, str] = {}
     problems: list[str] = []
     for word, times in Counter(words).items():
-        problem = f"stands {times} times" if times > 1 else _wrong_text(word, added)
+        problem = f"stands {times} times" if times > 1 else _wrong_text(word)
         if not problem:
-            cut = pieces_of(encoder.encode(word))
-            problem = _wrong_pieces(cut, bytes_of_id, tokens)
+            cut = pieces_of(pipeline.encode(word, add_special_tokens=False))
+            problem = _holds_added(word, cut, added) or _wrong_pieces(cut, bytes_of_id, tokens)
             if not problem and (same := word_of_piece.setdefault(cut[0], word)) != word:
                 problem = f"is the same as {same!r} to this tokenizer"
         if problem:
@@ -73,16 +73,19 @@ def _pieces_of_words(
     return pieces, problems
 
 
-def _wrong_text(word: str, added: Sequence[str]) -> str:
+def _wrong_text(word: str) -> str:
     """Why `word` is no text for a token, or nothing."""
     if not word:
         return "is empty"
     if any("\ud800" <= character <= "\udfff" for character in word):
         return "holds half a surrogate pair, which UTF-8 cannot encode"
-    for token in added:
-        if token in word:
-            return f"{'is' if token == word else 'contains'} the added token {token!r}"
     return ""
+
+
+def _holds_added(word: str, cut: Sequence[Piece], added: Mapping[int, str]) -> str:
+    """Which added token the tokenizer finds in `word` before it reads the rest, or nothing."""
+    found = [added[id_] for piece in cut for id_ in piece if id_ in added]
+    return f"{'is' if found[0] == word else 'contains'} the added token {found[0]!r}" if found else ""
 
 
 def _wrong_pieces(cut: Sequence[Piece], bytes_of_id: Mapping[int, bytes], tokens: Collection[bytes]) -> str:

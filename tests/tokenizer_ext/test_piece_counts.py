@@ -108,6 +108,25 @@ def test_they_come_in_the_same_order_every_time(small_tokenizer, prose):
     assert list(forwards) == list(count_pieces([WORLD, prose], small_tokenizer))
 
 
+def test_no_texts_are_no_pieces_and_an_error_while_reading_them_is_raised(small_tokenizer):
+    def unreadable():
+        yield "a"
+        raise OSError("the disk is gone")
+
+    assert count_pieces([], small_tokenizer) == count_pieces([""], small_tokenizer) == Counter()
+    with pytest.raises(OSError, match="the disk is gone"):
+        count_pieces(unreadable(), small_tokenizer)
+
+
+def test_a_tokenizer_that_cuts_texts_off_or_fills_them_up_counts_them_whole(small_bpe):
+    tokenizer = _with_every_kind_of_added_token(small_bpe.ranks)
+    texts = ["one two three <both> four five six"]
+    whole = count_pieces(texts, tokenizer)
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    assert count_pieces(texts, tokenizer) == whole
+
+
 def test_a_whole_token_is_one_id_where_the_base_ignores_merges(small_bpe):
     ranks = {**small_bpe.ranks, b"zyx": 400}  # no merge leads there
     merges = [(visible(left), visible(right)) for left, right in merges_from_ranks(small_bpe.ranks)]

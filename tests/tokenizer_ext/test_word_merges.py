@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
 
 from configs import InputError
 from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
@@ -93,6 +94,14 @@ def test_a_word_that_protected_text_blocks_is_refused_with_the_pair(small_tokeni
         learn_words(["tokenizer", "thrombosis"], small_tokenizer, refused_pairs=protected)
     assert "thrombosis" not in str(refused.value)
     assert learn_words(["thrombosis"], small_tokenizer, refused_pairs=protected)
+
+
+def test_an_added_word_within_longer_ones_is_no_obstacle_where_the_tokenizer_does_not_cut_there(small_tokenizer):
+    with_word = append_merges(small_tokenizer, [])
+    with_word.add_tokens([AddedToken("bos", single_word=True), AddedToken("zyz")])
+    assert learn_words(["thrombosis"], with_word)
+    with pytest.raises(InputError, match="'xyzyzx' contains the added token 'zyz'"):
+        learn_words(["xyzyzx"], with_word)
 
 
 def test_two_words_that_normalise_to_the_same_are_one(prose):
