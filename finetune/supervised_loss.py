@@ -22,7 +22,8 @@ class SupervisedLoss(nn.Module):
     """A Hugging Face causal model with its summed loss; adapters inside the model take part.
 
     Rows are filled up on the right, which no position of a causal model sees, so no attention mask is needed; the
-    targets of the filling are ignored.
+    targets of the filling are ignored. The head's weights are read where they lie, not through its forward: FSDP
+    must shard this module as a whole (and the blocks inside it as it likes), not the head apart.
 
     Raises:
         InputError: the model does more between its last hidden state and its logits than the head.
