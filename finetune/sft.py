@@ -48,7 +48,7 @@ from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder, choose_run_folder
 from scratch_models.training import record_start, start_run, train
-from tokenizer_ext.extend import read_documents
+from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.extension_report import describe as describe_extension
 from tokenizer_ext.figures import require_plots
 from tokenizer_ext.hf_model import load_model, load_tokenizer

@@ -1,32 +1,36 @@
 """Gives a model and its tokenizer new tokens, learned from a corpus, without moving anything that it has.
 
     python -m tokenizer_ext.extend --base DIR --corpus FILE --new_tokens 1000 --output_dir DIR
+    python -m tokenizer_ext.extend --base DIR --corpus FILE --words FILE --dry_run --output_dir DIR
 
 It learns merges on top of the tokenizer's own, grows the tables by start rows for them, checks what moved, and writes a
-plain Hugging Face folder with `certificate.json`. Train the new rows next: `accelerate launch finetune/new_rows.py`.
+plain Hugging Face folder with `certificate.json` and `report.html`. With `--dry_run` it shows what each further token
+would gain, and writes nothing. Train the new rows next: `accelerate launch finetune/new_rows.py`.
 """
 
-import re
+import logging
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from configs import InputError, MissingInput, run_entry
+from configs import InputError, run_entry
 from tokenizer_ext.certificate import Certificate, hash_weights, write_certificate
-from tokenizer_ext.continued_bpe import assert_reachable, count_pieces
-from tokenizer_ext.embeddings import grow_rows
-from tokenizer_ext.extension_checks import count_moved_ids, count_unreachable, token_lengths
-from tokenizer_ext.extension_report import describe
+from tokenizer_ext.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
+from tokenizer_ext.embeddings import find_tables, grow_rows
+from tokenizer_ext.extension_checks import certify
+from tokenizer_ext.extension_plan import Plan, Wanted, make_plan
+from tokenizer_ext.extension_report import describe, describe_plan, write_report
+from tokenizer_ext.growth_curve import GrowthCurve
 from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
-from tokenizer_ext.merge_learning import Merge, base_ids, learn_merges
-from tokenizer_ext.row_init import Start, start_tables
+from tokenizer_ext.hf_tokenizer import character_counts, token_bytes
+from tokenizer_ext.merge_learning import Merge, base_ids
+from tokenizer_ext.row_init import DEFAULT_START, Start, start_tables
 from tokenizer_ext.terminal import quiet_libraries
-
-HELD_OUT_EVERY = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +39,41 @@ class ExtendSettings:
 
     base: str
     """Model to extend: a Hugging Face folder or Hub name with a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)."""
-    corpus: str
+    corpus: str | None = None
     """Text file (UTF-8) of the domain; documents are separated by blank lines."""
     output_dir: str
-    """New folder for the extended model, its tokenizer and the certificate."""
+    """New folder for the extended model, its tokenizer, the certificate and the report."""
     new_tokens: int = 1000
-    """Tokens to learn."""
+    """Tokens to learn from the corpus; none where there is no corpus."""
+    words: str | None = None
+    """Text file (UTF-8) of words, one a line, that become one token each."""
+    word_forms: WordForms = "both"
+    """What stands for a word: it as written, the word after a space, as within a text, or both."""
+    protect: str | None = None
+    """Text file (UTF-8) of documents that keep their ids: tokens that would change one are not learned."""
+    held_out: str | None = None
+    """Text file (UTF-8) to measure bytes per token on; by default every tenth distinct document of the corpus."""
     minimum_count: int = 2
     """How often the corpus must hold a pair for it to become a token."""
+    maximum_bytes: int | None = None
+    """Longest token to learn, in bytes; by default there is no limit."""
     digits: bool = False
     """Whether tokens with digits may be learned; arithmetic is easier without them."""
-    start: Start = "subtoken_mean"
+    control_tokens: list[str] | None = None
+    """Special tokens to add after them, such as ["<|user|>"]."""
+    rows_multiple: int = 1
+    """The tables grow to a number of rows that is a multiple of it; 64 or 128 is quick on a GPU."""
+    start: Start = DEFAULT_START
     """Start of the new rows."""
     seed: int = 0
     """Seed of the start rows that are drawn."""
+    dry_run: bool = False
+    """Shows what would be added and what it is worth; loads no weights and writes nothing."""
 
     def __post_init__(self) -> None:
-        _check_counts(self.new_tokens, self.minimum_count)
+        _wanted(self, ())
+        if self.corpus is None and self.words is None and not self.control_tokens:
+            raise InputError("corpus: missing, expected a text file, or --words FILE or --control_tokens without one")
 
 
 @dataclass(frozen=True)
@@ -61,13 +83,26 @@ class Extended:
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
     certificate: Certificate
-    first_new_id: int
-    """Ids from here on are new: first the learned tokens, then the control tokens."""
-    merges: tuple[Merge, ...]
-    """The learned tokens, in the order of their ids."""
+    plan: Plan
+    """What was added, and from what."""
+
+    @property
+    def first_new_id(self) -> int:
+        """Ids from here on are new: first the learned tokens, then the control tokens."""
+        return self.certificate.base_tokens
+
+    @property
+    def merges(self) -> tuple[Merge, ...]:
+        """The tokens of words and the learned tokens, in the order of their ids."""
+        return self.plan.merges
+
+    @property
+    def curve(self) -> GrowthCurve | None:
+        """What each further token gains on held-out text, and how often the corpus holds it; None without text."""
+        return self.plan.curve
 
     def save(self, folder: str | Path) -> Path:
-        """Writes a plain Hugging Face folder, and `certificate.json` beside the weights.
+        """Writes a plain Hugging Face folder, with `certificate.json` and `report.html` beside the weights.
 
         Raises:
             InputError: the folder holds something, or the model is none of transformers'.
@@ -79,153 +114,127 @@ class Extended:
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_certificate(self.certificate, folder)
+        self.save_proof(folder)
         return folder
+
+    def save_proof(self, folder: Path, certificate: Certificate | None = None) -> None:
+        """Writes `certificate.json` and `report.html` into a folder; a later certificate may take the place of ours."""
+        certificate = certificate or self.certificate
+        write_certificate(certificate, folder)
+        write_report(certificate, self.plan, folder)
 
 
 def main(settings: ExtendSettings) -> None:
-    """Reads the corpus, extends, saves, shows the certificate."""
+    """Reads the texts, extends, saves, shows the certificate."""
     quiet_libraries()
+    show_progress()
     check_new_folder(settings.output_dir)
-    extended = extend_vocabulary(
-        settings.base,
-        corpus=read_documents(settings.corpus),
-        new_tokens=settings.new_tokens,
-        minimum_count=settings.minimum_count,
-        digits=settings.digits,
-        start=settings.start,
-        seed=settings.seed,
+    tokenizer = load_tokenizer(settings.base)
+    words, left_out = choose_words(settings, tokenizer)
+    if left_out:
+        print(f"Left out, because they are tokens already: {', '.join(map(repr, left_out))}")
+    texts = sort_texts(
+        _read(settings.corpus, "corpus") or (),
+        _read(settings.held_out, "held_out"),
+        _read(settings.protect, "protect") or (),
     )
+    plan = make_plan(tokenizer, texts, _wanted(settings, words))
+    if settings.dry_run:
+        print(describe_plan(plan))
+        return
+    extended = grow(settings.base, plan, settings.rows_multiple, settings.start, settings.seed)
     folder = extended.save(settings.output_dir)
     print(describe(extended.certificate))
     print(f"Longest new tokens: {longest_tokens(extended.merges)}")
-    print(f"Saved: {folder}")
+    print(f"Saved: {folder}; report: {folder / 'report.html'}")
 
 
-def extend_vocabulary(
+def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all have defaults
     base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast],
     *,
-    corpus: Iterable[str],
+    corpus: Iterable[str] = (),
     new_tokens: int = 1000,
+    words: Sequence[str] = (),
+    protect: Iterable[str] = (),
+    held_out: Iterable[str] | None = None,
     control_tokens: Sequence[str] = (),
     minimum_count: int = 2,
+    maximum_bytes: int | None = None,
     digits: bool = False,
-    start: Start = "subtoken_mean",
+    rows_multiple: int = 1,
+    start: Start = DEFAULT_START,
     seed: int = 0,
 ) -> Extended:
-    """The base with tokens learned from the corpus, then control tokens, and start rows for all of them.
-
-    Every tenth document is held out of the learning and measures bytes per token.
+    """The base with tokens for words, then tokens learned from the corpus, then control tokens, and rows for them.
 
     Args:
         base: Folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the model
             is changed in place.
-        corpus: Documents.
-        new_tokens: Tokens to learn.
+        corpus: Documents of the domain.
+        new_tokens: Tokens to learn from the corpus; none where none is given.
+        words: Texts that become one token each; " word" is the form that a word has within a text.
+        protect: Documents that keep their ids: tokens that would change one are not learned.
+        held_out: Documents to measure bytes per token on; by default every tenth distinct document of the corpus.
         control_tokens: Special tokens to add after them.
         minimum_count: How often the corpus must hold a pair for it to become a token.
+        maximum_bytes: Longest token to learn.
         digits: Whether tokens with digits may be learned.
+        rows_multiple: The tables grow to a number of rows that is a multiple of it.
         start: Start of the new rows.
         seed: Seed of the start rows that are drawn.
 
     Raises:
-        InputError: there is no such base, its tokenizer is no byte-level BPE, or the corpus does not support so many
-            tokens; the model is unchanged then.
+        InputError: there is no such base, its tokenizer is no byte-level BPE, a word cannot be a token, or the corpus
+            does not support so many tokens; the model is unchanged then.
 
     """
-    _check_counts(new_tokens, minimum_count)
-    to_learn, held_out = split_documents(corpus)
-    measured = held_out or to_learn
+    wanted = Wanted(
+        new_tokens=new_tokens if corpus != () else 0,
+        words=words,
+        control_tokens=control_tokens,
+        minimum_count=minimum_count,
+        maximum_bytes=maximum_bytes,
+        digits=digits,
+    )
+    _check_multiple(rows_multiple)
+    texts = sort_texts(corpus, held_out, protect)
     # All that can be refused for the text's sake comes before any weight is loaded.
     tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
-    merges = (
-        learn_tokens(tokenizer, to_learn, new_tokens, minimum_count=minimum_count, digits=digits) if new_tokens else []
-    )
-    extended_tokenizer = add_control_tokens(append_merges(tokenizer, merges), control_tokens)
-    assert_reachable(extended_tokenizer, merges)
-    first_new_id = next_token_id(tokenizer)
-    model = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
-    weights_before = hash_weights(model, first_new_id)
-    sub_tokens = [*base_ids(merges), *([] for _ in control_tokens)]
-    grow_rows(model, first_new_id, *start_tables(model, first_new_id, sub_tokens, start, seed))
-    text_bytes = sum(len(text.encode()) for text in measured)
-    before, after = token_lengths(tokenizer, measured), token_lengths(extended_tokenizer, measured)
-    certificate = Certificate(
-        base_tokens=first_new_id,
-        new_tokens=len(merges),
-        control_tokens=len(control_tokens),
-        unreachable_tokens=count_unreachable(extended_tokenizer, merges),
-        moved_ids=count_moved_ids(tokenizer.get_vocab(), extended_tokenizer.get_vocab()),
-        bytes_per_token_before=text_bytes / max(sum(before), 1),
-        bytes_per_token_after=text_bytes / max(sum(after), 1),
-        longer_documents=sum(now > then for then, now in zip(before, after, strict=True)),
-        held_out_documents=len(held_out),
-        weights_before=weights_before,
-        weights_after=hash_weights(model, first_new_id),
-    )
-    return Extended(extended_tokenizer, model, certificate, first_new_id, tuple(merges))
+    return grow(base, make_plan(tokenizer, texts, wanted), rows_multiple, start, seed)
 
 
-def split_documents(corpus: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The documents to learn from, and every tenth, which is held out; empty ones are in neither.
-
-    >>> split_documents("a b c d e f g h i j k".split())
-    (['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'k'], ['j'])
-    """
-    if isinstance(corpus, str):
-        raise InputError(f"corpus: found one string ({corpus[:40]!r}), expected a list of documents: pass [text]")
-    documents = [text for text in corpus if text.strip()]
-    to_learn = [text for number, text in enumerate(documents, 1) if number % HELD_OUT_EVERY]
-    return to_learn, documents[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-
-
-def learn_tokens(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], new_tokens: int, *, minimum_count: int, digits: bool
-) -> list[Merge]:
-    """Merges for new tokens, on top of the tokenizer's own.
-
-    Raises:
-        InputError: the tokenizer is no byte-level BPE, or the texts support fewer tokens.
-
-    """
-    merges = learn_merges(
-        count_pieces(texts, tokenizer),
-        token_bytes(tokenizer),
-        new_tokens=new_tokens,
-        first_id=next_token_id(tokenizer),
-        minimum_count=minimum_count,
-        allow=None if digits else _holds_no_digit,
-    )
-    if len(merges) < new_tokens:
-        raise InputError(
-            f"new_tokens: asked for {new_tokens}, the corpus supports {len(merges)}, whose pairs occur {minimum_count} "
-            "times or more in it: ask for fewer, or give more text"
-        )
-    return merges
+def grow(
+    base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast],
+    plan: Plan,
+    rows_multiple: int,
+    start: Start,
+    seed: int,
+) -> Extended:
+    """The base's model with rows for the tokens of a plan."""
+    model: Any = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
+    first = plan.first_new_id
+    weights_before = hash_weights(model, first)
+    rows_before = find_tables(model).embedding.num_embeddings
+    sub_tokens = [*base_ids(plan.merges), *([] for _ in plan.control_tokens)]
+    characters = character_counts(plan.base) if start == "asymmetric" else None
+    rows = start_tables(model, first, sub_tokens, start, seed, character_counts=characters)
+    grow_rows(model, first, *rows, multiple=rows_multiple)
+    return Extended(plan.tokenizer, model, certify(plan, model, weights_before, rows_before), plan)
 
 
-def read_documents(path: str | Path) -> list[str]:
-    """The documents of a text file: paragraphs, as blank lines separate them.
+def choose_words(settings: ExtendSettings, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], list[str]]:
+    """The texts that become one token each, and those that are tokens already."""
+    if settings.words is None:
+        return [], []
+    return word_forms(read_words(settings.words), settings.word_forms, token_bytes(tokenizer).values())
 
-    Raises:
-        InputError: the file is missing, a folder, empty or not UTF-8.
 
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MissingInput(f"corpus {path}: no such file, expected a text file in UTF-8")
-    if path.is_dir():
-        raise InputError(f"corpus {path}: is a folder, expected a text file in UTF-8")
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"corpus {path}: byte {error.start} is not UTF-8, expected a text file in UTF-8: convert the file first"
-        ) from None
-    documents = [document for document in re.split(r"\n\s*\n", text) if document.strip()]
-    if not documents:
-        raise InputError(f"corpus {path}: is empty, expected text to learn tokens from")
-    return documents
+def show_progress() -> None:
+    """Prints what the extension does, a line a step."""
+    progress = logging.getLogger("tokenizer_ext")
+    progress.setLevel(logging.INFO)
+    progress.handlers = [logging.StreamHandler(sys.stdout)]
+    progress.propagate = False
 
 
 def check_new_folder(folder: str | Path) -> None:
@@ -241,15 +250,25 @@ def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
     return ", ".join(repr(merge.token_bytes.decode(errors="replace")) for merge in longest)
 
 
-def _check_counts(new_tokens: int, minimum_count: int) -> None:
-    if new_tokens < 0:
-        raise InputError(f"new_tokens: found {new_tokens}, expected 0 or more")
-    if minimum_count < 1:
-        raise InputError(f"minimum_count: found {minimum_count}, expected 1 or more")
+def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
+    _check_multiple(settings.rows_multiple)
+    return Wanted(
+        new_tokens=settings.new_tokens if settings.corpus or settings.new_tokens < 0 else 0,
+        words=words,
+        control_tokens=settings.control_tokens or (),
+        minimum_count=settings.minimum_count,
+        maximum_bytes=settings.maximum_bytes,
+        digits=settings.digits,
+    )
 
 
-def _holds_no_digit(token: bytes) -> bool:
-    return not any(character.isdigit() for character in token.decode(errors="ignore"))
+def _read(path: str | None, field: str) -> list[str] | None:
+    return None if path is None else read_documents(path, field)
+
+
+def _check_multiple(rows_multiple: int) -> None:
+    if rows_multiple < 1:
+        raise InputError(f"rows_multiple: found {rows_multiple}, expected 1 or more")
 
 
 if __name__ == "__main__":

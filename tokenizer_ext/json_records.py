@@ -12,9 +12,9 @@ from configs import InputError
 T = TypeVar("T")
 
 
-def write_record(record: Any, path: Path) -> None:
-    """Writes the fields of a dataclass, those of nested ones too, as indented JSON."""
-    path.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
+def write_record(record: Any, path: Path, indent: int | None = 2) -> None:
+    """Writes the fields of a dataclass, those of nested ones too, as JSON: a line a value, or one line in all."""
+    path.write_text(json.dumps(dataclasses.asdict(record), indent=indent) + "\n", encoding="utf-8")
 
 
 def read_record(kind: type[T], path: Path, expected: str) -> T:

@@ -6,17 +6,27 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
-from tokenizer_ext.certificate import Certificate, WeightHashes, hash_weights
-from tokenizer_ext.continued_bpe import Merge, count_pieces, learn_merges
+from tokenizer_ext.certificate import (
+    Certificate,
+    EncoderAgreement,
+    Rows,
+    TokenizerHashes,
+    WeightHashes,
+    hash_tokenizer,
+    hash_weights,
+    read_certificate,
+    write_certificate,
+)
 from tokenizer_ext.embeddings import grow_rows
-from tokenizer_ext.extend import extend_vocabulary
-from tokenizer_ext.extension_checks import count_moved_ids, count_unreachable, token_lengths
+from tokenizer_ext.extend import Extended, extend_vocabulary
 from tokenizer_ext.extension_report import describe
-from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
+from tokenizer_ext.hf_tokenizer import add_control_tokens
 
 TABLES = ("wte.weight", "embed_tokens.weight", "lm_head.weight")
 
@@ -33,33 +43,120 @@ def llama(tied: bool = True, rows: int = 400) -> Any:
     return LlamaForCausalLM(LlamaConfig(vocab_size=rows, tie_word_embeddings=tied, **fields))
 
 
+# With safetensors, json, hashlib and tokenizers alone, as anyone can do it.
+
+
 def hashes_of_folder(folder: Path, base_tokens: int) -> dict[str, str]:
     """The hashes as the module's docstring says, from the file alone."""
     digests = {"base_rows": hashlib.sha256(), "other_weights": hashlib.sha256()}
     for name, weight in sorted(load_file(folder / "model.safetensors").items()):
         of_tokens = name.endswith(TABLES)
-        kept = weight[:base_tokens] if of_tokens else weight
+        kept = (weight[:base_tokens] if of_tokens else weight).float()
         digest = digests["base_rows" if of_tokens else "other_weights"]
-        digest.update(" ".join([name, *(str(size) for size in kept.shape)]).encode() + b"\n" + kept.tobytes())
+        digest.update(" ".join([name, *(str(size) for size in kept.shape)]).encode() + b"\n" + kept.numpy().tobytes())
     return {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def hash_of_tokenizer(folder: Path, base_tokens: int) -> str:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    old = {token: id_ for token, id_ in (content["model"]["vocab"] | added).items() if id_ < base_tokens}
+    parts = {
+        "vocab": old,
+        "merges": [merge for merge in content["model"]["merges"] if "".join(merge) in old],
+        "normalizer": content["normalizer"],
+        "pre_tokenizer": content["pre_tokenizer"],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def recomputed(base: Path, extended: Path, documents: list[str], protected: list[str]) -> dict[str, Any]:
+    """The claims that two folders and the documents decide."""
+    before, after = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (base, extended))
+    old, new = before.get_vocab(with_added_tokens=True), after.get_vocab(with_added_tokens=True)
+    first = max(old.values()) + 1
+    special = before.get_added_tokens_decoder()
+    pairs = [(before.encode(text).ids, after.encode(text).ids) for text in documents]
+    text_bytes = sum(len(text.encode()) for text in documents)
+    tables = [
+        {name: rows for name, rows in load_file(folder / "model.safetensors").items() if name.endswith(TABLES)}
+        for folder in (base, extended)
+    ]
+    rows_before, rows_after = ({rows.shape[0] for rows in one.values()} for one in tables)
+    return {
+        "base_tokens": first,
+        "new_tokens": len(set(new) - set(old)) - (len(after.get_added_tokens_decoder()) - len(special)),
+        "control_tokens": len(after.get_added_tokens_decoder()) - len(special),
+        "moved_ids": sum(new.get(token) != id_ for token, id_ in old.items()),
+        "moved_special_ids": sum(new.get(token.content) != id_ for id_, token in special.items()),
+        "bytes_per_token_before": text_bytes / sum(len(then) for then, _ in pairs),
+        "bytes_per_token_after": text_bytes / sum(len(now) for _, now in pairs),
+        "longer_documents": sum(len(now) > len(then) for then, now in pairs),
+        "measured_documents": len(documents),
+        "protected_documents": len(protected),
+        "changed_protected_documents": sum(before.encode(text).ids != after.encode(text).ids for text in protected),
+        "rows": {
+            "before": min(rows_before),
+            "after": min(rows_after),
+            "padding_used": min(min(rows_before) - first, len(new) - len(old)),
+            "tied": len(tables[1]) == 1,
+        },
+        "tokenizer": {"before": hash_of_tokenizer(base, first), "after": hash_of_tokenizer(extended, first)},
+        "weights_before": hashes_of_folder(base, first),
+        "weights_after": hashes_of_folder(extended, first),
+    }
+
+
+def extend_into(folder: Path, model: Any, tokenizer: Any, prose: str) -> tuple[Extended, dict[str, Any]]:
+    """Folders `base` and `extended` and what they decide; the certificate is said of them."""
+    paragraphs = prose.split("\n\n")
+    documents = list(dict.fromkeys(text for text in paragraphs if text.strip()))
+    learned, held_out, protected = documents[20:], documents[10:20], documents[:10]
+    model.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    extended = extend_vocabulary(
+        (model, tokenizer),
+        corpus=learned,
+        held_out=held_out,
+        protect=protected,
+        new_tokens=30,
+        words=[" wyvern"],
+        control_tokens=["<|user|>"],
+        rows_multiple=64,
+    )
+    extended.save(folder / "extended")
+    return extended, recomputed(folder / "base", folder / "extended", held_out, protected)
 
 
 @pytest.mark.parametrize("build", [gpt2, llama])
 @pytest.mark.parametrize("tied", [True, False])
-def test_anyone_gets_the_hashes_of_the_certificate_from_the_two_saved_folders(
-    build, tied: bool, small_tokenizer, prose, tmp_path
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_anyone_gets_the_certificate_from_the_two_saved_folders(
+    build, tied: bool, dtype: torch.dtype, small_tokenizer, prose, tmp_path
 ):
-    model = build(tied)
-    model.save_pretrained(tmp_path / "base")
-    extended = extend_vocabulary(
-        (model, small_tokenizer), corpus=prose.split("\n\n"), new_tokens=30, control_tokens=["<|user|>"]
-    )
-    extended.save(tmp_path / "extended")
+    extended, found = extend_into(tmp_path, build(tied, rows=403).to(dtype), small_tokenizer, prose)
     certificate = json.loads((tmp_path / "extended" / "certificate.json").read_text())
     assert certificate == dataclasses.asdict(extended.certificate)
-    assert certificate["weights_before"] == hashes_of_folder(tmp_path / "base", certificate["base_tokens"])
-    assert certificate["weights_after"] == hashes_of_folder(tmp_path / "extended", certificate["base_tokens"])
+    assert {name: certificate[name] for name in found} == found
     assert certificate["weights_before"] == certificate["weights_after"]
+    assert certificate["tokenizer"]["before"] == certificate["tokenizer"]["after"]
+    assert (found["rows"]["after"], found["rows"]["padding_used"]) == (448, 3)
+    assert found["longer_documents"] == found["changed_protected_documents"] == found["moved_ids"] == 0
+    assert extended.certificate.holds
+
+
+def test_one_flipped_bit_of_an_old_row_in_the_file_is_found_by_anyone(small_tokenizer, prose, tmp_path):
+    extend_into(tmp_path, gpt2(), small_tokenizer, prose)
+    path = tmp_path / "extended" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = 8 + int.from_bytes(content[:8], "little") + header["transformer.wte.weight"]["data_offsets"][0]
+    certificate = json.loads((tmp_path / "extended" / "certificate.json").read_text())
+    for place, same in ((400 * 16 * 4, True), (400 * 16 * 4 - 4, False)):  # in the first new row, in the last old one
+        content[start + place] ^= 1
+        path.write_bytes(content)
+        found = hashes_of_folder(tmp_path / "extended", 400)
+        assert (found == certificate["weights_before"]) == same
 
 
 def flip_bit(tensor: torch.Tensor, place: int) -> None:
@@ -119,74 +216,115 @@ def test_of_a_bigram_table_the_corner_of_old_rows_and_columns_is_hashed():
     assert hash_weights(model, 6) != before
 
 
-def learned(tokenizer, texts) -> list[Merge]:
-    first_id = next_token_id(tokenizer)
-    return learn_merges(count_pieces(texts, tokenizer), token_bytes(tokenizer), new_tokens=60, first_id=first_id)
-
-
-def test_a_token_that_its_own_text_does_not_encode_to_is_counted(small_tokenizer, prose):
-    merges = learned(small_tokenizer, [prose, "Größe 東京都は日本の首都である。" * 9])
-    extended = append_merges(small_tokenizer, merges)
-    assert any("\ufffd" in merge.token_bytes.decode(errors="replace") for merge in merges)  # pieces of characters
-    assert count_unreachable(extended, merges) == 0
-    # Two tokens that no pre-token holds together: the cut between them comes before any merge.
-    ids = {text: token for token, text in token_bytes(extended).items()}
-    across = Merge(ids[b"a"], ids[b" "], next_token_id(extended), b"a ", 2)
-    assert count_unreachable(append_merges(extended, [across]), [*merges, across]) == 1
-
-
-def test_moved_ids_are_counted(small_tokenizer):
-    before = small_tokenizer.get_vocab()
-    after = add_control_tokens(small_tokenizer, ["<|user|>"]).get_vocab()
-    assert count_moved_ids(before, after) == 0
-    after["<|user|>"], after["<|endoftext|>"] = after["<|endoftext|>"], after["<|user|>"]
-    del after["a"]
-    assert count_moved_ids(before, after) == 2
-
-
-def test_lengths_are_those_of_plain_text(small_tokenizer, small_bpe):
-    documents = ["a class and an import", "", "<|endoftext|>"]
-    assert token_lengths(small_tokenizer, documents) == [len(small_bpe.encode_ordinary(text)) for text in documents]
-    assert token_lengths(small_tokenizer, []) == []
+def test_the_hash_of_a_tokenizer_is_that_of_the_old_ids_alone(small_tokenizer):
+    hashed = hash_tokenizer(small_tokenizer, 400)
+    assert hash_tokenizer(add_control_tokens(small_tokenizer, ["<|user|>"]), 400) == hashed
+    assert hash_tokenizer(add_control_tokens(small_tokenizer, ["<|user|>"]), 401) != hashed
+    assert hash_tokenizer(small_tokenizer, 399) != hashed
 
 
 WEIGHTS = WeightHashes(base_rows="ab" * 32, other_weights="cd" * 32)
 HOLDING = Certificate(
     base_tokens=400,
     new_tokens=50,
+    word_tokens=3,
     control_tokens=4,
     unreachable_tokens=0,
     moved_ids=0,
+    moved_special_ids=0,
     bytes_per_token_before=2.0,
     bytes_per_token_after=2.5,
     longer_documents=0,
+    measured_documents=7,
     held_out_documents=7,
+    protected_documents=2,
+    reloaded_documents=9,
+    encoders=EncoderAgreement(documents=9, unequal_documents=0),
+    rows=Rows(before=400, after=454, padding_used=0, tied=True),
+    tokenizer=TokenizerHashes(before="ef" * 32, after="ef" * 32),
     weights_before=WEIGHTS,
     weights_after=WEIGHTS,
 )
 
 
 @pytest.mark.parametrize(
-    "flaw",
+    ("flaw", "name"),
     [
-        {"unreachable_tokens": 1},
-        {"moved_ids": 1},
-        {"weights_after": dataclasses.replace(WEIGHTS, base_rows="ff" * 32)},
-        {"weights_after": dataclasses.replace(WEIGHTS, other_weights="ff" * 32)},
+        ({"unreachable_tokens": 1}, "unreachable_tokens"),
+        ({"moved_ids": 1}, "moved_ids"),
+        ({"moved_special_ids": 1}, "moved_special_ids"),
+        ({"longer_documents": 1}, "longer_documents"),
+        ({"changed_protected_documents": 1}, "changed_protected_documents"),
+        ({"unequal_after_reload": 1}, "unequal_after_reload"),
+        ({"encoders": EncoderAgreement(documents=9, unequal_documents=1)}, "encoders"),
+        ({"rows": Rows(before=400, after=399, padding_used=0, tied=True)}, "rows"),
+        ({"tokenizer": TokenizerHashes(before="ef" * 32, after="00" * 32)}, "tokenizer"),
+        ({"weights_after": dataclasses.replace(WEIGHTS, base_rows="ff" * 32)}, "weights"),
+        ({"weights_after": dataclasses.replace(WEIGHTS, other_weights="ff" * 32)}, "weights"),
     ],
 )
-def test_a_certificate_with_a_flaw_does_not_hold_and_says_so(flaw: dict[str, Any]):
+def test_a_certificate_with_a_flaw_does_not_hold_and_says_which(flaw: dict[str, Any], name: str):
     assert HOLDING.holds
-    assert "certificate holds" in describe(HOLDING)
+    assert describe(HOLDING).endswith("certificate holds")
     flawed = dataclasses.replace(HOLDING, **flaw)
-    assert not flawed.holds
-    assert "DOES NOT HOLD" in describe(flawed)
-    assert ("CHANGED" in describe(flawed)) == ("weights_after" in flaw)
+    assert flawed.flaws == (name,) and not flawed.holds
+    assert describe(flawed).endswith(f"certificate DOES NOT HOLD: {name}")
+    assert ("CHANGED" in describe(flawed)) == (name in ("weights", "tokenizer"))
+
+
+def test_a_certificate_of_fully_trained_weights_says_so_and_holds():
+    other = dataclasses.replace(WEIGHTS, base_rows="ff" * 32)
+    trained = dataclasses.replace(HOLDING, weights_after=other, all_weights_trained=True)
+    assert trained.holds
+    assert "old weights trained with the rest" in describe(trained)
+
+
+def test_a_tokenizer_without_tiktoken_form_is_no_flaw_and_the_reason_is_said():
+    certificate = dataclasses.replace(HOLDING, encoders=EncoderAgreement(reason="its pre-tokenizer is unknown"))
+    assert certificate.holds
+    assert "not compared with tiktoken (its pre-tokenizer is unknown)" in describe(certificate)
 
 
 def test_the_description_says_what_was_gained_on_what():
+    assert describe(HOLDING).startswith("400 tokens + 3 for words + 47 learned + 4 control tokens\n")
     assert "on 7 held-out documents: 2.000 -> 2.500 (+25.0%)" in describe(HOLDING)
     short = dataclasses.replace(HOLDING, held_out_documents=0)
     assert "on the corpus itself (too short to hold out)" in describe(short)
     empty = dataclasses.replace(short, bytes_per_token_before=0.0, bytes_per_token_after=0.0)
     assert "bytes per token" not in describe(empty)
+
+
+def test_a_certificate_is_read_as_it_was_written(tmp_path):
+    write_certificate(HOLDING, tmp_path)
+    assert read_certificate(tmp_path) == HOLDING
+    assert read_certificate(tmp_path / "nowhere") is None
+
+
+def test_a_certificate_of_weights_alone_is_read_and_claims_nothing_else(tmp_path):
+    hashes = {"base_rows": "ab", "other_weights": "cd"}
+    record = {"base_tokens": 7, "weights_before": hashes, "weights_after": hashes}
+    (tmp_path / "certificate.json").write_text(json.dumps(record))
+    certificate = read_certificate(tmp_path)
+    assert certificate is not None and certificate.holds and certificate.moved_ids is None
+    assert "old ids moved: not measured" in describe(certificate)
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda text: text[:-9], "cannot be read"),
+        (lambda text: text.replace("base_tokens", "base_token"), "base_token is no field of it"),
+        (lambda text: text.replace('"base_tokens": 400', '"base_tokens": "400"'), 'base_tokens is "400", expected int'),
+        (lambda text: text.replace('"base_tokens": 400', '"base_tokens": true'), "base_tokens is true, expected int"),
+        (lambda text: "[]", "expected fields and values"),
+        (lambda text: "[" * 100_000, "cannot be read"),
+        (lambda text: '{"base_tokens": 5}', "missing 2 required"),
+    ],
+)
+def test_a_damaged_certificate_is_refused_in_one_line(tmp_path, damage, found: str):
+    write_certificate(HOLDING, tmp_path)
+    path = tmp_path / "certificate.json"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match=found) as refused:
+        read_certificate(tmp_path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
