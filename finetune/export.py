@@ -1,11 +1,13 @@
 """The finished model as folders that plain transformers and peft open, and the way back from them.
 
-    final/base/       the extended model with its trained new rows, tokenizer, chat template, generation config
+    final/base/       the extended model with its trained new rows, tokenizer, chat template, generation config, and the
+                      certificate, whose hashes are taken again after training
     final/adapter/    the LoRA adapter; its config names `../base`, relative to itself
 
 Full fine-tuning leaves one model, so there `final/` is itself the model's folder.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
+from tokenizer_ext.certificate import Certificate, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters
+from tokenizer_ext.extend import Extended
 from tokenizer_ext.hf_model import UNREADABLE, load_model, load_tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -24,7 +28,11 @@ BASE_BESIDE_ADAPTER = "../base"
 
 
 def save_assistant(
-    model: PreTrainedModel, adapted: PeftModel | None, tokenizer: PreTrainedTokenizerFast, final: Path
+    model: PreTrainedModel,
+    adapted: PeftModel | None,
+    tokenizer: PreTrainedTokenizerFast,
+    final: Path,
+    extended: Extended | None = None,
 ) -> None:
     """Writes `final/`, complete or not at all; the model is used up: new rows are folded, the adapter is taken out.
 
@@ -33,6 +41,7 @@ def save_assistant(
         adapted: The same model as peft wraps it, or None after full fine-tuning.
         tokenizer: Its tokenizer with the control tokens.
         final: The folder to write; one that is there already is replaced.
+        extended: What the model was extended by: its certificate and report are saved beside the weights.
 
     """
     if new_row_parameters(model):
@@ -47,8 +56,19 @@ def save_assistant(
         model = adapted.unload()
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
+    if extended is not None:
+        extended.save_proof(base, certify_trained(extended, model, all_weights_trained=adapted is None))
     shutil.rmtree(final, ignore_errors=True)
     os.rename(partial, final)
+
+
+def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:
+    """The certificate of an extension with the hashes of the model after training, its new rows folded."""
+    return dataclasses.replace(
+        extended.certificate,
+        weights_after=hash_weights(model, extended.first_new_id),
+        all_weights_trained=all_weights_trained,
+    )
 
 
 def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -48,8 +49,10 @@ from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder, choose_run_folder
 from scratch_models.training import record_start, start_run, train
+from tokenizer_ext.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.extension_report import describe as describe_extension
+from tokenizer_ext.extension_report import verdict, weights_line
 from tokenizer_ext.figures import require_plots
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import quiet_libraries
@@ -262,11 +265,20 @@ def make_report(
 
 def finish(report: Report, settings: SftSettings, subject: Subject, run: RunFolder) -> None:
     """Saves the assistant and the report, and prints three questions with both answers and the table."""
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final)
+    save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final, subject.extended)
     write_model_card(report, settings.base, run.final)
     write_report(report, run.path)
     print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
-    print(f"\nSaved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: make app")
+    print(f"\n{describe_training(run.final)}")
+    print(f"Saved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: make app")
+
+
+def describe_training(final: Path) -> str:
+    """What the certificate that was saved says of the old weights after training."""
+    folder = final / "base" if (final / "base").is_dir() else final
+    certificate = read_certificate(folder)
+    assert certificate is not None
+    return f"After training: {weights_line(certificate)}; {verdict(certificate)} ({folder / CERTIFICATE})"
 
 
 if __name__ == "__main__":

@@ -20,9 +20,22 @@ def describe(certificate: Certificate) -> str:
     """The certificate for the terminal."""
     lines = [_tokens_line(certificate), _length_line(certificate), _ids_line(certificate)]
     lines += [_protected_line(certificate), _encoders_line(certificate), _rows_line(certificate)]
-    lines += [_weights_line(certificate), _tokenizer_line(certificate)]
-    verdict = "holds" if certificate.holds else f"DOES NOT HOLD: {', '.join(certificate.flaws)}"
-    return "\n".join([*filter(None, lines), f"certificate {verdict}"])
+    lines += [weights_line(certificate), _tokenizer_line(certificate)]
+    return "\n".join([*filter(None, lines), verdict(certificate)])
+
+
+def verdict(certificate: Certificate) -> str:
+    """Whether the certificate holds, and which claims fail."""
+    return "certificate holds" if certificate.holds else f"certificate DOES NOT HOLD: {', '.join(certificate.flaws)}"
+
+
+def weights_line(certificate: Certificate) -> str:
+    """What became of the old weights, with the beginnings of their hashes."""
+    weights = certificate.weights_after
+    same = "unchanged" if certificate.weights_before == weights else "CHANGED"
+    if certificate.all_weights_trained:
+        same = "trained with the rest"
+    return f"old weights {same}: rows sha256 {weights.base_rows[:16]}…, others {weights.other_weights[:16]}…"
 
 
 def describe_plan(plan: Plan) -> str:
@@ -51,10 +64,9 @@ def write_report(certificate: Certificate, plan: Plan, folder: Path) -> None:
 
 def to_html(certificate: Certificate, plan: Plan) -> str:
     """One page that needs nothing beside it: its plot is inside."""
-    verdict = "It holds." if certificate.holds else f"It DOES NOT HOLD: {', '.join(certificate.flaws)}."
     parts = [
         heading("Certificate"),
-        paragraph(f"{_tokens_line(certificate)}. {verdict}"),
+        paragraph(f"{_tokens_line(certificate)}; {verdict(certificate)}."),
         table(["claim", "found"], claim_rows(certificate), numbers=True),
         table(["sha256", "before", "after"], hash_rows(certificate)),
     ]
@@ -258,14 +270,6 @@ def _rows_line(certificate: Certificate) -> str:
         return ""
     tied = "tied" if rows.tied else "not tied"
     return f"rows: {rows.before} -> {rows.after}, {rows.padding_used} new tokens in padding, {tied}"
-
-
-def _weights_line(certificate: Certificate) -> str:
-    weights = certificate.weights_after
-    same = "unchanged" if certificate.weights_before == weights else "CHANGED"
-    if certificate.all_weights_trained:
-        same = "trained with the rest"
-    return f"old weights {same}: rows sha256 {weights.base_rows[:16]}…, others {weights.other_weights[:16]}…"
 
 
 def _tokenizer_line(certificate: Certificate) -> str:

@@ -1,5 +1,6 @@
 """Finished models: plain transformers and peft open them, compute what was in memory, and stop where they should."""
 
+import dataclasses
 import json
 import shutil
 
@@ -16,7 +17,8 @@ from finetune.export import find_base, load_assistant, make_conversational, save
 from finetune.subject import make_subject
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.certificate import hash_weights
+from tokenizer_ext.certificate import hash_weights, read_certificate
+from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 DOCUMENTS = [asked for asked, _ in questions(40)]
@@ -117,6 +119,42 @@ def test_the_saved_base_holds_the_old_weights_bit_by_bit(tmp_path):
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
     assert hash_weights(base, subject.extended.first_new_id) == before
     assert base.lm_head.weight is base.transformer.wte.weight
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_certificate_beside_the_weights_says_what_training_did_to_the_old_ones(method, tmp_path):
+    subject = _make("gpt2", method)
+    before = subject.extended.certificate
+    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final", subject.extended)
+    folder = tmp_path / "final" / ("base" if method == "lora" else "")
+    certificate = read_certificate(folder)
+    assert certificate is not None
+    saved = AutoModelForCausalLM.from_pretrained(folder)
+    assert certificate.weights_after == hash_weights(saved, subject.extended.first_new_id)
+    assert (certificate.weights_after == before.weights_before) == (method == "lora")
+    assert certificate.all_weights_trained == (method == "full") and certificate.holds
+    assert dataclasses.replace(certificate, weights_after=before.weights_after, all_weights_trained=False) == before
+    assert (folder / "report.html").is_file()
+
+
+def test_an_old_weight_that_moved_under_lora_is_found(tmp_path):
+    subject = _make("gpt2", "lora")
+    subject.model.transformer.wte.table.weight.data[7, 0] += 1e-3
+    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final", subject.extended)
+    certificate = read_certificate(tmp_path / "final" / "base")
+    assert certificate is not None and certificate.flaws == ("weights",)
+
+
+def test_the_saved_base_is_shared_as_a_delta(tmp_path):
+    subject = _make("llama", "lora")
+    first, tokenizer = subject.extended.first_new_id, subject.tokenizer
+    save_assistant(subject.model, subject.adapted, tokenizer, tmp_path / "final", subject.extended)
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
+    save_delta(trained, AutoTokenizer.from_pretrained(tmp_path / "final" / "base"), first, tmp_path / "delta")
+    base = _base_tokenizer(padded=True)
+    applied = apply_delta((TINY_MODELS["llama"](next_token_id(base)), base), tmp_path / "delta")
+    for name, weight in trained.state_dict().items():
+        assert torch.equal(applied.model.state_dict()[name], weight)
 
 
 def test_an_assistant_is_found_in_any_folder_of_its_run(saved):
