@@ -10,7 +10,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, PhiConfig, PhiForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    PhiConfig,
+    PhiForCausalLM,
+    PreTrainedModel,
+)
 
 from finetune import chunked_cross_entropy
 from finetune.adapters import Lora, attach_lora
@@ -31,13 +38,27 @@ def tiny_phi(vocabulary: int = OLD) -> PreTrainedModel:
     return PhiForCausalLM(config).eval()
 
 
-KINDS = {"tied": tiny_gpt2, "untied": tiny_llama, "untied, with a bias": tiny_phi}
+def tiny_gemma3(vocabulary: int = OLD) -> PreTrainedModel:
+    """A random Gemma 3: the embedding scales its rows."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    shape |= {"num_key_value_heads": 1, "head_dim": 16}
+    return Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=vocabulary, initializer_range=0.2, **shape)).eval()
+
+
+KINDS = {
+    "tied": tiny_gpt2,
+    "tied, rows scaled": tiny_gemma3,
+    "untied": tiny_llama,
+    "untied, with a bias": tiny_phi,
+}
+TABLES = {"tied": 1, "tied, rows scaled": 1, "untied": 2, "untied, with a bias": 3}
 
 
 def grown(kind: str, old: int = OLD, new: int = NEW) -> PreTrainedModel:
     model = KINDS[kind](old)
     rows = torch.randn(new, 32, generator=torch.Generator().manual_seed(1)) * 0.2
-    grow_rows(model, old, rows, None if kind == "tied" else rows.flip(0), multiple=MULTIPLE)
+    grow_rows(model, old, rows, rows.flip(0) if "untied" in kind else None, multiple=MULTIPLE)
     return model
 
 
@@ -116,7 +137,7 @@ def test_after_200_steps_with_decay_saved_folded_and_reloaded_nothing_else_has_m
     model = grown(kind)
     model.save_pretrained(tmp_path / "before")
     before = sha256_of(tmp_path / "before")
-    assert sum("old" in name for name in before) == {"tied": 1, "untied": 2, "untied, with a bias": 3}[kind]
+    assert sum("old" in name for name in before) == TABLES[kind]
     separate_new_rows(model, OLD, NEW)
     start = {name: rows.detach().clone() for name, rows in new_row_parameters(model).items()}
     losses = train_rows(model, 200, weight_decay=0.1)
