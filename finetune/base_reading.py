@@ -67,6 +67,16 @@ def in_base_ids(micro_batch: MicroBatch, parts: Parts, longest: int | None) -> M
     return pad([part for row in rows for part in _cut(row, longest)])
 
 
+def read_ids(ids: Sequence[int], targets: Sequence[int]) -> list[int]:
+    """What is read of a row: all up to the last place that learns something, without the filling.
+
+    >>> read_ids([5, 6, 7, 0], [-100, 7, -100, -100])
+    [5, 6]
+    """
+    learned = [place for place, target in enumerate(targets) if target != IGNORED_TARGET]
+    return list(ids[: learned[-1] + 1 if learned else 1])
+
+
 def _expanded(ids: Sequence[int], targets: Sequence[int], parts: Parts) -> Row:
     """Ids and targets of one row.
 

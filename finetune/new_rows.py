@@ -36,6 +36,7 @@ from scratch_models.run_folder import choose_run_folder
 from scratch_models.training import record_start, start_run, train
 from tokenizer_ext.certificate import WeightHashes, hash_weights
 from tokenizer_ext.embeddings import new_row_parameters, separate_new_rows
+from tokenizer_ext.hf_tokenizer import character_counts
 from tokenizer_ext.terminal import quiet_libraries
 
 
@@ -65,6 +66,10 @@ class NewRowsSettings(LoopSettings):
     """Tokens of conversations that are in memory at once in a process."""
     maximum_tokens: int = 512
     """Longest conversation in tokens; longer ones are left out and counted."""
+    evaluation_blocks: int = 64
+    """Held-out blocks of text that evaluations read, spread over all."""
+    evaluation_conversations: int = 100
+    """Held-out conversations that evaluations read, spread over all."""
     max_steps: int = 200
     """Optimizer steps."""
     learning_rate: float = 1e-3
@@ -72,8 +77,9 @@ class NewRowsSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        of_text, of_chats = ("block_size", "blocks_per_batch"), ("conversations_per_step", "tokens_per_micro_batch")
-        for name in (*of_text, *of_chats, "maximum_tokens"):
+        of_text = ("block_size", "blocks_per_batch", "evaluation_blocks")
+        of_conversations = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
+        for name in (*of_text, *of_conversations, "evaluation_conversations"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         rate = self.output_learning_rate
         self.expect("output_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
@@ -129,7 +135,11 @@ def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[Ex
         if settings.data is None:
             texts = read_texts(settings.corpus)
             return base, text_material(
-                texts, base.tokenizer, block_size=settings.block_size, blocks_per_batch=settings.blocks_per_batch
+                texts,
+                base.tokenizer,
+                block_size=settings.block_size,
+                blocks_per_batch=settings.blocks_per_batch,
+                evaluation_blocks=settings.evaluation_blocks,
             )
         ChatFormat(base.tokenizer)  # refuses a tokenizer without the chat's control tokens
         return base, conversation_material(
@@ -138,6 +148,7 @@ def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[Ex
             maximum_tokens=settings.maximum_tokens,
             conversations_per_step=settings.conversations_per_step,
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
+            evaluation_conversations=settings.evaluation_conversations,
         )
 
 
@@ -161,8 +172,6 @@ def plan_starts(model: PreTrainedModel, base: ExtendedBase, parts: Parts) -> Mak
     """How to make each start of the new rows."""
     ids = range(base.first_new_id, base.first_new_id + base.new_tokens)
     sub_tokens = [parts.get(id_, []) for id_ in ids]  # a control token has none
-    from tokenizer_ext.hf_tokenizer import character_counts
-
     characters = character_counts(base.tokenizer)
     return lambda start, seed: make_start(model, sub_tokens, start, seed, characters)
 

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from finetune.base_reading import Parts, old_log_probabilities, old_segment
-from scratch_models.corpus import IGNORED_TARGET
+from finetune.base_reading import Parts, old_log_probabilities, old_segment, read_ids
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder
 from scratch_models.training import Batches, train
@@ -152,16 +151,6 @@ class Alignment:
         first = next((place for place, id_ in enumerate(kept) if id_ in parts), len(kept))
         before_new = [place for place, id_ in enumerate(kept[1:]) if id_ in parts]
         return cls(kept, base, ends, range(first, len(kept)), before_new)
-
-
-def read_ids(ids: Sequence[int], targets: Sequence[int]) -> list[int]:
-    """What is read of a row: all up to the last place that learns something, without the filling.
-
-    >>> read_ids([5, 6, 7, 0], [-100, 7, -100, -100])
-    [5, 6]
-    """
-    learned = [place for place, target in enumerate(targets) if target != IGNORED_TARGET]
-    return list(ids[: learned[-1] + 1 if learned else 1])
 
 
 def _columns(rows: Sequence[tuple[int, ...]], width: int, device: torch.device) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from finetune.base_reading import read_ids
 from finetune.batches import ConversationBatches, cut_by_tokens, pad, to_row
 from finetune.chat import END_TOKEN, RenderedConversation
 from finetune.conversation_sets import ConversationSets, spread
@@ -25,7 +26,6 @@ from scratch_models.training import Batches, MicroBatch
 from tokenizer_ext.hf_tokenizer import plain_text_encoder, token_bytes
 
 HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
-HELD_OUT_CONVERSATIONS = 200
 PROMPTS, PROMPT_TOKENS = 32, 32
 
 
@@ -93,17 +93,21 @@ def read_texts(path: str | None) -> Texts:
 
 
 def text_material(
-    texts: Texts, tokenizer: PreTrainedTokenizerFast, *, block_size: int, blocks_per_batch: int
+    texts: Texts,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    block_size: int,
+    blocks_per_batch: int,
+    evaluation_blocks: int,
 ) -> RowMaterial:
-    """Blocks of the texts.
+    """Blocks of the texts; of those held out, so many from all over.
 
     Raises:
         InputError: they are shorter than one block.
 
     """
     training, held_out = (_stream(documents, tokenizer) for documents in (texts.training, texts.held_out))
-    rows_in_memory = max(1, HELD_OUT_TOKENS_PER_MICRO_BATCH // block_size)
-    blocks = held_out_blocks(held_out, block_size, rows_in_memory)
+    blocks = _spread_blocks(held_out, block_size, evaluation_blocks)
     RandomBlocks(training, block_size, blocks_per_batch, seed=0)  # refuses a text of less than a block
     return RowMaterial(
         make_batches=lambda seed: RandomBlocks(training, block_size, blocks_per_batch, seed),
@@ -125,6 +129,7 @@ def conversation_material(
     maximum_tokens: int,
     conversations_per_step: int,
     tokens_per_micro_batch: int,
+    evaluation_conversations: int,
 ) -> RowMaterial:
     """Conversations as `finetune/sft.py` reads them.
 
@@ -136,7 +141,7 @@ def conversation_material(
         tokenizer,
         sets,
         maximum_tokens=maximum_tokens,
-        held_out_conversations=HELD_OUT_CONVERSATIONS,
+        held_out_conversations=evaluation_conversations,
         conversations_per_step=conversations_per_step,
         tokens_per_micro_batch=tokens_per_micro_batch,
         seed=0,
@@ -176,9 +181,20 @@ def _stream(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Ten
     return torch.tensor([*ends, *chain.from_iterable([*one.ids, *ends] for one in encodings)], dtype=torch.int32)
 
 
+def _spread_blocks(ids: Tensor, block_size: int, number: int) -> list[MicroBatch]:
+    (every_block,) = held_out_blocks(ids, block_size, blocks_per_batch=max(len(ids), 1))
+    chosen = torch.tensor(spread(range(len(every_block["input_ids"])), number))
+    rows_in_memory = max(1, HELD_OUT_TOKENS_PER_MICRO_BATCH // block_size)
+    return [{name: of_all[some] for name, of_all in every_block.items()} for some in chosen.split(rows_in_memory)]
+
+
 def _text_prompts(blocks: Sequence[MicroBatch]) -> list[list[int]]:
-    rows = [row for micro_batch in blocks for row in micro_batch["input_ids"][:, :PROMPT_TOKENS].tolist()]
-    return spread(rows, PROMPTS)
+    rows = [
+        read_ids(ids, targets)
+        for micro_batch in blocks
+        for ids, targets in zip(micro_batch["input_ids"].tolist(), micro_batch["targets"].tolist(), strict=True)
+    ]
+    return [ids[:PROMPT_TOKENS] for ids in spread(rows, PROMPTS)]
 
 
 def _question(rendered: RenderedConversation) -> list[int]:
