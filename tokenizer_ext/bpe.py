@@ -27,7 +27,7 @@ from configs import InputError, MissingInput
 from tokenizer_ext.byte_characters import GPT2_BYTE_ORDER, from_visible, visible
 from tokenizer_ext.merge_learning import learn_merges
 from tokenizer_ext.piece_encoding import merge_by_rank
-from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, GPT4_SPLIT_PATTERN, compile_split
+from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, GPT4_SPLIT_PATTERN, SplitPattern
 from tokenizer_ext.vocabulary_listing import vocabulary_lines
 
 __all__ = ["BytePairEncoding", "train_bpe", "merge_by_rank", "GPT2_SPLIT_PATTERN", "GPT4_SPLIT_PATTERN"]
@@ -56,7 +56,7 @@ class BytePairEncoding:
         self.split_pattern = split_pattern
         self.special_tokens = dict(special_tokens)
         _check_ids(self.ranks, self.special_tokens)
-        self._split = compile_split(split_pattern)
+        self._split = SplitPattern(split_pattern)
         self._special = _any_of(self.special_tokens)
         self._bytes_of_id = {rank: token for token, rank in self.ranks.items()}
         self._bytes_of_id |= {id_: token.encode() for token, id_ in self.special_tokens.items()}
@@ -183,7 +183,7 @@ def train_bpe(
             f"and {len(special_tokens)} special tokens; raise it"
         )
     byte_ids = {byte: id_ for id_, byte in enumerate(GPT2_BYTE_ORDER)}
-    words = _count_words(texts, compile_split(split_pattern), _any_of(special_tokens))
+    words = _count_words(texts, SplitPattern(split_pattern), special_tokens)
     pieces = {tuple([byte_ids[byte] for byte in word.encode()]): count for word, count in words.items()}
     single_bytes = [bytes([byte]) for byte in GPT2_BYTE_ORDER]
     merges = learn_merges(pieces, single_bytes, new_tokens=new_tokens, first_id=len(single_bytes))
@@ -227,10 +227,11 @@ def _cut(text: str, special: regex.Pattern, allowed: Collection[str]) -> Iterato
     yield text[start:]
 
 
-def _count_words(texts: Iterable[str], split: regex.Pattern, special: regex.Pattern) -> Counter[str]:
+def _count_words(texts: Iterable[str], split: SplitPattern, special_tokens: Collection[str]) -> Counter[str]:
     words: Counter[str] = Counter()
+    special = _any_of(special_tokens)
     for text in map(_without_lone_surrogates, texts):
-        for part in special.split(text) if special.search(text) else [text]:
+        for part in special.split(text) if special_tokens else [text]:
             words.update(split.findall(part))
     return words
 

@@ -69,7 +69,7 @@ def compare(
 ) -> None:
     """Refuse an encoder that gives other ids than `tokenizer` for any of some thousand texts.
 
-    They are the same every time, and hold every token thrice, every added token in many places, and every kind of character
+    They are the same every time: every token thrice, every added token in many places, and every kind of character
     beside every other.
     """
     texts = _trial_texts(tokenizer)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.byte_level_backend import backend_json
-from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, compile_split
+from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, SplitPattern
 
 # What tokenizers' Digits takes for digits: those of Unicode 17, while its patterns know Unicode 16.
 _DIGITS = r"\p{N}" + "\U00011de0-\U00011de9\U00016ff4-\U00016ff6"
@@ -68,8 +68,9 @@ def _with_the_rest(split_pattern: str) -> str:
 @cache
 def _matches_all(split_pattern: str) -> bool:
     """Whether every character alone is a match."""
+    findall = SplitPattern(split_pattern).findall
     characters = [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xF0001), 0x40000]  # elsewhere all are alike
-    return all(map(compile_split(split_pattern).fullmatch, map(chr, characters)))
+    return all([findall(character) == [character] for character in map(chr, characters)])
 
 
 def _no_pattern(found: str) -> InputError:

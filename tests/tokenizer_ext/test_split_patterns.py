@@ -10,7 +10,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from configs import InputError
 from tests.tokenizer_ext.families import LLAMA_3_PATTERN, QWEN_PATTERN
-from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, GPT4_SPLIT_PATTERN, compile_split
+from tokenizer_ext.split_patterns import GPT2_SPLIT_PATTERN, GPT4_SPLIT_PATTERN, SplitPattern
 
 # Planes 4 to 13 hold nothing yet, 15 and 16 are for private use.
 EVERY_CHARACTER = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xF0010)]))
@@ -26,7 +26,7 @@ ANY_TEXT = st.lists(
 def test_every_character_is_of_the_kind_that_the_tokenizers_library_knows(kind):
     cuts = pre_tokenizers.Split(Regex(f"{kind}+"), "removed").pre_tokenize_str(EVERY_CHARACTER)
     theirs = [piece for piece, _ in cuts]
-    ours = [piece for piece in compile_split(f"{kind}+").split(EVERY_CHARACTER) if piece]
+    ours = [piece for piece in SplitPattern(f"(?:(?!{kind})[\\s\\S])+").findall(EVERY_CHARACTER)]
     assert ours == theirs
 
 
@@ -36,10 +36,10 @@ def test_the_pattern_of_gpt4_is_tiktokens():
 
 
 def test_the_pattern_of_gpt2_cuts_as_tiktokens_does():
-    theirs = compile_split(tiktoken_ext.openai_public.r50k_pat_str)
+    theirs = SplitPattern(tiktoken_ext.openai_public.r50k_pat_str)
     characters = random.Random(0).choices(EVERY_CHARACTER[:0x3000] + " \n'" * 4000 + "stdml" * 1000, k=200_000)
     text = "".join(characters)
-    assert compile_split(GPT2_SPLIT_PATTERN).findall(text) == theirs.findall(text)
+    assert SplitPattern(GPT2_SPLIT_PATTERN).findall(text) == theirs.findall(text)
 
 
 @settings(max_examples=200, deadline=None)
@@ -47,16 +47,16 @@ def test_the_pattern_of_gpt2_cuts_as_tiktokens_does():
 @pytest.mark.parametrize("pattern", [GPT2_SPLIT_PATTERN, LLAMA_3_PATTERN, QWEN_PATTERN])
 def test_a_pattern_cuts_any_text_as_the_tokenizers_library_does(pattern, text):
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    assert compile_split(pattern).findall(text) == [piece for piece, _ in split.pre_tokenize_str(text)]
+    assert SplitPattern(pattern).findall(text) == [piece for piece, _ in split.pre_tokenize_str(text)]
 
 
 def test_without_a_pattern_nothing_is_cut():
     text = "two words\n\nand\u2028lines"
-    assert compile_split(None).findall(text) == [text]
-    assert compile_split(None).findall("") == []
+    assert SplitPattern(None).findall(text) == [text]
+    assert SplitPattern(None).findall("") == []
 
 
 @pytest.mark.parametrize("pattern", ["(a|b)+", "a("])
 def test_a_pattern_that_cannot_cut_text_is_refused(pattern):
     with pytest.raises(InputError, match="split_pattern: found"):
-        compile_split(pattern)
+        SplitPattern(pattern)
