@@ -1,0 +1,169 @@
+"""Reports what is wrong with the tokens of a model, without changing anything.
+
+    python -m tokenizer_ext.audit --model DIR_OR_HUB_NAME [--corpus FILE] [--output_dir DIR]
+
+It sorts all ids by what text can do with them, finds duplicates and rows that look untrained, counts the tokens of a
+corpus, and shows the neighbours of new rows. With `--output_dir` it writes `audit.json` and `audit.html`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError, run_entry
+from tokenizer_ext.audit_report import Audit, CorpusUse, describe_audit, to_html
+from tokenizer_ext.certificate import read_certificate
+from tokenizer_ext.embeddings import find_tables
+from tokenizer_ext.extend import check_new_folder, read_documents
+from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.hf_tokenizer import next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.json_records import write_record
+from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.token_kinds import sort_tokens
+from tokenizer_ext.undertrained import find_undertrained, untrained_groups
+
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """What is looked at, and where the report goes."""
+
+    model: str
+    """Model to look at: a Hugging Face folder or Hub name with a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)."""
+    corpus: str | None = None
+    """Text file (UTF-8) whose tokens are counted; documents are separated by blank lines."""
+    base_tokens: int | None = None
+    """First id whose row is new, for the neighbours of new rows; by default as `certificate.json` says."""
+    output_dir: str | None = None
+    """New folder for `audit.json` and `audit.html`; by default the report is only printed."""
+
+
+def main(settings: AuditSettings) -> None:
+    """Loads, looks, prints, writes the report."""
+    quiet_libraries()
+    if settings.output_dir is not None:
+        check_new_folder(settings.output_dir)
+    corpus = None if settings.corpus is None else read_documents(settings.corpus)
+    base_tokens = settings.base_tokens
+    if base_tokens is None and (certificate := read_certificate(settings.model)):
+        base_tokens = certificate.base_tokens
+    tokenizer = load_tokenizer(settings.model)
+    token_bytes(tokenizer)  # refuses another family before the weights load
+    audit = audit_tokens(load_model(settings.model, dtype="auto"), tokenizer, corpus=corpus, base_tokens=base_tokens)
+    print(describe_audit(audit))
+    if settings.output_dir is not None:
+        folder = Path(settings.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_record(audit, folder / "audit.json", indent=None)
+        (folder / "audit.html").write_text(to_html(audit, settings.model), encoding="utf-8")
+        print(f"Saved: {folder}")
+
+
+def audit_tokens(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    corpus: Iterable[str] | None = None,
+    base_tokens: int | None = None,
+) -> Audit:
+    """What is to be said of each id of the tokenizer and each row of the model.
+
+    Args:
+        model: A causal model, which is only read.
+        tokenizer: Its tokenizer.
+        corpus: Documents whose tokens are counted.
+        base_tokens: The first id whose row is new; its neighbours and those of later ids are looked up.
+
+    Raises:
+        InputError: the tokenizer is no byte-level BPE, an id has no row, or `base_tokens` is no id of the tokenizer.
+
+    """
+    kinds, bytes_of_id = sort_tokens(tokenizer), token_bytes(tokenizer)
+    tables = find_tables(model)
+    rows = tables.embedding.num_embeddings
+    check_rows(tokenizer, rows)
+    if base_tokens is not None and not 0 < base_tokens <= max(kinds) + 1:
+        raise InputError(f"base_tokens: found {base_tokens}, expected the first new id, from 1 to {max(kinds) + 1}")
+    ids: dict[str, list[int]] = defaultdict(list)
+    for id_, found in kinds.items():
+        ids[found.kind].append(id_)
+    matrices = _matrices(model)
+    return Audit(
+        tokens=[bytes_of_id[id_].decode(errors="backslashreplace") if id_ in kinds else None for id_ in range(rows)],
+        rows=rows,
+        tied=tables.tied,
+        ids_of_kind=dict(ids),
+        reasons={id_: found.reason for id_, found in kinds.items() if found.reason},
+        padding=[id_ for id_ in range(rows) if id_ not in kinds],
+        equal_bytes=_groups((token, id_) for id_, token in sorted(bytes_of_id.items())),
+        equal_rows=_groups((_row_bytes(matrices, id_), id_) for id_ in kinds),
+        undertrained=find_undertrained(model, ids["ordinary"], untrained_groups(bytes_of_id, rows)),
+        corpus=None if corpus is None else count_tokens(tokenizer, corpus, rows),
+        neighbours={} if base_tokens is None else nearest_rows(matrices[0], range(base_tokens, max(kinds) + 1)),
+    )
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerFast, corpus: Iterable[str], rows: int) -> CorpusUse:
+    """How often each id occurs in the documents, read as plain text."""
+    encoder, counts = plain_text_encoder(tokenizer), Counter[int]()
+    documents = iter(corpus)
+    number_of_documents = 0
+    while some := list(islice(documents, 1000)):
+        number_of_documents += len(some)
+        for encoding in encoder.encode_batch_fast(some):
+            counts.update(encoding.ids)
+    return CorpusUse(documents=number_of_documents, uses=[counts[id_] for id_ in range(rows)])
+
+
+def check_rows(tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
+    """Refuses tables without a row for each id."""
+    if next_token_id(tokenizer) > rows:
+        raise InputError(
+            f"model: its tables have {rows} rows and its tokenizer ids up to {next_token_id(tokenizer) - 1}, expected "
+            "a row for each id: give the model and the tokenizer that belong together"
+        )
+
+
+@torch.no_grad()
+def nearest_rows(table: Tensor, ids: Iterable[int], shown: int = NEIGHBOURS) -> dict[int, list[tuple[int, float]]]:
+    """The rows with the largest cosine to the row of each of `ids`, itself left out: (R, D) -> id and cosine."""
+    unit = F.normalize(table.float(), dim=1)  # (R, D)
+    nearest = {}
+    for some in torch.tensor(list(ids), dtype=torch.long).split(1000):
+        cosines = unit[some] @ unit.T  # (N, R)
+        cosines[torch.arange(len(some)), some] = -2.0
+        best = cosines.topk(min(shown, len(unit) - 1), dim=1)
+        for id_, values, others in zip(some.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
+            nearest[id_] = [(other, round(value, 4)) for other, value in zip(others, values, strict=True)]
+    return nearest
+
+
+def _matrices(model: nn.Module) -> list[Tensor]:
+    """The embedding, and the head where it is another."""
+    tables = find_tables(model)
+    weights = [tables.embedding.weight.detach()]
+    return weights if tables.head is None or tables.tied else [*weights, tables.head.weight.detach()]
+
+
+def _row_bytes(matrices: Sequence[Tensor], id_: int) -> bytes:
+    return b"".join(matrix[id_].contiguous().view(torch.uint8).numpy().tobytes() for matrix in matrices)
+
+
+def _groups(keyed: Iterator[tuple[Hashable, int]]) -> list[list[int]]:
+    """The ids that share a key, where at least two do."""
+    by_key: dict[Hashable, list[int]] = defaultdict(list)
+    for key, id_ in keyed:
+        by_key[key].append(id_)
+    return [ids for ids in by_key.values() if len(ids) > 1]
+
+
+if __name__ == "__main__":
+    run_entry(main, AuditSettings)
