@@ -113,7 +113,7 @@ class _AddedTokens:
             if len(parts) > 1 and not self.found_by_text_alone:
                 left_over.append(text)
             else:
-                yield from filter(None, parts)
+                yield from parts
 
     def pieces_between(self, text: str) -> Iterator[Piece]:
         """The pre-tokens of `text` that are no added tokens, by the tokenizer's own pipeline."""

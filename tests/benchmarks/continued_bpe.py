@@ -80,9 +80,15 @@ def main() -> None:
         _row(f"{size} tokens: no text reaches them", "0", _count_unreached(ours, merges, pieces))
         _row(f"{size} tokens: longer of {_described(everything)}", "0", _count_longer(ours, checked))
         _row(f"{size} tokens: bytes per token on held-out documents", WANTED_GAIN[size], _gain(ours, held_out))
-        _compare_with_added(_through_add_tokens(base, merges), merges, held_out)
-        _compare_with_anew(_learned_anew(base, domain, size), first_new_id, pieces, held_out)
-    _protect(base, pieces)
+        added = _through_add_tokens(base, merges)
+        _row("    the same strings through add_tokens", "less", _gain(added, held_out))
+        _row("        tokens that their own text does not reach", "", _count_passed_over(added, merges))
+        _row("        longer documents of all, of the held-out", "", _longer_of_both(added, checked, held_out))
+        anew = _learned_anew(base, domain, size)
+        _row("    tokens of a vocabulary learned anew, by its own merges", "less", _gain(anew, held_out))
+        _row("        no text reaches them", "", _count_unreached(anew, merges_from(anew, first_new_id), pieces))
+        _row("        longer documents of all, of the held-out", "", _longer_of_both(anew, checked, held_out))
+    _protect(base, pieces, held_out)
     _time_learning(base)
     _print_curve(measure_growth(pieces, count_pieces(held_out_texts, base), held_out.text_bytes, learned, first_new_id))
 
@@ -98,18 +104,14 @@ def _learn(base: PreTrainedTokenizerFast, pieces: Pieces, refused_pairs: Collect
     )
 
 
-def _compare_with_added(added: PreTrainedTokenizerFast, merges: Sequence[Merge], held_out: Measured) -> None:
+def _count_passed_over(added: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> int:
+    """How many added tokens their own text does not encode to."""
     texts = [merge.token_bytes.decode(errors="ignore") for merge in merges]
-    unreached = sum(added.convert_tokens_to_ids(text) not in added.encode(text) for text in texts if text)
-    _row("    the same strings through add_tokens", "less", _gain(added, held_out))
-    _row("        longer held-out documents", "", _count_longer(added, held_out))
-    _row("        tokens that their own text does not reach", "", unreached)
+    return sum(added.convert_tokens_to_ids(text) not in added.encode(text) for text in texts if text)
 
 
-def _compare_with_anew(anew: PreTrainedTokenizerFast, first_new_id: int, pieces: Pieces, held_out: Measured) -> None:
-    _row("    tokens of a vocabulary learned anew, with its own merges", "less", _gain(anew, held_out))
-    _row("        longer held-out documents", "", _count_longer(anew, held_out))
-    _row("        no text reaches them", "", _count_unreached(anew, merges_from(anew, first_new_id), pieces))
+def _longer_of_both(tokenizer: PreTrainedTokenizerFast, checked: Measured, held_out: Measured) -> str:
+    return f"{_count_longer(tokenizer, checked)}, {_count_longer(tokenizer, held_out)}"
 
 
 def _through_add_tokens(base: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> PreTrainedTokenizerFast:
@@ -138,7 +140,7 @@ def _learned_anew(base: PreTrainedTokenizerFast, texts: Sequence[str], size: int
     return append_merges(base, merges)
 
 
-def _protect(base: PreTrainedTokenizerFast, pieces: Pieces) -> None:
+def _protect(base: PreTrainedTokenizerFast, pieces: Pieces, held_out: Measured) -> None:
     """GSM8K keeps its ids, while torch's documentation gets shorter."""
     protected = _gsm8k()
     learned = _learn(base, pieces, adjacent_pairs(protected, base))
@@ -146,18 +148,20 @@ def _protect(base: PreTrainedTokenizerFast, pieces: Pieces) -> None:
     before, after = ([encoding.ids for encoding in _encodings(tokenizer, protected)] for tokenizer in (base, extended))
     changed = sum(old != new for old, new in zip(before, after, strict=True))
     _row(f"{len(learned)} tokens, GSM8K protected: documents changed of {len(protected)}", "0", changed)
+    _row("    bytes per token on held-out documents", "", _gain(extended, held_out))
 
 
 def _time_learning(base: PreTrainedTokenizerFast) -> None:
     """10,000 merges from distinct Python source: counting its pieces, and learning."""
     texts = _python_source()
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     pieces = count_pieces(texts, base)
     counted = time.perf_counter()
     merges = learn_merges(pieces, token_bytes(base), new_tokens=10_000, first_id=next_token_id(base))
     learned = time.perf_counter()
     assert len(merges) == 10_000
-    seen = f"{learned - start:.1f} s (pieces {counted - start:.1f}, merges {learned - counted:.1f})"
+    on_cores = f"{time.process_time() - cpu_start:.1f} s of processor time"
+    seen = f"{learned - start:.1f} s (pieces {counted - start:.1f}, merges {learned - counted:.1f}; {on_cores})"
     _row(f"10,000 merges from {_described(texts)} of Python", "<=30 s", seen)
 
 
