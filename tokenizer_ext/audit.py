@@ -20,8 +20,9 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError, run_entry
 from tokenizer_ext.audit_report import Audit, CorpusUse, describe_audit, to_html
 from tokenizer_ext.certificate import read_certificate
+from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.embeddings import find_tables
-from tokenizer_ext.extend import check_new_folder, read_documents
+from tokenizer_ext.extend import check_new_folder
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.hf_tokenizer import next_token_id, plain_text_encoder, token_bytes
 from tokenizer_ext.json_records import write_record

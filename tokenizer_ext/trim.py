@@ -20,8 +20,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError, run_entry
 from tokenizer_ext.audit import check_rows
 from tokenizer_ext.certificate import WeightHashes, hash_weights
+from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.embeddings import find_tables
-from tokenizer_ext.extend import check_new_folder, read_documents
+from tokenizer_ext.extend import check_new_folder
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.hf_tokenizer import plain_text_encoder
 from tokenizer_ext.terminal import quiet_libraries

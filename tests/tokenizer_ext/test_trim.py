@@ -1,22 +1,20 @@
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
-from tests.house.repository import ROOT
 from tests.tokenizer_ext.families import family_tokenizer, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
 from tokenizer_ext.byte_level_backend import backend_json
 from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
-from tokenizer_ext.trim import Trimmed, describe_trim, trim_vocabulary
+from tokenizer_ext.trim import Trimmed, TrimSettings, describe_trim, main, trim_vocabulary
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂 "
 TABLES = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "lm_head.weight", "embed_out.weight", "lm_head.bias")
@@ -53,7 +51,10 @@ def _has(tokenizer, text: str) -> bool:
 def hashes(folder: Path, ids: list[int]) -> dict[str, str]:
     """The hashes as `certificate.py` says, from the file alone, of the rows of these ids."""
     digests = {"base_rows": hashlib.sha256(), "other_weights": hashlib.sha256()}
-    for name, weight in sorted(load_file(folder / "model.safetensors").items()):
+    weights = load_file(folder / "model.safetensors")
+    if "embed_out.weight" in weights:  # what transformers names lm_head in GPT-NeoX once it is loaded
+        weights["lm_head.weight"] = weights.pop("embed_out.weight")
+    for name, weight in sorted(weights.items()):
         is_table = name.endswith(TABLES)
         held = weight[ids] if is_table else weight
         digest = digests["base_rows" if is_table else "other_weights"]
@@ -230,15 +231,33 @@ def test_a_model_with_fewer_rows_than_ids_and_one_that_is_not_of_transformers_ar
     ("content", "message"),
     [(b"", "is empty"), (b"good\n\xff", "byte 5 is not UTF-8"), (None, "no such file")],
 )
-def test_the_entry_ends_with_one_line_and_status_2(prose, tmp_path, content, message):
+def test_a_corpus_that_cannot_be_read_is_refused_before_anything_is_loaded(tmp_path, content, message):
     if content is not None:
         (tmp_path / "corpus.txt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        main(TrimSettings(model="nowhere", corpus=str(tmp_path / "corpus.txt"), output_dir=str(tmp_path / "out")))
+
+
+def test_an_output_folder_in_use_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "note.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not an empty folder"):
+        main(TrimSettings(model="nowhere", corpus="nowhere", output_dir=str(tmp_path / "out")))
+
+
+def test_a_sentencepiece_tokenizer_is_refused_by_name():
+    sentencepiece = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram([("a", 0.0)])))
+    with pytest.raises(InputError, match="found SentencePiece Unigram"):
+        trim_vocabulary(TINY_MODELS["gpt2"](300), sentencepiece, ["a"])
+
+
+def test_the_entry_saves_a_folder_and_shows_the_certificate(prose, tmp_path, capsys):
     model, tokenizer = gpt2(prose)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-m", "tokenizer_ext.trim", "--model", str(tmp_path / "model")]
-    command += ["--corpus", str(tmp_path / "corpus.txt"), "--output_dir", str(tmp_path / "out")]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert message in ended.stderr
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "corpus.txt").write_text(prose[:3000], encoding="utf-8")
+    places = [str(tmp_path / name) for name in ("model", "corpus.txt", "out")]
+    main(TrimSettings(model=places[0], corpus=places[1], output_dir=places[2]))
+    assert "certificate holds" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "out" / "trim.json").read_text())["certificate"]["tokens_after"]
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == kept < len(tokenizer)
