@@ -4,7 +4,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, GPT2Config, GPT2Tokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    GPT2Config,
+    GPT2Tokenizer,
+    LlamaTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+    T5Tokenizer,
+)
 
 from configs import InputError
 from tokenizer_ext.bpe import BytePairEncoding
@@ -396,6 +405,12 @@ def _with_model(model, pre_tokenizer=None):
         (_with_model(models.BPE({"a</w>": 0}, [], end_of_word_suffix="</w>")), "ends of words"),
         (_with_model(models.BPE({"a": 0}, []), pre_tokenizers.ByteLevel()), "lacks 255 of the 256 bytes"),
         (object(), "without a fast backend"),
+        (
+            BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4, "a": 5}),
+            "WordPiece (as in",
+        ),
+        (T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0)]), "SentencePiece Unigram"),
+        (LlamaTokenizer(vocab={"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "a": 4}, merges=[]), "SentencePiece BPE"),
     ],
 )
 @pytest.mark.parametrize("use", [token_bytes, ranks_of, plain_text_encoder])
