@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.base_reading import BaseLoss, Parts, in_base_ids
@@ -60,6 +61,7 @@ def finish(
     parts: Parts,
     before: WeightHashes,
     run: RunFolder,
+    accelerator: Accelerator,
     epochs: float,
 ) -> None:
     """Folds the rows back, proves that no old weight moved, saves model and proof, and shows what was gained."""
@@ -72,7 +74,7 @@ def finish(
     measured = [entry["held_out_bits_per_byte"] for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
     seen = count_seen(material, base, epochs)
     report = RowReport(
-        base_bits_per_byte=measure_base(model, base.first_new_id, parts, material.held_out),
+        base_bits_per_byte=measure_base(model, base.first_new_id, parts, material.held_out, accelerator),
         start_bits_per_byte=measured[0],
         trained_bits_per_byte=measured[-1],
         new_tokens=base.new_tokens,
@@ -104,7 +106,9 @@ def count_seen(material: RowMaterial, base: ExtendedBase, epochs: float) -> list
 
 
 @torch.no_grad()
-def measure_base(model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut) -> float | None:
+def measure_base(
+    model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut, accelerator: Accelerator
+) -> float | None:
     """Bits per byte of the base on the same windows of text, in its own ids; None where it lacks an id of them."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     loss_model = BaseLoss(model.eval(), first_new_id)
@@ -113,7 +117,8 @@ def measure_base(model: PreTrainedModel, first_new_id: int, parts: Parts, held_o
         in_base = in_base_ids(micro_batch, parts, positions)
         if any(int(ids.max()) >= first_new_id for ids in in_base.values()):
             return None
-        nats += float(loss_model(**{name: ids.to(model.device) for name, ids in in_base.items()}))
+        with accelerator.autocast():  # as every other figure was measured
+            nats += float(loss_model(**{name: ids.to(accelerator.device) for name, ids in in_base.items()}))
     return bits_per_byte(nats, held_out.text_bytes)
 
 

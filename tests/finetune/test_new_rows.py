@@ -3,6 +3,7 @@
 import json
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -24,8 +25,14 @@ TWO_PROCESSES = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")
 NEW_TOKENS = 20
 BLOCK_SIZE = 24
-SETTINGS = {"max_steps": 20, "learning_rate": 0.02, "block_size": BLOCK_SIZE, "blocks_per_batch": 8}
-SETTINGS |= {"evaluation_steps": 10, "checkpoint_steps": 10, "weight_decay": 0.5}
+SETTINGS: dict[str, Any] = {"max_steps": 20, "learning_rate": 0.02, "block_size": BLOCK_SIZE, "blocks_per_batch": 8}
+SETTINGS |= {
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "evaluation_steps": 10,
+    "checkpoint_steps": 10,
+    "weight_decay": 0.5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +126,13 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(extended, corpus,
     assert list(tmp_path.iterdir()) == []
 
 
-CHATS = {"max_steps": 4, "conversations_per_step": 8, "maximum_tokens": 90, "evaluation_conversations": 4}
+CHATS = {
+    "max_steps": 4,
+    "warmup_steps": 0,
+    "conversations_per_step": 8,
+    "maximum_tokens": 90,
+    "evaluation_conversations": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +148,9 @@ def chats(tmp_path):
 
 
 def test_the_certificate_of_the_extension_is_carried_on(extended, run):
-    assert read_certificate(run / "final") == read_certificate(extended)
-    assert read_certificate(run / "final").new_tokens == NEW_TOKENS
+    carried = read_certificate(run / "final")
+    assert carried is not None and carried.new_tokens == NEW_TOKENS
+    assert carried == read_certificate(extended)
 
 
 def test_a_base_without_a_certificate_gets_one_of_this_training(extended, corpus, tmp_path):
@@ -147,6 +161,7 @@ def test_a_base_without_a_certificate_gets_one_of_this_training(extended, corpus
     settings = {**SETTINGS, "max_steps": 2, "corpus": corpus, "first_new_id": 320, "output_dir": tmp_path / "run"}
     run_here(main, NewRowsSettings, **settings, base=tmp_path / "plain")
     certificate = read_certificate(tmp_path / "run" / "final")
+    assert certificate is not None
     assert (certificate.base_tokens, certificate.new_tokens) == (320, NEW_TOKENS)
     assert certificate.weights_before == certificate.weights_after
     assert certificate.weights_after == hash_weights(load_model(str(tmp_path / "run" / "final")), 320)
