@@ -9,8 +9,8 @@ would gain, and writes nothing. Train the new rows next: `accelerate launch fine
 """
 
 import logging
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,22 +127,21 @@ class Extended:
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
     quiet_libraries()
-    show_progress()
     check_new_folder(settings.output_dir)
     tokenizer = load_tokenizer(settings.base)
     words, left_out = choose_words(settings, tokenizer)
     if left_out:
         print(f"Left out, because they are tokens already: {', '.join(map(repr, left_out))}")
-    texts = sort_texts(
-        _read(settings.corpus, "corpus") or (),
-        _read(settings.held_out, "held_out"),
-        _read(settings.protect, "protect") or (),
+    corpus, held_out, protect = (
+        read_documents(path, field) if path else None
+        for field, path in (("corpus", settings.corpus), ("held_out", settings.held_out), ("protect", settings.protect))
     )
-    plan = make_plan(tokenizer, texts, _wanted(settings, words))
-    if settings.dry_run:
-        print(describe_plan(plan))
-        return
-    extended = grow(settings.base, plan, settings.rows_multiple, settings.start, settings.seed)
+    with progress_shown():
+        plan = make_plan(tokenizer, sort_texts(corpus or (), held_out, protect or ()), _wanted(settings, words))
+        if settings.dry_run:
+            print(describe_plan(plan))
+            return
+        extended = grow(settings.base, plan, settings.rows_multiple, settings.start, settings.seed)
     folder = extended.save(settings.output_dir)
     print(describe(extended.certificate))
     print(f"Longest new tokens: {longest_tokens(extended.merges)}")
@@ -229,12 +228,21 @@ def choose_words(settings: ExtendSettings, tokenizer: PreTrainedTokenizerFast) -
     return word_forms(read_words(settings.words), settings.word_forms, token_bytes(tokenizer).values())
 
 
-def show_progress() -> None:
+@contextmanager
+def progress_shown() -> Iterator[None]:
     """Prints what the extension does, a line a step."""
-    progress = logging.getLogger("tokenizer_ext")
-    progress.setLevel(logging.INFO)
-    progress.handlers = [logging.StreamHandler(sys.stdout)]
-    progress.propagate = False
+    steps, shown = logging.getLogger("tokenizer_ext"), _Printed()
+    steps.setLevel(logging.INFO)
+    steps.addHandler(shown)
+    try:
+        yield
+    finally:
+        steps.removeHandler(shown)
+
+
+class _Printed(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
 
 
 def check_new_folder(folder: str | Path) -> None:
@@ -260,10 +268,6 @@ def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
         maximum_bytes=settings.maximum_bytes,
         digits=settings.digits,
     )
-
-
-def _read(path: str | None, field: str) -> list[str] | None:
-    return None if path is None else read_documents(path, field)
 
 
 def _check_multiple(rows_multiple: int) -> None:

@@ -210,8 +210,8 @@ def _curve_rows(curve: GrowthCurve) -> list[tuple[str, str, str, str]]:
 def _knee(curve: GrowthCurve) -> str:
     rare = len(rarely_seen(curve.uses, RARELY))
     return (
-        f"knee at {curve.knee.new_tokens:,} tokens: more gain less than the average; of all {len(curve.uses):,}, "
-        f"{rare:,} are seen fewer than {RARELY} times in the text"
+        f"knee at {curve.knee.new_tokens:,} tokens: each further one gains less than the average; "
+        f"of all {len(curve.uses):,}, {rare:,} are seen fewer than {RARELY} times in the text"
     )
 
 

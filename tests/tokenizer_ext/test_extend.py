@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,14 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 import tokenizer_ext
 from configs import InputError, run_entry
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tokenizer_ext.bpe import BytePairEncoding
-from tokenizer_ext.certificate import Certificate
+from tokenizer_ext.certificate import Certificate, read_certificate
 from tokenizer_ext.corpus_files import sort_texts
 from tokenizer_ext.extend import Extended, ExtendSettings, extend_vocabulary, main
 from tokenizer_ext.extension_plan import Wanted, make_plan
@@ -34,11 +43,11 @@ def gpt2(rows: int, width: int = 8) -> Any:
 
 @pytest.fixture(scope="module")
 def problems(gpt2_file) -> list[str]:
-    """2,000 problems of GSM8K with their answers."""
+    """1,000 problems of GSM8K with their answers."""
     path = gpt2_file.with_name("gsm8k_train.jsonl")
     if not path.is_file():
         pytest.skip("gsm8k_train.jsonl is not in the folder shared/data beside the repository")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:2000]]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:1000]]
     return [f"{row['question']}\n{row['answer']}" for row in rows]
 
 
@@ -69,7 +78,7 @@ def test_nothing_old_moves_no_document_grows_and_every_token_is_reached(extended
 def test_bytes_per_token_are_tiktokens_on_every_tenth_document(extended: Extended, gpt2_bpe, problems):
     held_out = [text for number, text in enumerate(problems, 1) if number % 10 == 0]
     certificate = extended.certificate
-    assert certificate.held_out_documents == len(held_out) == 200
+    assert certificate.held_out_documents == len(held_out) == 100
     after = BytePairEncoding(ranks_of(extended.tokenizer))
     assert certificate.bytes_per_token_before == pytest.approx(text_bytes_per_token(gpt2_bpe, held_out))
     assert certificate.bytes_per_token_after == pytest.approx(text_bytes_per_token(after, held_out))
@@ -111,10 +120,11 @@ def test_ids_and_logits_are_equal_after_save_and_reload(extended: Extended, gpt2
     assert saved == dataclasses.asdict(extended.certificate)
 
 
-def test_tokens_with_digits_are_learned_only_on_request(gpt2_tokenizer, problems):
+def test_tokens_with_digits_are_learned_only_on_request(small_tokenizer, prose):
+    texts = sort_texts([prose, *(f"2048 of 4096 in {year}" for year in range(2000, 2050))], [], [])
+
     def digits(allowed: bool) -> int:
-        texts = sort_texts(problems, [], [])
-        plan = make_plan(gpt2_tokenizer, texts, Wanted(new_tokens=LEARNED, digits=allowed))
+        plan = make_plan(small_tokenizer, texts, Wanted(new_tokens=40, digits=allowed))
         return sum(any(48 <= byte < 58 for byte in merge.token_bytes) for merge in plan.merges)
 
     assert digits(allowed=False) == 0
@@ -215,23 +225,39 @@ def test_a_scratch_model_is_not_saved_as_one_of_transformers(small_tokenizer, tm
     assert not (tmp_path / "new").exists()
 
 
+@pytest.fixture(scope="module")
+def folders(small_tokenizer, prose, tmp_path_factory) -> Path:
+    """A folder with a base, texts, and what is wrong in one way or another."""
+    folder = tmp_path_factory.mktemp("folders")
+    gpt2(400).save_pretrained(folder / "base")
+    small_tokenizer.save_pretrained(folder / "base")
+    texts = {
+        "corpus.txt": prose,
+        "empty.txt": " \n\n\n",
+        "words.txt": "wyvern\nclass\n",
+        "protect.txt": prose[:2000],
+        "held_out.txt": "the wyvern of this class\n\nanother text",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "latin1.txt").write_bytes(b"caf\xe9 au lait")
+    (folder / "no_model").mkdir()
+    (folder / "used").mkdir()
+    (folder / "used" / "mine.txt").write_text("mine")
+    damage_base(folder)
+    save_other_families(folder)
+    return folder
+
+
 @pytest.fixture
-def place(base, prose, tmp_path: Path) -> Path:
-    """A folder with a base, a corpus, and what is wrong in one way or another."""
-    base[0].save_pretrained(tmp_path / "base")
-    base[1].save_pretrained(tmp_path / "base")
-    (tmp_path / "corpus.txt").write_text(prose)
-    (tmp_path / "empty.txt").write_text(" \n\n\n")
-    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 au lait")
-    (tmp_path / "no_model").mkdir()
-    (tmp_path / "used").mkdir()
-    (tmp_path / "used" / "mine.txt").write_text("mine")
-    return tmp_path
+def place(folders: Path, tmp_path: Path) -> Path:
+    """The same, to write in."""
+    return Path(shutil.copytree(folders, tmp_path / "place"))
 
 
 def arguments(place: Path, **changed: str) -> list[str]:
     fields = {"base": "base", "corpus": "corpus.txt", "output_dir": "new"} | changed
-    paths = ("base", "corpus", "output_dir")
+    paths = ("base", "corpus", "output_dir", "words", "protect", "held_out")
     return [
         text for name, value in fields.items() for text in (f"--{name}", str(place / value) if name in paths else value)
     ]
@@ -241,43 +267,103 @@ def files_in(place: Path) -> set[Path]:
     return set(place.rglob("*"))
 
 
+def damage_base(place: Path) -> None:
+    model = gpt2(400)
+    model.transformer.wte.weight.data[7, 3] = float("nan")
+    model.save_pretrained(place / "nan")
+    shutil.copy(place / "base" / "tokenizer.json", place / "nan")
+    shutil.copy(place / "base" / "tokenizer_config.json", place / "nan")
+
+
+def save_other_families(place: Path) -> None:
+    """Bases with the tokenizers that are not handled."""
+    unigram = models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0)
+    piece = models.BPE({"<unk>": 0, "▁": 1, "a": 2}, [], unk_token="<unk>", byte_fallback=True)
+    for name, model in [
+        ("wordpiece", models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]")),
+        ("unigram", unigram),
+        ("sentencepiece", piece),
+    ]:
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model)).save_pretrained(place / name)
+        gpt2(8).save_pretrained(place / name)
+
+
+def write_words(place: Path, text: str) -> str:
+    (place / "wrong.txt").write_bytes(text.encode(errors="surrogateescape"))
+    return "wrong.txt"
+
+
 WRONG = [
     ({"new_tokens": "5000"}, "new_tokens: asked for 5000, the corpus supports "),
     ({"new_tokens": "-1", "corpus": "nowhere.txt"}, "new_tokens: found -1, expected 0 or more"),  # nothing is read yet
+    ({"maximum_bytes": "1", "corpus": "nowhere.txt"}, "maximum_bytes: found 1, expected 2 or more"),
+    ({"rows_multiple": "0", "corpus": "nowhere.txt"}, "rows_multiple: found 0, expected 1 or more"),
     ({"corpus": "empty.txt"}, "empty.txt: is empty, expected text"),
     ({"corpus": "latin1.txt"}, "latin1.txt: byte 3 is not UTF-8"),
     ({"corpus": "nowhere.txt"}, "nowhere.txt: no such file"),
     ({"corpus": "base"}, "base: is a folder, expected a text file"),
+    ({"protect": "latin1.txt"}, "protect "),
+    ({"held_out": "empty.txt"}, "held_out "),
+    ({"words": "nowhere.txt"}, "words "),
     ({"base": "nowhere"}, "nowhere: no such folder"),
     ({"base": "no_model"}, "no_model: holds no config.json"),
     ({"base": "corpus.txt"}, "corpus.txt: is a file"),
+    ({"base": "nan", "new_tokens": "5"}, "nan: transformer.wte.weight holds NaN or infinity, expected finite weights"),
+    ({"base": "wordpiece"}, "found WordPiece (as in BERT), expected byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo"),
+    ({"base": "unigram"}, "found SentencePiece Unigram (as in T5, XLNet), expected byte-level BPE"),
+    ({"base": "sentencepiece"}, "found SentencePiece BPE (as in Llama 2, Gemma), expected byte-level BPE"),
     ({"output_dir": "used", "base": "nowhere"}, "used: is not an empty folder"),
     ({"output_dir": "corpus.txt"}, "corpus.txt: is not an empty folder"),
     ({"start": "median"}, "expected one of zero, normal, mean, subtoken_mean"),
     ({"new_token": "5"}, "did you mean new_tokens?"),
+    ({"control_tokens": '["<|endoftext|>"]', "new_tokens": "5"}, "'<|endoftext|>', which is id 399 already"),
+    ({"control_tokens": '["<|a|>", "<|a|>"]', "new_tokens": "5"}, "'<|a|>', which is id 405 already"),
+]
+WRONG_WORDS = [
+    (" class\n", "' class' is a token already"),
+    ("wyvern\nwyvern\n", "'wyvern' stands 2 times"),
+    ("wyvern\n\n", "wrong.txt:2: is empty"),
+    ("", "wrong.txt: is empty"),
+    ("<|endoftext|>\n", "'<|endoftext|>' is the added token '<|endoftext|>'"),
+    ("a<|endoftext|>b\n", "'a<|endoftext|>b' contains the added token '<|endoftext|>'"),
+    ("<|mine|>\n", "'<|mine|>' holds the control token '<|mine|>'"),
+    ("two words\n", "'two words' is cut into 'two', ' words'"),
+    ("caf\udce9\n", "byte 3 is not UTF-8"),
 ]
 
 
 @pytest.mark.parametrize(("changed", "found"), WRONG, ids=[found for _, found in WRONG])
 def test_bad_input_gives_one_line_and_status_2_and_writes_nothing(place, changed, found: str, monkeypatch, capfd):
+    assert found in refusal(place, monkeypatch, capfd, **changed)
+
+
+@pytest.mark.parametrize(("text", "found"), WRONG_WORDS, ids=[found for _, found in WRONG_WORDS])
+def test_words_that_cannot_be_tokens_are_refused_by_name(place, text: str, found: str, monkeypatch, capfd):
+    name = write_words(place, text)
+    changed = {"words": name, "word_forms": "as_written", "control_tokens": '["<|mine|>"]', "new_tokens": "5"}
+    assert found in refusal(place, monkeypatch, capfd, **changed)
+
+
+def refusal(place: Path, monkeypatch, capfd, **changed: str) -> str:
+    """The one line with which the entry refuses; it writes nothing."""
     before = files_in(place)
+    capfd.readouterr()
     monkeypatch.setattr(sys, "argv", ["extend.py", *arguments(place, **changed)])
     with pytest.raises(SystemExit) as ended:
         run_entry(main, ExtendSettings)
     printed = capfd.readouterr()
     assert ended.value.code == 2
-    assert found in printed.err
     assert printed.err.count("\n") == 1
     assert files_in(place) == before
+    return printed.err
 
 
-@pytest.mark.parametrize(("changed", "found"), [WRONG[0], WRONG[7]], ids=["new_tokens", "base"])
-def test_the_command_gives_one_line_and_status_2_and_writes_nothing(place, changed, found: str):
+def test_the_command_gives_one_line_and_status_2_and_writes_nothing(place):
     before = files_in(place)
-    command = [sys.executable, "-m", "tokenizer_ext.extend", *arguments(place, **changed)]
+    command = [sys.executable, "-m", "tokenizer_ext.extend", *arguments(place, base="nan", new_tokens="5")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 2
-    assert found in ended.stderr
+    assert "nan: transformer.wte.weight holds NaN" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert files_in(place) == before
 
@@ -292,6 +378,58 @@ def test_the_entry_shows_the_certificate_and_leaves_a_folder_that_transformers_o
     assert printed.err == ""
     model = AutoModelForCausalLM.from_pretrained(place / "new")
     assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(place / "new")) == 420
+
+
+EVERYTHING = {
+    "new_tokens": "20",
+    "words": "words.txt",
+    "protect": "protect.txt",
+    "held_out": "held_out.txt",
+    "control_tokens": '["<|a|>", "<|b|>"]',
+    "maximum_bytes": "6",
+    "rows_multiple": "64",
+    "start": "asymmetric",
+}
+
+
+def test_the_entry_takes_words_protected_text_held_out_text_and_control_tokens(place, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["extend.py", *arguments(place, **EVERYTHING)])
+    run_entry(main, ExtendSettings)
+    printed = capfd.readouterr().out
+    assert "Left out, because they are tokens already: " in printed  # "class" or " class"
+    tokenizer = AutoTokenizer.from_pretrained(place / "new")
+    certificate = read_certificate(place / "new")
+    assert certificate is not None and certificate.holds
+    assert (certificate.control_tokens, certificate.held_out_documents) == (2, 2)
+    assert certificate.new_tokens == certificate.word_tokens + 20 and certificate.word_tokens >= 3
+    assert certificate.protected_documents > 0 and certificate.changed_protected_documents == 0
+    assert certificate.rows is not None and certificate.rows.after == 448
+    assert [len(tokenizer.tokenize(word)) for word in ("wyvern", " wyvern", "class", " class", "<|b|>")] == [1] * 5
+    page = (place / "new" / "report.html").read_text()
+    assert "wyvern" in page and "Certificate" in page and "data:image/svg+xml" in page
+
+
+def test_a_dry_run_shows_the_curve_loads_no_weights_and_writes_nothing(place, monkeypatch, capfd):
+    (place / "base" / "model.safetensors").unlink()
+    before = files_in(place)
+    monkeypatch.setattr(sys, "argv", ["extend.py", *arguments(place, **EVERYTHING), "--dry_run"])
+    run_entry(main, ExtendSettings)
+    printed = capfd.readouterr().out
+    assert re.search(r"would add to 400 tokens: \d+ for words, 20 learned, 2 control tokens", printed)
+    rows = re.findall(r"^ +(\d+)(?: \(knee\))? +\d+\.\d{3} +\+\d+\.\d% +\d+$", printed, re.MULTILINE)
+    assert int(rows[0]) == 0 and int(rows[-1]) >= 23 and printed.count("(knee)") == 1
+    assert files_in(place) == before
+
+
+def test_words_and_control_tokens_need_no_corpus(place, monkeypatch, capfd):
+    fields = ["--base", str(place / "base"), "--output_dir", str(place / "new"), "--words", str(place / "words.txt")]
+    monkeypatch.setattr(sys, "argv", ["extend.py", *fields])
+    run_entry(main, ExtendSettings)
+    assert "0 learned" in capfd.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["extend.py", *fields[:4]])
+    with pytest.raises(SystemExit):
+        run_entry(main, ExtendSettings)
+    assert "corpus: missing, expected a text file" in capfd.readouterr().err
 
 
 # the Python surface
