@@ -12,6 +12,7 @@ the bytes that torch allocated (exact) and as the peak resident size. Takes abou
 import hashlib
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
 from tokenizer_ext.embeddings import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
+from tokenizer_ext.terminal import quiet_libraries
 
 OLD_ROWS, NEW_ROWS, WIDTH = 50257, 1000, 768
 ADAPTER = {"r": 1, "target_modules": ["transformer.h.0.attn.c_attn"], "fan_in_fan_out": True}
@@ -45,19 +47,20 @@ Step = Callable[[Tensor], Tensor]
 
 def main() -> None:
     """Prints the table."""
-    print(f"{'':<66}{'wanted':>12}{'seen':>16}")
+    quiet_libraries()
+    print(f"{'':<76}{'wanted':>13}{'seen':>10}")
     show_times()
     show_memory()
-    for tied in (True, False):
-        show("loss curves of 30 steps, against the full matrix held by hand" + ("" if tied else UNTIED), "<= 1e-5",
-             f"{curve_difference(tied):.1e}")  # fmt: skip
-        show("old rows and all other weights after 200 steps, decay on, reloaded" + ("" if tied else UNTIED),
-             "sha256 equal", "equal" if weights_stay(tied) else "DIFFERENT")  # fmt: skip
+    for tied, suffix in ((True, ""), (False, UNTIED)):
+        difference = curve_difference(tied)
+        show(f"losses of 30 steps, against the full matrix held by hand{suffix}", "<= 1e-5", f"{difference:.1e}")
+        stayed = "equal" if weights_stay(tied) else "DIFFERENT"
+        show(f"old rows and other weights: 200 steps, decay, folded, reloaded{suffix}", "sha256 equal", stayed)
 
 
 def show(what: str, wanted: str, seen: str) -> None:
     """Prints a line."""
-    print(f"{what:<66}{wanted:>12}{seen:>16}", flush=True)
+    print(f"{what:<76}{wanted:>13}{seen:>10}", flush=True)
 
 
 def make_model(tied: bool, *, layers: int = 4, width: int = WIDTH, heads: int = 12, dropout: float = 0.1) -> Any:
@@ -178,12 +181,14 @@ def show_memory() -> None:
 
 
 def measure_apart(way: str) -> dict[str, int]:
-    """Bytes at the peak of a few steps, in a process of their own: allocated by torch, resident, and at once."""
-    ended = {
-        kind: subprocess.run([sys.executable, __file__, kind, way], capture_output=True, text=True, check=True).stdout
-        for kind in ("allocated", "resident")
-    }
-    return {name: value for said in ended.values() for name, value in json.loads(said).items()}
+    """Bytes at the peak of a few steps, allocated by torch and resident, each in a process of its own."""
+    found: dict[str, int] = {}
+    # What is freed goes back to the system at once, so that the resident size follows what is held.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+    for kind in ("allocated", "resident"):
+        command = [sys.executable, __file__, kind, way]
+        found |= json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    return found
 
 
 def allocated_bytes(way: str) -> dict[str, int]:

@@ -131,6 +131,14 @@ def test_a_target_that_is_no_id_is_refused(target: int):
         summed_cross_entropy(hidden, targets, segments)
 
 
+@pytest.mark.parametrize(("tokens", "chunk_tokens"), [(10, 10), (64, 64), (100, 64), (252, 126), (600, 200)])
+def test_chunks_are_even_of_at_most_256_tokens_and_two_at_least_unless_tokens_are_few(tokens: int, chunk_tokens: int):
+    hidden, weight = torch.randn(tokens, 2), torch.randn(1000, 2)
+    with LargestTensor(hidden, weight) as largest:
+        summed_cross_entropy(hidden, torch.zeros(tokens, dtype=torch.int64), [(weight, None)])
+    assert largest.elements == chunk_tokens * 1000
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_nothing_larger_than_the_logits_of_a_chunk_is_made(autocast: bool):
     generator = torch.Generator().manual_seed(0)

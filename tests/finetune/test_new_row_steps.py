@@ -171,7 +171,8 @@ def test_lora_and_new_rows_train_in_the_same_run_and_nothing_else_does(kind: str
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_takes_no_memory_of_a_table_nor_of_the_logits_of_its_batch(kind: str, lora: bool, monkeypatch):
     old, new, chunk_tokens = 4000, 40, 5
-    monkeypatch.setattr(chunked_cross_entropy, "CPU_CHUNK_TOKENS", chunk_tokens)
+    for limit in ("LEAST_CHUNK_TOKENS", "MOST_CHUNK_TOKENS"):
+        monkeypatch.setattr(chunked_cross_entropy, limit, chunk_tokens)
     model = grown(kind, old, new)
     separate_new_rows(model, old, new)
     if lora:
