@@ -25,6 +25,7 @@ from tests.house.repository import ROOT
 from tokenizer_ext.bpe import BytePairEncoding
 from tokenizer_ext.certificate import Certificate, read_certificate
 from tokenizer_ext.corpus_files import sort_texts
+from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extend import Extended, ExtendSettings, extend_vocabulary, main
 from tokenizer_ext.extension_plan import Wanted, make_plan
 from tokenizer_ext.hf_tokenizer import ranks_of
@@ -438,6 +439,7 @@ def test_words_and_control_tokens_need_no_corpus(place, monkeypatch, capfd):
 def test_the_package_hands_out_what_extends_a_vocabulary():
     assert tokenizer_ext.extend_vocabulary is extend_vocabulary
     assert (tokenizer_ext.Extended, tokenizer_ext.Certificate) == (Extended, Certificate)
+    assert (tokenizer_ext.save_delta, tokenizer_ext.apply_delta) == (save_delta, apply_delta)
     with pytest.raises(AttributeError, match="no attribute 'shrink_vocabulary'"):
         _ = tokenizer_ext.shrink_vocabulary
 
