@@ -91,15 +91,12 @@ def grow_rows(
     tables.embedding.weight = _grown(tables.embedding.weight, rows, first_new_id, input_rows)
     tables.embedding.num_embeddings = rows
     if tables.head is not None:
-        assert was_tied or output_rows is not None
-        tables.head.weight = (
-            tables.embedding.weight if was_tied else _grown(tables.head.weight, rows, first_new_id, output_rows)
-        )
-        if tables.head.bias is not None:
-            mean = tables.head.bias[:first_new_id].mean().expand(len(input_rows))
-            biases = mean if output_biases is None else output_biases
-            tables.head.bias = _grown(tables.head.bias, rows, first_new_id, biases)
-        tables.head.out_features = rows
+        head = tables.head
+        head.weight = tables.embedding.weight if was_tied else _grown(head.weight, rows, first_new_id, output_rows)
+        if head.bias is not None:
+            mean = head.bias[:first_new_id].mean().expand(len(input_rows))
+            head.bias = _grown(head.bias, rows, first_new_id, mean if output_biases is None else output_biases)
+        head.out_features = rows
     _note_rows(model, rows)
 
 
