@@ -77,7 +77,7 @@ def test_a_straight_line_and_a_single_point_have_their_knee_at_the_start():
     assert knee_of([5.0]) == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(pieces=PIECES, held_out=PIECES, new_tokens=st.integers(0, 9))
 def test_any_pieces_give_a_curve_in_which_uses_add_up(pieces, held_out, new_tokens):
     merges = learn_merges(pieces, [b"a", b"b", b"c"], new_tokens=new_tokens, first_id=3)

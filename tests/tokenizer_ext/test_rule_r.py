@@ -13,7 +13,7 @@ from tokenizer_ext.byte_characters import GPT2_BYTE_ORDER, visible
 from tokenizer_ext.continued_bpe import assert_reachable, count_pieces, learn_merges
 from tokenizer_ext.hf_tokenizer import append_merges, next_token_id, token_bytes
 
-SYSTEMS = range(60)
+SYSTEMS = range(30)
 BYTES = [bytes([byte]) for byte in GPT2_BYTE_ORDER]
 STRINGS = ["".join(letters) for length in range(1, 7) for letters in product("abc", repeat=length)]
 
@@ -79,7 +79,7 @@ def test_exactly_the_vocabularies_that_break_rule_r_have_encoders_that_differ():
         agree = _by_pairs(ranks, merges, strings) == _by_whole_pieces(ranks, strings)
         kept.append(_keeps_rule(ranks, merges))
         assert agree == kept[-1]
-    assert 5 < sum(kept) < len(kept) - 5
+    assert 3 < sum(kept) < len(kept) - 3
 
 
 def _fast_tokenizer(ranks, merges):
@@ -95,7 +95,7 @@ def _encoded(tokenizer, strings):
     return [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch_fast(strings)]
 
 
-@pytest.mark.parametrize("seed", SYSTEMS[:20])
+@pytest.mark.parametrize("seed", SYSTEMS[:12])
 def test_a_base_that_breaks_rule_r_is_continued_without_breaking_it_further(seed):
     ranks, merges = _random_system(seed, keeps_rule=False)
     base = _fast_tokenizer(ranks, merges)
