@@ -6,10 +6,10 @@ It sorts all ids by what text can do with them, finds duplicates and rows that l
 corpus, and shows the neighbours of new rows. With `--output_dir` it writes `audit.json` and `audit.html`.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,9 +24,11 @@ from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.embeddings import find_tables
 from tokenizer_ext.extend import check_new_folder
 from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
 from tokenizer_ext.json_records import write_record
+from tokenizer_ext.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.text_readings import encoded, readings
 from tokenizer_ext.token_kinds import sort_tokens
 from tokenizer_ext.undertrained import find_undertrained, untrained_groups
 
@@ -105,7 +107,7 @@ def audit_tokens(
         reasons={id_: found.reason for id_, found in kinds.items() if found.reason},
         padding=[id_ for id_ in range(rows) if id_ not in kinds],
         equal_bytes=_groups((token, id_) for id_, token in sorted(bytes_of_id.items())),
-        equal_rows=_groups((_row_bytes(matrices, id_), id_) for id_ in kinds),
+        equal_rows=_groups((_digest(matrices, id_), id_) for id_ in kinds),
         undertrained=find_undertrained(model, ids["ordinary"], untrained_groups(bytes_of_id, rows)),
         corpus=None if corpus is None else count_tokens(tokenizer, corpus, rows),
         neighbours={} if base_tokens is None else nearest_rows(matrices[0], range(base_tokens, max(kinds) + 1)),
@@ -114,14 +116,10 @@ def audit_tokens(
 
 def count_tokens(tokenizer: PreTrainedTokenizerFast, corpus: Iterable[str], rows: int) -> CorpusUse:
     """How often each id occurs in the documents, read as plain text."""
-    encoder, counts = plain_text_encoder(tokenizer), Counter[int]()
-    documents = iter(corpus)
-    number_of_documents = 0
-    while some := list(islice(documents, 1000)):
-        number_of_documents += len(some)
-        for encoding in encoder.encode_batch_fast(some):
-            counts.update(encoding.ids)
-    return CorpusUse(documents=number_of_documents, uses=[counts[id_] for id_ in range(rows)])
+    documents = [without_lone_surrogates(text) for text in corpus]
+    plain, _ = readings(tokenizer)
+    counts = Counter(id_ for ids in encoded(plain, documents) for id_ in ids)
+    return CorpusUse(documents=len(documents), uses=[counts[id_] for id_ in range(rows)])
 
 
 def check_rows(tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
@@ -154,8 +152,12 @@ def _matrices(model: nn.Module) -> list[Tensor]:
     return weights if tables.head is None or tables.tied else [*weights, tables.head.weight.detach()]
 
 
-def _row_bytes(matrices: Sequence[Tensor], id_: int) -> bytes:
-    return b"".join(matrix[id_].contiguous().view(torch.uint8).numpy().tobytes() for matrix in matrices)
+def _digest(matrices: Sequence[Tensor], id_: int) -> bytes:
+    """What stands for a row, or both: rows themselves as keys would take as much memory as the tables."""
+    digest = hashlib.sha256()
+    for matrix in matrices:
+        digest.update(matrix[id_].cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.digest()
 
 
 def _groups(keyed: Iterator[tuple[Hashable, int]]) -> list[list[int]]:

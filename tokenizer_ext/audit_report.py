@@ -86,7 +86,7 @@ def undertrained_sentence(audit: Audit) -> str:
             f"{found.reference:.2f} of the median row; the worst 2 % all the same:"
         )
     return (
-        f"under-trained: {found.flagged:,} ordinary tokens measure below {found.threshold:.2f} of the median row, "
+        f"under-trained: {len(found.flagged):,} ordinary tokens measure below {found.threshold:.2f} of the median row, "
         f"{found.reference_rows} rows that no text trains {found.reference:.2f}; the worst 2 %:"
     )
 

@@ -30,8 +30,8 @@ class UnderTrained:
 
     worst: Sequence[tuple[int, float]]
     """The worst 2 % of the tokens asked about, with their measure, the shortest first."""
-    flagged: int
-    """How many tokens measure less than `threshold`."""
+    flagged: Sequence[int]
+    """The tokens that measure less than `threshold`."""
     threshold: float
     """Halfway, in ratio, from the rows that nothing trained to the median token, which measures 1."""
     reference: float
@@ -62,7 +62,7 @@ def find_undertrained(model: nn.Module, tokens: Iterable[int], untrained: Sequen
     threshold = max(reference, SMALLEST_REFERENCE) ** 0.5
     return UnderTrained(
         worst=[(asked[place], float(measure[asked[place]])) for place in order.tolist()],
-        flagged=int((measure[asked] < threshold).sum()),
+        flagged=[id_ for id_, one in zip(asked, measure[asked].tolist(), strict=True) if one < threshold],
         threshold=threshold,
         reference=reference,
         reference_rows=len(known),

@@ -14,7 +14,8 @@ from tests.tokenizer_ext.families import family_tokenizer, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
 from tokenizer_ext.byte_level_backend import backend_json
 from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
-from tokenizer_ext.trim import Trimmed, TrimSettings, describe_trim, main, trim_vocabulary
+from tokenizer_ext.trim import Trimmed, TrimSettings, main, trim_vocabulary
+from tokenizer_ext.trim_certificate import describe_trim
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂 "
 TABLES = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "lm_head.weight", "embed_out.weight", "lm_head.bias")
