@@ -111,7 +111,9 @@ def compare(before: Tokenizer, after: Tokenizer, documents: Sequence[str]) -> Te
     """The tokens of the documents in two encoders."""
     counts: Counter[str] = Counter()
     for then, now in zip(_encode(before, documents), _encode(after, documents), strict=True):
-        counts.update(tokens_before=len(then), tokens_after=len(now), longer=len(now) > len(then), changed=now != then)
+        counts.update(
+            tokens_before=len(then), tokens_after=len(now), longer=int(len(now) > len(then)), changed=int(now != then)
+        )
     names = ("tokens_before", "tokens_after", "longer", "changed")
     return TextCounts(documents=len(documents), **{name: counts[name] for name in names})
 
