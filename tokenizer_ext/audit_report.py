@@ -59,7 +59,11 @@ class Audit:
     def quoted(self, ids: Sequence[int], shown: int = _SHOWN) -> str:
         """The first of these ids with their tokens."""
         more = f" and {len(ids) - shown:,} more" if len(ids) > shown else ""
-        return ", ".join(f"{id_} {printable(repr(self.tokens[id_]))}" for id_ in ids[:shown]) + more
+        return ", ".join(f"{id_} {self.quote(id_)}" for id_ in ids[:shown]) + more
+
+    def quote(self, id_: int) -> str:
+        """The token in quotes, with escapes for what does not print."""
+        return printable(repr(self.tokens[id_]).replace(r"\\x", r"\x"))
 
 
 def describe_audit(audit: Audit) -> str:
@@ -93,27 +97,32 @@ def undertrained_sentence(audit: Audit) -> str:
 
 def to_html(audit: Audit, name: str) -> str:
     """One page that needs nothing beside it."""
-    counts = [(label, f"{count:,}", meaning, audit.quoted(ids, 40)) for count, label, meaning, ids in _counted(audit)]
-    worst = [(f"{id_}", repr(audit.tokens[id_]), f"{measure:.3f}") for id_, measure in audit.undertrained.worst]
+    counted = _counted(audit)
+    worst = [(audit.quoted([id_]), f"{measure:.3f}") for id_, measure in audit.undertrained.worst]
     parts = [
         paragraph(f"{len(audit.tokens) - len(audit.padding):,} tokens, {audit.rows:,} rows."),
-        table(["kind", "ids", "what it is", "which"], counts),
+        table(
+            ["", "ids"], [(f"{label}: {meaning}", f"{count:,}") for count, label, meaning, _ in counted], numbers=True
+        ),
+        *(
+            paragraph(f"{label}: {audit.quoted(ids, 40)}")
+            for _, label, _, ids in counted
+            if ids and label != "ordinary"
+        ),
         heading("Rows that look untrained"),
         paragraph(undertrained_sentence(audit)),
-        table(["id", "token", "measure"], worst[:_SHOWN_ON_THE_PAGE]),
+        table(["token", "measure"], worst[:_SHOWN_ON_THE_PAGE], numbers=True),
     ]
     if audit.corpus:
         parts += [heading("Use in the corpus"), *_corpus_parts(audit)]
-    if audit.neighbours:
-        shown = list(audit.neighbours)[:_SHOWN_ON_THE_PAGE]
-        rows = [(f"{id_}", repr(audit.tokens[id_]), _neighbours(audit, id_)) for id_ in shown]
-        parts += [heading("Neighbours of new rows"), table(["id", "token", "nearest rows, with cosines"], rows)]
-    reasons = [(f"{id_}", repr(audit.tokens[id_]), why) for id_, why in audit.reasons.items()]
+    neighbours = [(audit.quoted([id_]), _neighbours(audit, id_)) for id_ in audit.neighbours]
+    if neighbours:
+        header = ["token", "nearest rows, with cosines"]
+        parts += [heading("Neighbours of new rows"), table(header, neighbours[:_SHOWN_ON_THE_PAGE])]
+    reasons = [(audit.quoted([id_]), printable(why)) for id_, why in audit.reasons.items()]
     if reasons:
-        parts += [
-            heading("Tokens that no text was found for"),
-            table(["id", "token", "why"], reasons[:_SHOWN_ON_THE_PAGE]),
-        ]
+        header = ["token", "why"]
+        parts += [heading("Tokens that no text was found for"), table(header, reasons[:_SHOWN_ON_THE_PAGE])]
     return page(f"Audit of {name}", parts)
 
 
@@ -146,15 +155,13 @@ def _corpus_parts(audit: Audit) -> list[str]:
         axes.plot(range(1, len(used) + 1), [max(count, 0.5) for count, _ in used])
         axes.set(xscale="log", yscale="log", xlabel="ordinary tokens by use", ylabel="occurrences")
         parts.append(image("Occurrences of each token", as_data_uri(figure)))
-    often = [(f"{id_}", repr(audit.tokens[id_]), f"{count:,}") for count, id_ in used[:20]]
+    often = [(audit.quoted([id_]), f"{count:,}") for count, id_ in used[:20]]
     return [
         *parts,
-        table(["id", "token", "occurrences"], often),
+        table(["token", "occurrences"], often, numbers=True),
         paragraph(f"Never: {audit.quoted(audit.never_used, 200)}"),
     ]
 
 
 def _neighbours(audit: Audit, id_: int) -> str:
-    return ", ".join(
-        f"{other} {printable(repr(audit.tokens[other]))} {cosine:.2f}" for other, cosine in audit.neighbours[id_]
-    )
+    return ", ".join(f"{other} {audit.quote(other)} {cosine:.2f}" for other, cosine in audit.neighbours[id_])

@@ -46,7 +46,7 @@ class TrimSettings:
     """New folder for the trimmed model, its tokenizer and `trim.json`."""
     minimum_uses: int = 1
     """A token that the corpus uses less often goes; above 1, documents become longer."""
-    keep_tokens: tuple[str, ...] = ()
+    keep_tokens: list[str] | None = None
     """Tokens that stay, used or not, as a list: '[" the", " class"]'."""
 
     def __post_init__(self) -> None:
@@ -85,14 +85,14 @@ def main(settings: TrimSettings) -> None:
     check_new_folder(settings.output_dir)
     corpus = read_documents(settings.corpus)
     tokenizer = load_tokenizer(settings.model)
-    ids_of_texts(tokenizer, settings.keep_tokens)  # what can be refused comes before any weight is loaded
+    ids_of_texts(tokenizer, settings.keep_tokens or ())  # what can be refused comes before any weight is loaded
     plain_text_encoder(tokenizer)
     result = trim_vocabulary(
         load_model(settings.model, dtype="auto"),
         tokenizer,
         corpus,
         minimum_uses=settings.minimum_uses,
-        keep_tokens=settings.keep_tokens,
+        keep_tokens=settings.keep_tokens or (),
     )
     folder = result.save(settings.output_dir)
     print(describe_trim(result.certificate))

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -103,7 +104,7 @@ def _judge(
 
 def _planted_base(texts: Sequence[str], new_rows: Callable[[Tensor, Sequence[int], int], Tensor], seed: int) -> Result:
     model, tokenizer = load_model(str(EMBEDDED_BASE)), load_tokenizer(str(EMBEDDED_BASE))
-    uses = Counter(dict(enumerate(count_tokens(tokenizer, texts, 6144).uses)))
+    uses = dict(enumerate(_uses_of_the_base(tuple(texts))))
     ordinary = [id_ for id_, found in sort_tokens(tokenizer).items() if found.kind == "ordinary"]
     groups = untrained_groups(token_bytes(tokenizer), 6144)
     planted = random.Random(seed).sample([id_ for id_ in ordinary if uses[id_] >= 100], PLANTED)
@@ -111,6 +112,11 @@ def _planted_base(texts: Sequence[str], new_rows: Callable[[Tensor, Sequence[int
     with torch.no_grad():
         table[planted] = new_rows(table, groups[0], seed)
     return _judge(model, ordinary, groups, planted, uses)
+
+
+@cache
+def _uses_of_the_base(texts: tuple[str, ...]) -> Sequence[int]:
+    return count_tokens(load_tokenizer(str(EMBEDDED_BASE)), texts, 6144).uses
 
 
 def _start_rows(table: Tensor, untrained: Sequence[int], seed: int) -> Tensor:
