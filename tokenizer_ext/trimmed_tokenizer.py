@@ -43,7 +43,8 @@ def choose_removed(
         if token in removed or token in lasting or needed_by[token] or counts[token] >= minimum_uses:
             continue
         removed.add(token)
-        counts.update(dict.fromkeys(merges_to[token][0], counts[token]) if merges_to[token] else {})
+        for part in merges_to[token][0] if merges_to[token] else ():
+            counts[part] += counts[token]
         for part in {part for pair in merges_to[token] for part in pair}:
             needed_by[part].discard(token)
             waiting.append(part)

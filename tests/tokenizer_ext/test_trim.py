@@ -13,9 +13,11 @@ from scratch_models.bigram import BigramLanguageModel
 from tests.tokenizer_ext.families import family_tokenizer, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
 from tokenizer_ext.byte_level_backend import backend_json
-from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
+from tokenizer_ext.hf_tokenizer import append_merges, next_token_id, token_bytes
+from tokenizer_ext.merge_learning import Merge
 from tokenizer_ext.trim import Trimmed, TrimSettings, main, trim_vocabulary
 from tokenizer_ext.trim_certificate import describe_trim
+from tokenizer_ext.trimmed_tokenizer import choose_removed
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂 "
 TABLES = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "lm_head.weight", "embed_out.weight", "lm_head.bias")
@@ -179,6 +181,22 @@ def test_documents_that_lose_a_rarely_used_token_are_counted(prose, corpus):
     certificate = trim_vocabulary(model, tokenizer, corpus, minimum_uses=20).certificate
     assert certificate.holds
     assert 0 < certificate.longer_documents <= certificate.documents_with_removed_tokens < certificate.documents
+
+
+def test_the_parts_of_a_token_that_goes_count_as_used_in_its_place(small_tokenizer):
+    id_of = {token: id_ for id_, token in token_bytes(small_tokenizer).items()}
+    first = next_token_id(small_tokenizer)
+    merges = [
+        Merge(id_of[b"z"], id_of[b"q"], first, b"zq", 0),
+        Merge(first, first, first + 1, b"zqzq", 0),
+        Merge(first + 1, id_of[b"x"], first + 2, b"zqzqx", 0),
+    ]
+    tokenizer = append_merges(small_tokenizer, merges)
+    new = set(range(first, first + 3))
+    # One use of the longest is one of `zqzq`, and this again is two of `zq`.
+    assert choose_removed(tokenizer, {first + 2: 1}, minimum_uses=2) & new == {first + 1, first + 2}
+    assert choose_removed(tokenizer, {first + 2: 1}, minimum_uses=1) & new == set()
+    assert choose_removed(tokenizer, {first + 2: 1, first + 1: 1}, minimum_uses=2) & new == {first + 2}
 
 
 def test_a_padding_row_that_the_settings_name_stays_and_the_others_go(prose):
