@@ -12,6 +12,7 @@ with a certificate that compares the old weights before and after, and what was 
 
 import dataclasses
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -129,31 +130,39 @@ def main(settings: NewRowsSettings) -> None:
 
 
 def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[ExtendedBase, RowMaterial]:
-    """The base, of a folder without its weights yet, and what its rows learn from.
-
-    The main process reads the embedded corpus first, which fills the cache for the others.
-    """
-    with accelerator.main_process_first():
+    """The base, of a folder without its weights yet, and what its rows learn from."""
+    reads_embedded = EMBEDDED in (settings.base, settings.data) or (settings.corpus or settings.data) is None
+    # The main process fills the cache of the embedded corpus for the others.
+    with accelerator.main_process_first() if reads_embedded else nullcontext():
         control_tokens = () if settings.data is None else CONTROL_TOKENS
         base = read_extended_base(settings.base, settings.first_new_id, control_tokens)
-        if settings.data is None:
-            texts = read_texts(settings.corpus)
-            return base, text_material(
-                texts,
-                base.tokenizer,
-                block_size=settings.block_size,
-                blocks_per_batch=settings.blocks_per_batch,
-                evaluation_blocks=settings.evaluation_blocks,
-            )
-        ChatFormat(base.tokenizer)  # refuses a tokenizer without the chat's control tokens
-        return base, conversation_material(
-            read_conversation_sets(settings.data),
-            base.tokenizer,
-            maximum_tokens=settings.maximum_tokens,
-            conversations_per_step=settings.conversations_per_step,
-            tokens_per_micro_batch=settings.tokens_per_micro_batch,
-            evaluation_conversations=settings.evaluation_conversations,
-        )
+        of_kind = text_of if settings.data is None else conversations_of
+        return base, of_kind(settings, base)
+
+
+def text_of(settings: NewRowsSettings, base: ExtendedBase) -> RowMaterial:
+    """The blocks of the corpus."""
+    return text_material(
+        read_texts(settings.corpus),
+        base.tokenizer,
+        block_size=settings.block_size,
+        blocks_per_batch=settings.blocks_per_batch,
+        evaluation_blocks=settings.evaluation_blocks,
+    )
+
+
+def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowMaterial:
+    """The conversations of the data, for a tokenizer that holds the chat's control tokens."""
+    assert settings.data is not None
+    ChatFormat(base.tokenizer)  # refuses a tokenizer without them before the data is read
+    return conversation_material(
+        read_conversation_sets(settings.data),
+        base.tokenizer,
+        maximum_tokens=settings.maximum_tokens,
+        conversations_per_step=settings.conversations_per_step,
+        tokens_per_micro_batch=settings.tokens_per_micro_batch,
+        evaluation_conversations=settings.evaluation_conversations,
+    )
 
 
 def load_base(settings: NewRowsSettings, base: ExtendedBase, accelerator: Accelerator) -> PreTrainedModel:
