@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
+from tokenizer_ext.bpe import BytePairEncoding
 from tokenizer_ext.certificate import (
     Certificate,
     EncoderAgreement,
@@ -94,7 +95,7 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
         refused_tokens=plan.refused_tokens,
         unequal_after_reload=count_unequal(plan.tokenizer, reloaded, checked),
         reloaded_documents=len(checked),
-        encoders=compare_encoders(plan.tokenizer, spread(checked, ENCODERS_CHARACTERS)),
+        encoders=compare_encoders(plan.base, plan.tokenizer, spread(checked, ENCODERS_CHARACTERS)),
         rows=Rows(
             before=rows_before,
             after=rows,
@@ -153,22 +154,33 @@ def count_unequal(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast, 
     return sum(left != right for left, right in pairs)
 
 
-def compare_encoders(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> EncoderAgreement:
+def compare_encoders(
+    base: PreTrainedTokenizerFast, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
+) -> EncoderAgreement:
     """Whether tiktoken's encoder and the readable twin give the tokenizer's ids, control tokens in the text included.
 
-    They get the text as its normaliser leaves it, for they have none.
+    They get the text as its normaliser leaves it, for they have none. An extension that has no such form although its
+    base has one disagrees in every document.
     """
-    try:
-        twin = twin_of(tokenizer)
-    except InputError as error:
-        return EncoderAgreement(reason=str(error))
-    others = (to_tiktoken(twin, "extended"), twin)  # as `export_tiktoken` makes it, without checking the ranks again
     texts = [*documents, "".join(special_ids_of(tokenizer))]
+    twin, reason = _twin_or_reason(tokenizer)
+    if twin is None:
+        lost = _twin_or_reason(base)[0] is not None
+        documents_read = len(texts) if lost else 0
+        return EncoderAgreement(documents=documents_read, unequal_documents=documents_read or None, reason=reason)
+    others = (to_tiktoken(twin, "extended"), twin)  # as `export_tiktoken` makes it, without checking the ranks again
     unequal = 0
     for text, ids in zip(texts, _encode(tokenizer.backend_tokenizer, texts), strict=True):
         plain = normalized(text, tokenizer)
         unequal += any(list(other.encode(plain, allowed_special="all")) != ids for other in others)
     return EncoderAgreement(documents=len(texts), unequal_documents=unequal)
+
+
+def _twin_or_reason(tokenizer: PreTrainedTokenizerFast) -> tuple[BytePairEncoding | None, str]:
+    try:
+        return twin_of(tokenizer), ""
+    except InputError as error:
+        return None, str(error)
 
 
 def spread(documents: Sequence[str], characters: int) -> list[str]:

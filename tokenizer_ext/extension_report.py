@@ -102,7 +102,8 @@ def claim_rows(certificate: Certificate) -> list[tuple[str, str]]:
         ),
         (
             "texts to which tiktoken's encoder or the readable twin gives other ids",
-            encoders.reason or f"{_number(encoders.unequal_documents)} of {encoders.documents:,}",
+            f"{_number(encoders.unequal_documents)} of {encoders.documents:,}"
+            + (f": {encoders.reason}" if encoders.reason else ""),
         ),
     ]
     if rows:

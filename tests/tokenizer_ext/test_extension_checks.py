@@ -86,19 +86,32 @@ def test_ids_after_a_reload_are_compared_and_control_tokens_with_them(plan: Plan
     )
 
 
+DOCUMENTS = ["Größe 東京都は日本の首都である。<|user|>", "z"]
+
+
 def test_other_encoders_are_compared_on_every_document_and_the_control_tokens(plan: Plan, monkeypatch):
-    documents = ["a class and an import", "Größe 東京都は日本の首都である。<|user|>"]
-    agreement = compare_encoders(plan.tokenizer, documents)
+    agreement = compare_encoders(plan.base, plan.tokenizer, DOCUMENTS)
     assert (agreement.documents, agreement.unequal_documents, agreement.reason) == (3, 0, "")
     monkeypatch.setattr(extension_checks, "twin_of", lambda _: twin_of(plan.base))  # a twin of another tokenizer
-    assert compare_encoders(plan.tokenizer, [documents[1], "z"]).unequal_documents == 2
+    assert compare_encoders(plan.base, plan.tokenizer, DOCUMENTS).unequal_documents == 2
 
 
-def test_a_tokenizer_without_a_tiktoken_form_is_not_compared_and_the_reason_is_kept(plan: Plan):
-    single_word = AddedToken("<|user|>", single_word=True)
-    plan.base.add_tokens([single_word])
-    agreement = compare_encoders(plan.base, ["a"])
+@pytest.fixture
+def without_form(plan: Plan):
+    """A tokenizer that tiktoken has no form for."""
+    tokenizer = reload(plan.base)
+    tokenizer.add_tokens([AddedToken("<|user|>", single_word=True)])
+    return tokenizer
+
+
+def test_a_base_without_a_tiktoken_form_is_not_compared_and_the_reason_is_kept(without_form):
+    agreement = compare_encoders(without_form, without_form, DOCUMENTS)
     assert agreement.unequal_documents is None and "with single_word" in agreement.reason
+
+
+def test_an_extension_that_loses_the_tiktoken_form_of_its_base_disagrees(plan: Plan, without_form):
+    agreement = compare_encoders(plan.base, without_form, DOCUMENTS)
+    assert agreement.unequal_documents == agreement.documents == 3 and "with single_word" in agreement.reason
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 10_000])
