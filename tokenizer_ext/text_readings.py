@@ -27,7 +27,8 @@ def readings(tokenizer: PreTrainedTokenizerFast) -> list[Reading]:
     def reading(encoder: Tokenizer) -> Reading:
         return lambda texts: [encoding.ids for encoding in encoder.encode_batch_fast(texts)]
 
-    return [reading(plain_text_encoder(tokenizer)), lambda texts: tokenizer(texts)["input_ids"]]
+    ids_only = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    return [reading(plain_text_encoder(tokenizer)), lambda texts: tokenizer(texts, **ids_only)["input_ids"]]
 
 
 def encoded(encode: Reading, documents: Sequence[str]) -> Iterator[list[int]]:
