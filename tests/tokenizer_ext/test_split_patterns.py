@@ -22,7 +22,7 @@ ANY_TEXT = st.lists(
 ).map("".join)
 
 
-@pytest.mark.parametrize("kind", [r"\p{L}", r"\p{N}", r"\p{M}", r"\p{Lu}", r"\p{P}", r"\s", r"[^\s\p{L}\p{N}]"])
+@pytest.mark.parametrize("kind", [r"\p{L}", r"\p{N}", r"\p{M}", r"[^\s\p{L}\p{N}]"])
 def test_every_character_is_of_the_kind_that_the_tokenizers_library_knows(kind):
     cuts = pre_tokenizers.Split(Regex(f"{kind}+"), "removed").pre_tokenize_str(EVERY_CHARACTER)
     theirs = [piece for piece, _ in cuts]
@@ -37,12 +37,12 @@ def test_the_pattern_of_gpt4_is_tiktokens():
 
 def test_the_pattern_of_gpt2_cuts_as_tiktokens_does():
     theirs = SplitPattern(tiktoken_ext.openai_public.r50k_pat_str)
-    characters = random.Random(0).choices(EVERY_CHARACTER[:0x3000] + " \n'" * 4000 + "stdml" * 1000, k=200_000)
+    characters = random.Random(0).choices(EVERY_CHARACTER[:0x3000] + " \n'" * 4000 + "stdml" * 1000, k=50_000)
     text = "".join(characters)
     assert SplitPattern(GPT2_SPLIT_PATTERN).findall(text) == theirs.findall(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=ANY_TEXT)
 @pytest.mark.parametrize("pattern", [GPT2_SPLIT_PATTERN, LLAMA_3_PATTERN, QWEN_PATTERN])
 def test_a_pattern_cuts_any_text_as_the_tokenizers_library_does(pattern, text):

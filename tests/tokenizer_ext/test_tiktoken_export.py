@@ -24,7 +24,7 @@ ANY_TEXT = st.lists(
 ).map("".join)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=sorted(set(FAMILIES) - {"qwen 3", "olmo"}))  # as Qwen 2 and GPT-NeoX
 def encoders(request, prose):
     """A tokenizer of the family with 60 new tokens and two control tokens, its encoding, and its twin."""
     base = family_tokenizer(request.param, [prose])
@@ -34,7 +34,7 @@ def encoders(request, prose):
     return tokenizer, export_tiktoken(tokenizer, request.param), twin_of(tokenizer)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=ANY_TEXT)
 @example("a" + " " * 25 + "b\n   c\t  d \n \n  e" + " " * 49 + "\n")
 @example("12  34 \U00011de0\U00011de1 \u0660x½")
@@ -97,7 +97,7 @@ GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
 def test_the_pattern_is_the_one_that_the_family_publishes(prose):
-    patterns = {family: split_pattern_of(family_tokenizer(family, [prose])) for family in FAMILIES}
+    patterns = {family: split_pattern_of(family_tokenizer(family, [prose], ranks=300)) for family in FAMILIES}
     assert patterns["gpt2"] == patterns["gpt-neox"] == GPT2_SPLIT_PATTERN
     assert patterns["llama 3"] == patterns["olmo 2"] == LLAMA_3_PATTERN
     assert patterns["qwen 2"] == patterns["qwen 3"] == QWEN_PATTERN
