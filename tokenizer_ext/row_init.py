@@ -24,7 +24,7 @@ from configs import InputError
 from tokenizer_ext.embeddings import find_tables
 
 Start = Literal["zero", "normal", "mean", "subtoken_mean", "asymmetric"]
-# Of the embedded base extended by 1,000 tokens, bits per byte before training and after 50 steps (`new_rows.py --probe`):
+# The embedded base with 1,000 new tokens, bits per byte before training and after 50 steps (`new_rows.py --probe`):
 # subtoken_mean 1.649 and 1.626, asymmetric 1.839 and 1.607. An extension may be used before its rows are trained.
 DEFAULT_START: Start = "subtoken_mean"
 
