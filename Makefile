@@ -22,7 +22,8 @@ app: .venv/installed-all ## the playground on the newest run
 	$(BIN)/python -m apps.playground
 
 bench: .venv/installed-bench ## the benchmarks against peers
-	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do \
+		echo "== $$script"; $(BIN)/python -m tests.benchmarks.$$script || exit 1; done
 
 lint: .venv/installed-dev ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -94,10 +94,13 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="the untied model")
+    parser.add_argument("folder", nargs="?", help="the untied model")
     parser.add_argument("--text", choices=("base", "domain"), default="base", help="what new tokens come from")
     parser.add_argument("--blocks_per_batch", type=int, default=2, help="blocks of 128 tokens that a step reads")
     given = parser.parse_args()
+    if given.folder is None:
+        print("skipped: no folder of an untied model given; the head of this file says how to train one")
+        return
     bench = Bench(given.folder, given.text, given.blocks_per_batch)
     of_mean = {rate: dict(bench.train("mean", rate)) for rate in RATES}
     wanted = min(curve[STEPS] for curve in of_mean.values())

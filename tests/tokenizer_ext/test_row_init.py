@@ -114,6 +114,7 @@ def test_asymmetric_rows_of_a_token_without_sub_tokens_are_the_mean_of_all():
     model = _two_tables(tied=False)
     rows, output_rows = start_tables(model, 7, [[], [2]], "asymmetric", character_counts=CHARACTERS)
     torch.testing.assert_close(rows[0], model.transformer.wte.weight[:7].mean(dim=0))
+    assert output_rows is not None
     torch.testing.assert_close(output_rows[0], model.lm_head.weight[:7].mean(dim=0))
 
 
