@@ -298,7 +298,7 @@ def _grow(model: nn.Module, delta: Delta, rows: dict[str, Tensor], folder: Path)
 def _check_same(base: str, part: str, found: str, expected: str) -> None:
     if found != expected:
         raise InputError(
-            f"{base}: is not the base of this delta, its {part} have sha256 {found}, expected {expected}: give the "
+            f"{base}: is not the base of this delta: sha256 of its {part} is {found}, expected {expected}; give the "
             "model that was extended"
         )
 

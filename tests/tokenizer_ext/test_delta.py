@@ -151,9 +151,9 @@ def test_another_base_is_refused_with_both_hashes(place, base: str, part: str, c
     delta = json.loads((place / "delta/delta.json").read_text())["base"]
     expected = delta["tokenizer"] if part == "tokenizer" else delta["weights"]["other_weights"]
     message = refusal(place, capfd, **{**APPLY, "base": base})
-    assert message.startswith(f"{base}: is not the base of this delta, its {part} have sha256 ")
+    assert message.startswith(f"{base}: is not the base of this delta: sha256 of its {part} is ")
     assert f"expected {expected}" in message
-    found = message.split("sha256 ")[1][:64]
+    found = message.split(f"{part} is ")[1][:64]
     assert found != expected and len(found) == 64
 
 
