@@ -23,8 +23,12 @@ class LoopSettings:
     """AdamW's decay of matrices; vectors (norms, biases) are not decayed."""
     gradient_clip: float = 1.0
     """Longest gradient norm; a longer gradient is scaled down to it."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs matrix products under autocast; weights stay fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
+    compile: bool = False
+    """Compile the blocks with torch.compile; pays off on a GPU and in long runs."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     evaluation_steps: int = 100
     """Steps between two evaluations; 0 evaluates at the end only."""
     checkpoint_steps: int = 100
