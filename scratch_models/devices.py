@@ -1,14 +1,24 @@
 """Where a run computes: device, precision and threads."""
 
 import os
+from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 
 
-def make_accelerator(precision: Literal["fp32", "bf16"]) -> Accelerator:
-    """The accelerator of this process: a GPU where there is one, else the cores that its neighbours leave it."""
+def make_accelerator(
+    precision: Literal["auto", "fp32", "bf16"], log_with: str | None = None, run_path: Path | None = None
+) -> Accelerator:
+    """The accelerator of this process: a GPU where there is one, else the cores that its neighbours leave it.
+
+    Args:
+        precision: bf16 runs matrix products under autocast; auto leaves that to what is measured later.
+        log_with: Names of accelerate's trackers, separated by commas.
+        run_path: Where trackers that write files put them, below the run's folder.
+
+    """
     # Told nothing, accelerate starts processes that do not know each other where there is no GPU.
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no", cpu=not torch.accelerator.is_available()

@@ -33,6 +33,12 @@ class LoopSettings:
     """Steps between two evaluations; 0 evaluates at the end only."""
     checkpoint_steps: int = 100
     """Steps between two checkpoints; 0 writes none."""
+    keep_best: bool = False
+    """End with the weights that had the fewest held-out bits per byte, not with the last ones."""
+    early_stopping_evaluations: int = 0
+    """Evaluations in a row without fewer held-out bits per byte that end the run; 0 never ends it early."""
+    log_with: str | None = None
+    """Trackers of accelerate that get each step's numbers too, separated by commas: tensorboard, wandb, mlflow, ..."""
     seed: int = 0
     """Seed of the start values, the order of the data and the dropout."""
     output_dir: str | None = None
@@ -48,7 +54,7 @@ class LoopSettings:
             self.expect(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
         self.expect("weight_decay", 0 <= self.weight_decay < math.inf, "a finite number, 0 or more")
         self.expect("warmup_steps", self.warmup_steps >= 0, "0 or more")
-        for name in ("evaluation_steps", "checkpoint_steps"):
+        for name in ("evaluation_steps", "checkpoint_steps", "early_stopping_evaluations"):
             self.expect(name, getattr(self, name) >= 0, "0 or more")
         self.expect("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63")
 

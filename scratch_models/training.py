@@ -70,11 +70,13 @@ def train(
     accelerator: Accelerator,
     run: RunFolder,
     evaluate: Callable[[int], Mapping[str, float]],
+    count: "Callable[[MicroBatch], int] | None" = None,
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
     `evaluate(step)` is called in every process, and returns what the line of `metrics.jsonl` shows of it. A run that is
-    resumed after its last step does nothing more.
+    resumed after its last step does nothing more. `count(micro_batch)` says how many units the loss is averaged over:
+    by default its learned targets.
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
@@ -82,6 +84,7 @@ def train(
     """
     first_step = _resume(loss_model, optimizers, run, accelerator) if settings.resume else 0
     prepared = accelerator.prepare_model(loss_model)
+    count = count or count_targets
     pace = _Pace(run.read_metrics())
     progress = tqdm(
         total=settings.max_steps,
@@ -93,7 +96,7 @@ def train(
     for step in range(first_step, settings.max_steps):
         prepared.train()
         _set_learning_rates(optimizers, learning_rate_factor(step, settings))
-        metrics = _step(prepared, batches, optimizers, settings, accelerator, step)
+        metrics = _step(prepared, batches, optimizers, settings, accelerator, step, count)
         metrics |= pace.after(metrics["tokens"])
         done = step + 1
         if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
@@ -166,11 +169,12 @@ def _step(
     settings: LoopSettings,
     accelerator: Accelerator,
     step: int,
+    count: Callable[[MicroBatch], int],
 ) -> dict[str, float]:
     micro_batches = batches.micro_batches(step, accelerator.process_index, accelerator.num_processes)
     supervised, tokens = _sum_over_processes(
         [
-            float(sum(map(count_targets, micro_batches))),
+            float(sum(map(count, micro_batches))),
             float(sum(map(count_tokens, micro_batches))),
         ],
         accelerator,
