@@ -26,7 +26,8 @@ T = TypeVar("T")
 def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, command: str | None = None) -> T:
     """The settings that the YAML files after ``--config`` and the ``--field value`` pairs give, defaults elsewhere.
 
-    A pair on the command line wins over any file, a later file over an earlier one. A bare ``--flag`` sets a bool.
+    A pair on the command line wins over any file, a later file over an earlier one. A bare ``--flag`` sets a bool;
+    ``--field.key value`` sets one key of a mapping, beside those that a file gives it.
     ``arguments`` are those of the process unless given; ``command`` is the name that ``--help`` shows.
 
     Raises:
@@ -109,11 +110,13 @@ def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_names(schema: type, pairs: Iterable[str]) -> None:
-    """Refuses an option that names no field."""
+    """Refuses an option that names no field; `--field.key value` sets one key of a field that is a mapping."""
     options = [*_names(schema), "config", "help"]
+    mappings = {name for name, kind in typing.get_type_hints(schema).items() if typing.get_origin(kind) is dict}
     for argument in pairs:
         name = argument.removeprefix("--").partition("=")[0]
-        if argument.startswith("--") and name:
+        field, dot, key = name.partition(".")
+        if argument.startswith("--") and name and not (field in mappings and dot and key):
             _check_name(name, options, where="")
 
 
@@ -155,8 +158,8 @@ def _wrong_type(schema: type, name: str, found: str, where: str = "") -> str:
 def _type_name(kind: Any) -> str:
     """A type as a user would say it.
 
-    >>> _type_name(str | None), _type_name(typing.Literal["lora", "full"])
-    ('str or null', 'one of lora, full')
+    >>> _type_name(str | None), _type_name(typing.Literal["lora", "full"]), _type_name(dict[str, Any])
+    ('str or null', 'one of lora, full', 'a mapping of names to values')
     """
     if kind is type(None):
         return "null"
@@ -164,6 +167,8 @@ def _type_name(kind: Any) -> str:
         return "one of " + ", ".join(str(value) for value in typing.get_args(kind))
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(_type_name(part) for part in typing.get_args(kind))
+    if typing.get_origin(kind) is dict:
+        return "a mapping of names to values"
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 

@@ -35,13 +35,21 @@ def read_settings(file: str) -> list[Setting]:
         raise InputError(f"{file}{line}: {getattr(error, 'problem', error)}, {_EXPECTED}") from error
     if not isinstance(values, dict):
         raise InputError(f"{file}: holds {_found(root)}, {_EXPECTED}")
+    lines = _lines(root, file)
+    return [Setting(str(name), value, f"{file}:{lines.get(str(name), 1)}") for name, value in values.items()]
+
+
+def _lines(mapping: yaml.MappingNode, file: str) -> dict[str, int]:
+    """The line of every name of a mapping; a name that stands there twice is refused, in mappings inside it too."""
     lines: dict[str, int] = {}
-    for key, _ in root.value:
+    for key, value in mapping.value:
         line = key.start_mark.line + 1
         if key.value in lines:
             raise InputError(f"{file}:{line}: {key.value} stands in line {lines[key.value]} as well, keep one of them")
         lines[key.value] = line
-    return [Setting(str(name), value, f"{file}:{lines.get(str(name), 1)}") for name, value in values.items()]
+        if isinstance(value, yaml.MappingNode):
+            _lines(value, file)
+    return lines
 
 
 def _read(file: str) -> str:

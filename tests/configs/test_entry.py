@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -28,6 +28,10 @@ class TrainSettings:
     """What is trained."""
     stop_words: tuple[str, ...] = ()
     """Words that end a reply."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options that a library takes, by name."""
+    layers: str | list[str] | None = None
+    """One name or several."""
     dry_run: bool = False
     """Print the settings and stop."""
 
@@ -101,6 +105,25 @@ def test_null_unsets_an_optional_field(yaml_file):
     assert _load("--config", yaml_file("base: x\n"), "--base", "null").base is None
 
 
+def test_a_mapping_is_set_key_by_key_or_as_a_whole(yaml_file):
+    by_key = ("--options.use_dora", "true", "--options.rate=1e-4", "--options.start", "pissa")
+    assert _load(*by_key).options == {"use_dora": True, "rate": 1e-4, "start": "pissa"}
+    assert _load("--options", "{use_dora: true, rate: 1e-4, start: pissa}") == _load(*by_key)
+    file = yaml_file("options:\n  use_dora: false\n  pattern: {c_attn: 3}\n")
+    together = _load("--options.use_dora", "true", "--config", file).options
+    assert together == {"use_dora": True, "pattern": {"c_attn": 3}}
+
+
+def test_every_settings_object_has_a_mapping_of_its_own():
+    assert _load().options == {} and _load().options is not _load().options
+
+
+@pytest.mark.parametrize("given", [("c_attn", "c_attn"), ("[c_attn, c_fc]", ["c_attn", "c_fc"]), ("null", None)])
+def test_one_name_or_a_list_of_names(given, yaml_file):
+    text, expected = given
+    assert _load("--layers", text).layers == expected == _load("--config", yaml_file(f"layers: {text}\n")).layers
+
+
 def test_negative_numbers_with_an_exponent_are_values():
     with pytest.raises(InputError, match=r"^learning_rate is -0.0001, expected more than 0"):
         _load("--learning_rate", "-1e-4")
@@ -119,6 +142,11 @@ COMMAND_LINE_ERRORS = {
     ("--dry_run", "maybe"): "--dry_run is 'maybe', expected bool",
     ("--stop_words", "a"): "--stop_words is 'a', expected tuple[str, ...]",
     ("--base",): "--base: expected one argument",
+    ("--options", "[1]"): "--options is '[1]', expected a mapping of names to values",
+    ("--options.use_dora",): "--options: expected one argument",
+    ("--options.", "1"): "options.: no such setting, did you mean options? (run with --help to see all)",
+    ("--option.a", "1"): "option.a: no such setting, did you mean options? (run with --help to see all)",
+    ("--max_steps.a", "1"): "max_steps.a: no such setting, did you mean max_steps? (run with --help to see all)",
     ("--config",): "--config: expected one argument, the path of a YAML file",
     ("extra",): "extra: belongs to no setting, expected pairs of --field value (run with --help to see all)",
 }
@@ -145,6 +173,10 @@ FILE_ERRORS = {
     "base: 12\n": ":1: base is 12, expected str or null",
     "method: qlora\n": ":1: method is 'qlora', expected one of lora, full",
     "max_steps: 1\nbase: x\nmax_steps: 2\n": ":3: max_steps stands in line 1 as well, keep one of them",
+    "base: x\noptions:\n  a: 1\n  b: {c: 1, c: 2}\n": ":4: c stands in line 4 as well, keep one of them",
+    "base: x\noptions:\n": ":2: options is None, expected a mapping of names to values",
+    "options.a: 1\n": ":1: options.a: no such setting, did you mean options? (run with --help to see all)",
+    "layers: {a: 1}\n": ":1: layers is {'a': 1}, expected str or list[str] or null",
     "- max_steps\n": ": holds a list, expected lines of `field: value` in plain YAML",
     "max_steps\n": ": holds a single value, expected lines of `field: value` in plain YAML",
     "max_steps:\n": ": holds a name without a value, expected lines of `field: value` in plain YAML",
