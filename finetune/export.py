@@ -2,7 +2,8 @@
 
     final/base/       the extended model with its trained new rows, tokenizer, chat template, generation config, and the
                       certificate, whose hashes are taken again after training
-    final/adapter/    the LoRA adapter; its config names `../base`, relative to itself
+    final/adapter/    the LoRA adapter; its config names `../base`, relative to itself. One that started by changing
+                      the base (PiSSA) is saved as the difference to the base as it was: a plain LoRA of twice the rank
 
 Full fine-tuning leaves one model, so there `final/` is itself the model's folder.
 """
@@ -17,6 +18,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
+from finetune.adapters import changes_to_base
+from finetune.changed_base import save_as_difference, take_out
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
 from tokenizer_ext.certificate import Certificate, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters
@@ -51,9 +54,11 @@ def save_assistant(
     shutil.rmtree(partial, ignore_errors=True)
     base = partial if adapted is None else partial / "base"
     if adapted is not None:
+        changed = changes_to_base(adapted)
         adapted.save_pretrained(partial / "adapter", save_embedding_layers=False)
+        save_as_difference(partial / "adapter", changed)
         _tidy_adapter(partial / "adapter")
-        model = adapted.unload()
+        model = take_out(adapted, changed)
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     if extended is not None:
@@ -74,8 +79,9 @@ def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_t
 def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Lets any tool chat with the model and stop where it should: template, end-of-turn id, pad id, generation config.
 
-    The end of text stays a second stop, and becomes the padding where there was none: it is no end of turn, so a tool
-    that leaves padding out of the loss does not leave out the ends that a model must learn.
+    What stopped the base stays a stop: its end of text, and the others that its generation config names. The end of
+    text becomes the padding where there was none: it is no end of turn, so a tool that leaves padding out of the loss
+    does not leave out the ends that a model must learn.
     """
     tokenizer.chat_template = CHAT_TEMPLATE
     end_of_turn, end_of_text = tokenizer.convert_tokens_to_ids(END_TOKEN), tokenizer.eos_token_id
@@ -83,7 +89,11 @@ def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = END_TOKEN
     generation = model.generation_config
-    generation.eos_token_id = list(dict.fromkeys(id_ for id_ in (end_of_turn, end_of_text) if id_ is not None))
+    before = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    # A config without a generation config of its own names the default of its class, which may be any word here.
+    control = [id_ for id_ in before if id_ in tokenizer.added_tokens_decoder]
+    stops = [id_ for id_ in (end_of_turn, end_of_text, *control) if id_ is not None]
+    generation.eos_token_id = list(dict.fromkeys(stops))
     for config in (generation, model.config.get_text_config()):
         config.pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().eos_token_id = end_of_turn
