@@ -13,7 +13,7 @@ base's ids in `tokenizer.json`: `vocab`, with the added tokens in it, and `merge
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,17 +183,20 @@ def read_certificate(folder: str | Path) -> Certificate | None:
     return read_record(Certificate, path, "the certificate that `python -m tokenizer_ext.extend` writes")
 
 
-def hash_weights(model: nn.Module, base_tokens: int) -> WeightHashes:
-    """The hashes of a model whose first `base_tokens` ids are the base's; of a bigram table also only their columns."""
+def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashes:
+    """The hashes of a model of which `base_ids` are the base's: so many first ids, or these, in this order.
+
+    A bigram table enters with their columns only.
+    """
     tables = find_tables(model)
-    columns = base_tokens if tables.head is None else None
+    ids = slice(base_ids) if isinstance(base_ids, int) else list(base_ids)
     of_tokens = {id(tables.embedding.weight)}
     if tables.head is not None:
         of_tokens |= {id(tables.head.weight), id(tables.head.bias)}
     rows, others = hashlib.sha256(), hashlib.sha256()
     for name, weight in _weights_by_name(model):
         if id(weight) in of_tokens:
-            _add(rows, name, weight[:base_tokens, :columns] if weight.ndim > 1 else weight[:base_tokens])
+            _add(rows, name, weight[ids][:, ids] if tables.head is None else weight[ids])
         else:
             _add(others, name, weight)
     return WeightHashes(base_rows=rows.hexdigest(), other_weights=others.hexdigest())

@@ -26,7 +26,7 @@ from tokenizer_ext.extension_checks import certify
 from tokenizer_ext.extension_plan import Plan, Wanted, make_plan
 from tokenizer_ext.extension_report import describe, describe_plan, write_report
 from tokenizer_ext.growth_curve import GrowthCurve
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.hf_tokenizer import character_counts, token_bytes
 from tokenizer_ext.merge_learning import Merge, base_ids
 from tokenizer_ext.row_init import DEFAULT_START, Start, start_tables
@@ -183,8 +183,8 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
         seed: Seed of the start rows that are drawn.
 
     Raises:
-        InputError: there is no such base, its tokenizer is no byte-level BPE, a word cannot be a token, or the corpus
-            does not support so many tokens; the model is unchanged then.
+        InputError: there is no such base or it holds NaN, its tokenizer is no byte-level BPE, a word cannot be a token
+            or the corpus does not support so many tokens; the model is unchanged then.
 
     """
     wanted = Wanted(
@@ -197,6 +197,8 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
     )
     _check_multiple(rows_multiple)
     texts = sort_texts(corpus, held_out, protect)
+    if isinstance(base, tuple):
+        check_finite(base[0], type(base[0]).__name__)
     # All that can be refused for the text's sake comes before any weight is loaded.
     tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
     return grow(base, make_plan(tokenizer, texts, wanted), rows_multiple, start, seed)

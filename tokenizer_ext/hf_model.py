@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
@@ -62,12 +63,15 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
             f"{name_or_folder}: its weights lack {missing[0]}, expected every weight of {type(model).__name__}: "
             "get the model anew"
         )
+    check_finite(model, name_or_folder)
+    return model.eval()
+
+
+def check_finite(model: nn.Module, where: str) -> None:
+    """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error."""
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
-            raise InputError(
-                f"{name_or_folder}: {name} holds NaN or infinity, expected finite weights: get the model anew"
-            )
-    return model.eval()
+            raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
 
 
 def _check_place(name_or_folder: str) -> None:

@@ -27,7 +27,7 @@ from tokenizer_ext.terminal import quiet_libraries
 from tokenizer_ext.text_readings import count_uses
 from tokenizer_ext.token_kinds import reachable_ids
 from tokenizer_ext.trim_certificate import TrimCertificate, compare_documents, count_moved, describe_trim
-from tokenizer_ext.trimmed_rows import hash_rows, named_ids, select_rows
+from tokenizer_ext.trimmed_rows import named_ids, select_rows
 from tokenizer_ext.trimmed_tokenizer import choose_removed, ids_of_texts, trimmed
 
 TRIM_RECORD = "trim.json"
@@ -134,7 +134,7 @@ def trim_vocabulary(
     kept = sorted((old_ids | named) - removed)
     new_ids = {id_: place for place, id_ in enumerate(kept)}
     new_tokenizer = trimmed(tokenizer, {id_: place for id_, place in new_ids.items() if id_ in old_ids})
-    weights_before = hash_rows(model, kept)
+    weights_before = hash_weights(model, kept)
     select_rows(model, kept)
     unequal, longer, with_removed = compare_documents(tokenizer, new_tokenizer, documents, new_ids)
     certificate = TrimCertificate(

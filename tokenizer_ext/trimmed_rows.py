@@ -1,14 +1,11 @@
 """The tables of a model with some of their rows, and the ids in its settings mapped to where these rows now are."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tokenizer_ext.certificate import WeightHashes
 from tokenizer_ext.embeddings import find_tables
 
 _SETTINGS_OF_IDS = ("_token_id", "_token_ids", "suppress_tokens", "bad_words_ids")
@@ -39,27 +36,6 @@ def select_rows(model: PreTrainedModel, ids: Sequence[int]) -> None:
         setattr(settings, name, _mapped(getattr(settings, name), new_ids))
     whole: Any = model
     whole.config.get_text_config().vocab_size = whole.vocab_size = len(ids)
-
-
-def hash_rows(model: PreTrainedModel, ids: Sequence[int]) -> WeightHashes:
-    """The hashes of `certificate.hash_weights`, with the rows of `ids`, in this order, for those of the base's ids."""
-    tables = find_tables(model)
-    assert tables.head is not None
-    of_tokens = {id(tables.embedding.weight), id(tables.head.weight), id(tables.head.bias)}
-    rows, others = hashlib.sha256(), hashlib.sha256()
-    first_names: dict[int, str] = {}
-    weights = model.state_dict(keep_vars=True)
-    for name, weight in weights.items():
-        first_names.setdefault(id(weight), name)
-    for name in sorted(first_names.values()):
-        weight = weights[name]
-        is_table = id(weight) in of_tokens
-        held = (weight[list(ids)] if is_table else weight).detach().cpu()
-        numbers = held.float() if held.dtype in (torch.float16, torch.bfloat16) else held
-        digest = rows if is_table else others
-        digest.update(f"{' '.join(map(str, [name, *numbers.shape]))}\n".encode())
-        digest.update(numbers.reshape(-1).numpy().data)
-    return WeightHashes(base_rows=rows.hexdigest(), other_weights=others.hexdigest())
 
 
 def _selected(weight: Tensor, ids: Sequence[int]) -> nn.Parameter:

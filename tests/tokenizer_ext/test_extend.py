@@ -169,6 +169,14 @@ def test_control_tokens_need_no_corpus(base):
     assert len(extended.model.transformer.wte.weight) == 403
 
 
+def test_a_model_in_memory_that_holds_nan_is_refused_and_unchanged(small_tokenizer):
+    model = gpt2(300)
+    model.transformer.h[0].mlp.c_fc.weight.data[1, 2] = float("nan")
+    with pytest.raises(InputError, match=r"GPT2LMHeadModel: transformer.h.0.mlp.c_fc.weight holds NaN or infinity"):
+        extend_vocabulary((model, small_tokenizer), control_tokens=CONTROL)
+    assert len(model.transformer.wte.weight) == 300
+
+
 def test_a_base_in_a_folder_is_extended_as_one_in_memory_and_keeps_its_stored_type(base, prose, tmp_path):
     model, tokenizer = base
     model.bfloat16().save_pretrained(tmp_path)
