@@ -1,7 +1,7 @@
 """A calculator for the annotations of GSM8K (Cobbe et al. 2021, section 4.2): ``48/2 = <<48/2=24>>24 clips``.
 
-An annotation is ``<<``, arithmetic, ``=``, the result and ``>>``. With the calculator a model writes up to the ``=``, and
-the calculator gives the result and the ``>>``. So a result is never learned, and never made up.
+An annotation is ``<<``, arithmetic, ``=``, the result and ``>>``. With the calculator a model writes up to the ``=``,
+and the calculator gives the result and the ``>>``. So a result is never learned, and never made up.
 
 Nothing is handed to Python: the expression is parsed here, in numbers, ``+ - * / // **`` and brackets. It is counted in
 exact fractions of at most `MAXIMUM_DIGITS` digits, so no expression takes long.

@@ -3,7 +3,8 @@
 Shapes: B rows that still speak, T ids of the longest prompt, V vocabulary.
 
 A reply depends on its own prompt, the seed and the number of its row, not on the other rows of its batch. It ends at a
-stop id, which is no part of it, after `max_new_tokens`, or where the model has no position left.
+stop id, which is no part of it, after `max_new_tokens`, or where the model has no position left. With a calculator,
+what it gives is part of the reply and counts as tokens of it.
 """
 
 import threading
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from configs import InputError
+from finetune.reply_calculator import ReplyCalculator
 from scratch_models.sampling import Sampling, next_ids, row_generator
 
 
@@ -36,10 +38,12 @@ def generate_ids(
     sampling: Sampling,
     pad_id: int = 0,
     rows_per_batch: int = 32,
+    calculator: ReplyCalculator | None = None,
 ) -> list[Reply]:
     """The reply to each prompt, in the order of the prompts.
 
-    Prompts of like length share a batch. Greedy ids equal those of ``model.generate(do_sample=False)``.
+    Prompts of like length share a batch. Greedy ids equal those of ``model.generate(do_sample=False)``, up to the first
+    result of a calculator.
 
     Raises:
         InputError: a prompt is empty, or leaves the model no position for a reply.
@@ -49,7 +53,8 @@ def generate_ids(
     ids: dict[int, list[int]] = {row: [] for row in order}
     for start in range(0, len(order), rows_per_batch):
         rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
-        for chosen in _decode(model, rows, limits=limits, stop_ids=stop_ids, sampling=sampling, pad_id=pad_id):
+        ends = _Ends(limits=limits, stop_ids=stop_ids)
+        for chosen in _decode(model, rows, ends=ends, sampling=sampling, pad_id=pad_id, calculator=calculator):
             for row, token in chosen.items():
                 ids[row].append(token)
     return [_reply(ids[row], stop_ids) for row in range(len(prompts))]
@@ -63,6 +68,7 @@ def stream_reply(
     stop_ids: Collection[int],
     sampling: Sampling,
     stop: threading.Event | None = None,
+    calculator: ReplyCalculator | None = None,
 ) -> Generator[int, None, Reply]:
     """The ids of one reply as they come, the same as those of `generate_ids`; the generator returns the whole `Reply`.
 
@@ -71,15 +77,26 @@ def stream_reply(
     Raises:
         InputError: the prompt is empty, or leaves the model no position for a reply.
     """
-    limits = [_room(model, prompt, max_new_tokens)]
+    ends = _Ends(limits=[_room(model, prompt, max_new_tokens)], stop_ids=stop_ids)
     ids: list[int] = []
-    steps = _decode(model, {0: prompt}, limits=limits, stop_ids=stop_ids, sampling=sampling, pad_id=0)
+    steps = _decode(model, {0: prompt}, ends=ends, sampling=sampling, pad_id=0, calculator=calculator)
     with closing(steps):
         while not (stop and stop.is_set()) and (chosen := next(steps, None)):
             ids.append(chosen[0])
             if chosen[0] not in stop_ids:
                 yield chosen[0]
     return _reply(ids, stop_ids)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Where replies end: the most ids of each row, and the ids that end any."""
+
+    limits: Sequence[int]
+    stop_ids: Collection[int]
+
+    def reached(self, row: int, token: int, step: int) -> bool:
+        return token in self.stop_ids or step >= self.limits[row]
 
 
 def _reply(ids: list[int], stop_ids: Collection[int]) -> Reply:
@@ -105,14 +122,15 @@ def _decode(
     model: PreTrainedModel,
     prompts: dict[int, Sequence[int]],
     *,
-    limits: Sequence[int],
-    stop_ids: Collection[int],
+    ends: _Ends,
     sampling: Sampling,
     pad_id: int,
+    calculator: ReplyCalculator | None,
 ) -> Generator[dict[int, int]]:
     """Step by step, the ids of the rows that still speak, by row number; a row that is done leaves the batch."""
-    rows = [row for row in prompts if limits[row] > 0]
+    rows = [row for row in prompts if ends.limits[row] > 0]
     generators = {row: row_generator(sampling, row) for row in rows}
+    listeners = {row: calculator.listen() for row in rows} if calculator else {}
     with _in_evaluation(model):
         device = next(model.parameters()).device
         input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, device)  # (B, T) twice
@@ -129,9 +147,12 @@ def _decode(
             ).logits[:, -1]  # (B, V)
             chosen = next_ids(logits, sampling, [generators[row] for row in rows])  # (B)
             tokens = chosen.tolist()
+            if listeners:
+                tokens = [listeners[row].next_id(token) for row, token in zip(rows, tokens, strict=True)]
+                chosen = torch.tensor(tokens, device=device)  # (B)
             yield dict(zip(rows, tokens, strict=True))
             step += 1
-            speaking = [i for i, row in enumerate(rows) if tokens[i] not in stop_ids and step < limits[row]]
+            speaking = [i for i, row in enumerate(rows) if not ends.reached(row, tokens[i], step)]
             if len(speaking) < len(rows):
                 kept = torch.tensor(speaking, dtype=torch.long, device=device)
                 cache.batch_select_indices(kept)
