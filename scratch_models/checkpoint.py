@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs import InputError
+from scratch_models.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -100,18 +101,29 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step_*") if path.is_dir())
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors: `<parameter index>.<key>`."""
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors: its step, and what it was saved with."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
+    return state
+
+
+def optimizer_tensors(optimizer: Optimizer, *, keep: bool = True) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors: `<parameter index>.<key>`; where it is sharded, all processes must call.
+
+    Those that do not `keep` it get nothing.
+    """
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
+    named = {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
+    return gather_tensors(named, keep=keep)
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Puts back what `optimizer_tensors` took out; the groups keep the settings that the optimizer was made with."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
+        state.setdefault(int(index), {})[key] = spread_like(parameters[int(index)], tensor)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
@@ -135,7 +147,7 @@ def _write(checkpoint: Checkpoint, partial: Path) -> None:
 
 
 def _read(path: Path) -> Checkpoint:
-    state = json.loads((path / STATE).read_text())
+    state = read_state(path)
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)
 

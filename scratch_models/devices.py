@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision and threads."""
+"""Where a run computes: device, precision, threads, and the processes beside it."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,10 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
+
+from scratch_models.run_folder import RUNS
+from scratch_models.trackers import tracker_names
 
 
 def make_accelerator(
@@ -21,13 +25,24 @@ def make_accelerator(
     """
     # Told nothing, accelerate starts processes that do not know each other where there is no GPU.
     accelerator = Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no", cpu=not torch.accelerator.is_available()
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        cpu=not torch.accelerator.is_available(),
+        log_with=tracker_names(log_with) or None,
+        project_dir=None if log_with is None else str(run_path or RUNS),
     )
     # `accelerate launch` sets OMP_NUM_THREADS=1 unless it is set, which leaves all cores but one idle.
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
     if launched and accelerator.device.type == "cpu":
         torch.set_num_threads(max(1, _usable_cores() // accelerator.num_processes))
     return accelerator
+
+
+def sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[float]:
+    """Each number added up over all processes, known to every one."""
+    if accelerator.num_processes == 1:
+        return numbers
+    summed: Tensor = accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device), "sum")
+    return [float(number) for number in summed]
 
 
 def _usable_cores() -> int:

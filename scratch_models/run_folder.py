@@ -17,7 +17,7 @@ from configs import InputError, MissingInput
 RUNS = Path("runs")
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
-MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir"}
+MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Where checkpoints go."""
         return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Where the best weights are kept until the end of the run."""
+        return self.path / "best"
 
     @property
     def final(self) -> Path:

@@ -1,9 +1,161 @@
-"""Parameters spread over processes (FSDP2), on CPU and GPU alike, and brought together again."""
+"""Parameters spread over processes (FSDP2), on CPU and GPU alike, and brought together again.
 
+Each process holds a slice of every parameter, of its gradient and of its optimizer state. A block's parameters are
+whole only while that block computes; what stands outside the blocks is whole for one forward and backward.
+Zhao et al. 2023, https://arxiv.org/abs/2304.11277; https://docs.pytorch.org/docs/2.13/distributed.fsdp.fully_shard.html.
+
+`gather_model` ends it: the modules are what they were before, down to the same parameter objects, so that whatever
+follows a training (folding, export, certificates) need not know that it was sharded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
 from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
+from torch import Tensor, nn
+from torch.distributed import is_available, is_initialized
+from torch.distributed._composable_state import _module_state_mapping
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks")
+
+Before = tuple[type[nn.Module], dict[str, nn.Parameter | None]]
+"""The class of a module and its own parameters, as they were before it was sharded."""
+
+_before: WeakKeyDictionary[nn.Module, Before] = WeakKeyDictionary()
 
 
 def wants_sharding(accelerator: Accelerator) -> bool:
-    """Whether this launch asks for FSDP; accelerate itself forgets that where there is no GPU, and would run DDP."""
-    return accelerator.num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
+    """Whether this launch asks for FSDP: accelerate itself forgets it where there is no GPU, and would run DDP."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP") and is_available() and is_initialized()
+
+
+def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[Optimizer] = ()) -> None:
+    """Spreads every parameter over all processes, block by block, in place; the optimizers then update the slices.
+
+    The optimizers have no state yet: their first step makes it slice by slice.
+    """
+    originals = dict(loss_model.named_parameters())
+    before: dict[nn.Module, Before] = {one: (type(one), dict(one._parameters)) for one in loss_model.modules()}
+    for parameter in originals.values():
+        parameter.data = parameter.data.contiguous()  # which FSDP asks for
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for block in _blocks(loss_model):
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    fully_shard(loss_model, mesh=mesh, reshard_after_forward=False)
+    _before.update(before)
+    slices = dict(loss_model.named_parameters())
+    _exchange(optimizers, {id(one): slices[name] for name, one in originals.items()})
+    for parameter in originals.values():
+        parameter.data = parameter.data.new_empty(0)  # the optimizer's caller may hold them still
+
+
+def is_sharded(loss_model: nn.Module) -> bool:
+    """Whether the parameters are slices now."""
+    return loss_model in _before
+
+
+def gather_model(model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> None:
+    """Makes the model what it was before `shard`, with whole, plain parameters in every process, in place.
+
+    Every process must call it. The optimizers get their parameters back and forget their state, which nothing needs
+    any more and which would be the largest thing in memory. A model that is not sharded stays as it is.
+    """
+    sharded = [one for one in model.modules() if one in _before]
+    for module in sharded:
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    whole: dict[nn.Parameter, nn.Parameter] = {}  # by slice: a tied one comes twice
+    for module in sharded:
+        kind, parameters = _before.pop(module)
+        if isinstance(module, FSDPModule):
+            _take_out_hooks(module)
+            module.__class__ = kind  # type: ignore[assignment]
+        for name, original in parameters.items():
+            if original is not None:
+                module._parameters[name] = _refill(original, module._parameters[name], whole)
+    for optimizer in optimizers if sharded else ():
+        optimizer.state.clear()
+    _exchange(optimizers, {id(part): original for part, original in whole.items()})
+
+
+@contextmanager
+def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
+    """Every parameter whole in every process, so that each may run any part of the model, or none, without the others.
+
+    Evaluation needs it: processes read different numbers of micro-batches, and only the main one lets the model reply.
+    """
+    sharded = [module for module in loss_model.modules() if isinstance(module, FSDPModule)]
+    for module in sharded:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    yield
+    for module in sharded:
+        module.reshard()
+        module.set_reshard_after_forward(module is not loss_model, recurse=False)
+
+
+def whole_tensors(loss_model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """What trains, by name and whole; every process must call it, those that do not `keep` it get nothing."""
+    return gather_tensors({name: one for name, one in loss_model.named_parameters() if one.requires_grad}, keep=keep)
+
+
+def gather_tensors(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
+    """The tensors, whole; slices are gathered one after the other, into the memory of the CPU."""
+    whole = {}
+    for name, tensor in tensors.items():
+        found = gather_tensor(tensor.detach()) if isinstance(tensor, DTensor) else tensor.detach()
+        if keep:
+            whole[name] = found.cpu() if isinstance(tensor, DTensor) else found
+    return whole
+
+
+def gather_tensor(tensor: Tensor) -> Tensor:
+    """A tensor that is whole: the same, or what all processes hold of it together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def spread_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Of a whole tensor that every process has, this one's slice where the parameter is sliced and of that shape."""
+    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
+        return tensor
+    on_device = tensor.to(parameter.device)
+    return distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+def _blocks(loss_model: nn.Module) -> list[nn.Module]:
+    """The members of the outermost module lists: a model's repeated blocks, each once."""
+    lists = {name: module for name, module in loss_model.named_modules() if isinstance(module, nn.ModuleList)}
+    outermost = [one for name, one in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
+    return list(dict.fromkeys(block for blocks in outermost for block in blocks))
+
+
+def _exchange(optimizers: Sequence[Optimizer], parameters: Mapping[int, nn.Parameter]) -> None:
+    """Puts, for each parameter of the optimizers, the one named by its id."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["params"] = [parameters.get(id(one), one) for one in group["params"]]
+
+
+@torch.no_grad()
+def _refill(original: nn.Parameter, part: Tensor | None, whole: dict[nn.Parameter, nn.Parameter]) -> nn.Parameter:
+    assert isinstance(part, nn.Parameter)
+    if part not in whole:
+        original.data, original.grad = gather_tensor(part.detach()), None
+        whole[part] = original
+    return whole[part]
+
+
+def _take_out_hooks(module: nn.Module) -> None:
+    """Leaves nothing of FSDP in a module: torch has no public way to undo `fully_shard`."""
+    for hooks in (getattr(module, name) for name in HOOKS):
+        for key in [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.fsdp")]:
+            del hooks[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
+    _module_state_mapping.pop(module, None)

@@ -9,11 +9,8 @@ Shapes: B rows of a micro-batch, T tokens of a row, V vocabulary.
 """
 
 import dataclasses
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,9 +18,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from tqdm import tqdm
 
-from configs import InputError
 from scratch_models.checkpoint import (
     Checkpoint,
     load_newest_checkpoint,
@@ -32,20 +27,27 @@ from scratch_models.checkpoint import (
     save_checkpoint,
 )
 from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.devices import sum_over_processes
 from scratch_models.loop_settings import LoopSettings
+from scratch_models.micro_batches import Batches, MicroBatch, count_targets, count_tokens, to_device
+from scratch_models.optimizer_step import Stepper
 from scratch_models.optimizers import learning_rate_factor
 from scratch_models.run_folder import RunFolder
-from scratch_models.seeds import mixed_seed
+from scratch_models.run_record import RunRecord
+from scratch_models.sharding import gather_model, shard, spread_like, wants_sharding, whole_for_reading, whole_tensors
+from scratch_models.trackers import log_numbers, start_trackers
 
-MicroBatch = dict[str, Tensor]
-"""`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned."""
-
-
-class Batches(Protocol):
-    """Where micro-batches come from."""
-
-    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
-        """What one process reads in one step: a function of the arguments alone, at least one micro-batch."""
+__all__ = [
+    "Batches",
+    "MicroBatch",
+    "SummedLoss",
+    "count_targets",
+    "count_tokens",
+    "held_out_loss",
+    "record_start",
+    "start_run",
+    "train",
+]
 
 
 class SummedLoss(nn.Module):
@@ -69,64 +71,82 @@ def train(
     *,
     accelerator: Accelerator,
     run: RunFolder,
-    evaluate: Callable[[int], Mapping[str, float]],
-    count: "Callable[[MicroBatch], int] | None" = None,
+    evaluate: Callable[[int], Mapping[str, Any]],
+    count: Callable[[MicroBatch], int] = count_targets,
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
-    `evaluate(step)` is called in every process, and returns what the line of `metrics.jsonl` shows of it. A run that is
-    resumed after its last step does nothing more. `count(micro_batch)` says how many units the loss is averaged over:
-    by default its learned targets.
+    Where the launch asks for FSDP the parameters are sharded meanwhile; in the end they are whole in every process.
+
+    Args:
+        loss_model: Returns the summed loss of a micro-batch.
+        batches: Where the micro-batches come from.
+        optimizers: They hold what trains.
+        settings: How long, how often.
+        accelerator: The processes that train together.
+        run: Where metrics and checkpoints go; a run that is resumed after its last step does nothing more.
+        evaluate: Called with the step in every process; returns what the line of `metrics.jsonl` shows of it.
+        count: How many units a micro-batch brings to the number that the summed loss is divided by.
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
 
     """
+    is_sharded = wants_sharding(accelerator)
+    if is_sharded:
+        shard(loss_model, accelerator, optimizers)
     first_step = _resume(loss_model, optimizers, run, accelerator) if settings.resume else 0
-    prepared = accelerator.prepare_model(loss_model)
-    count = count or count_targets
-    pace = _Pace(run.read_metrics())
-    progress = tqdm(
-        total=settings.max_steps,
-        initial=first_step,
-        unit="step",
-        disable=not accelerator.is_main_process,
-        dynamic_ncols=True,
+    stepper = Stepper(
+        prepared=loss_model if is_sharded else accelerator.prepare_model(loss_model),
+        is_sharded=is_sharded,
+        batches=batches,
+        optimizers=optimizers,
+        settings=settings,
+        accelerator=accelerator,
+        count=count,
     )
+    record = RunRecord(run, first_step, settings, accelerator)
     for step in range(first_step, settings.max_steps):
-        prepared.train()
+        if record.has_stalled:
+            break
+        stepper.prepared.train()
         _set_learning_rates(optimizers, learning_rate_factor(step, settings))
-        metrics = _step(prepared, batches, optimizers, settings, accelerator, step, count)
-        metrics |= pace.after(metrics["tokens"])
+        metrics = stepper.take(step)
+        metrics |= record.pace.after(metrics["tokens"])
         done = step + 1
         if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
-            prepared.eval()
-            metrics |= evaluate(done)
-        if accelerator.is_main_process:
-            run.append_metrics({"step": done, **metrics})
-            progress.set_postfix_str(_postfix(metrics), refresh=False)
-            progress.update()
-            if _is_due(done, settings.checkpoint_steps) or (settings.checkpoint_steps and done == settings.max_steps):
-                save_checkpoint(_state(loss_model, optimizers, done), run.checkpoints)
-    progress.close()
-    prepared.eval()
+            stepper.prepared.eval()
+            with whole_for_reading(loss_model):
+                evaluation = evaluate(done)
+            record.compare(done, evaluation, loss_model)
+            metrics |= evaluation
+        record.write({"step": done, **metrics})
+        is_last = done == settings.max_steps or record.has_stalled
+        if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
+            _save(loss_model, optimizers, done, run, accelerator)
+    stepper.prepared.eval()
+    gather_model(loss_model, optimizers)
+    record.close(loss_model)
     accelerator.wait_for_everyone()
 
 
-def record_start(evaluate: Callable[[int], Mapping[str, float]], run: RunFolder, accelerator: Accelerator) -> None:
+def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:
     """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
     figures = evaluate(0)
     if accelerator.is_main_process:
-        run.append_metrics({"step": 0, "tokens": 0, "seconds": 0.0, **figures})
+        metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
+        run.append_metrics(metrics)
+        log_numbers(accelerator, metrics)
 
 
 def start_run(run: RunFolder, settings: LoopSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
-    """The run's folder, made or checked by the main process, known to every process."""
+    """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
     accelerator.wait_for_everyone()  # nobody may still be looking whether the folder is free
     if accelerator.is_main_process:
-        facts = {"world_size": accelerator.num_processes, **facts}
+        facts = {"world_size": accelerator.num_processes, "sharded": wants_sharding(accelerator), **facts}
         run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)
     started: RunFolder = broadcast_object_list([run])[0]
+    start_trackers(accelerator, started.path, dataclasses.asdict(settings))
     return started
 
 
@@ -140,90 +160,23 @@ def held_out_loss(
     targets = 0
     with torch.no_grad(), accelerator.autocast():
         for micro_batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
-            nats += loss_model(**_to_device(micro_batch, accelerator)).cpu().double()
+            nats += loss_model(**to_device(micro_batch, accelerator)).cpu().double()
             targets += count_targets(micro_batch)
     loss_model.train(was_training)
-    total = _sum_over_processes([float(nats), float(targets)], accelerator)
+    total = sum_over_processes([float(nats), float(targets)], accelerator)
     return total[0], int(total[1])
 
 
-def count_tokens(micro_batch: MicroBatch) -> int:
-    """How many tokens of a micro-batch are read for a target: those up to the last one that each row learns.
-
-    >>> count_tokens({"input_ids": torch.tensor([[5, 6, 0]]), "targets": torch.tensor([[-100, 7, -100]])})
-    2
-    """
-    learned = micro_batch["targets"] != IGNORED_TARGET  # (B, T)
-    return int((learned.flip(1).cumsum(1) > 0).sum())
-
-
-def count_targets(micro_batch: MicroBatch) -> int:
-    """How many targets of a micro-batch are learned."""
-    return int((micro_batch["targets"] != IGNORED_TARGET).sum())
-
-
-def _step(
-    prepared: nn.Module,
-    batches: Batches,
-    optimizers: Sequence[Optimizer],
-    settings: LoopSettings,
-    accelerator: Accelerator,
-    step: int,
-    count: Callable[[MicroBatch], int],
-) -> dict[str, float]:
-    micro_batches = batches.micro_batches(step, accelerator.process_index, accelerator.num_processes)
-    supervised, tokens = _sum_over_processes(
-        [
-            float(sum(map(count, micro_batches))),
-            float(sum(map(count_tokens, micro_batches))),
-        ],
-        accelerator,
-    )
-    torch.manual_seed(mixed_seed(settings.seed, step, accelerator.process_index))
-    nats = _add_gradients(prepared, micro_batches, max(supervised, 1.0), accelerator)
-    trained = [
-        parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
-    ]
-    norm = float(nn.utils.clip_grad_norm_(trained, settings.gradient_clip))
-    loss_nats = _sum_over_processes([nats], accelerator)[0] / max(supervised, 1.0)
-    if not (math.isfinite(loss_nats) and math.isfinite(norm)):
-        raise InputError(
-            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the "
-            "update; lower learning_rate, or look for broken weights in the base"
-        )
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return {
-        "loss_nats": loss_nats,
-        "learning_rate": optimizers[-1].param_groups[0]["lr"],
-        "gradient_norm": norm,
-        "tokens": int(tokens),
-        "supervised_tokens": int(supervised),
-    }
-
-
-def _add_gradients(
-    prepared: nn.Module, micro_batches: Sequence[MicroBatch], supervised: float, accelerator: Accelerator
-) -> float:
-    """Adds up the gradients of the mean over all `supervised` targets; returns the summed nats of this process."""
-    nats = torch.zeros((), dtype=torch.float64)
-    for number, micro_batch in enumerate(micro_batches):
-        is_last = number == len(micro_batches) - 1
-        with nullcontext() if is_last else accelerator.no_sync(prepared):
-            with accelerator.autocast():
-                loss = prepared(**_to_device(micro_batch, accelerator))
-            # DDP averages gradients over processes; times their number, the average is the sum that the mean needs.
-            accelerator.backward(loss * (accelerator.num_processes / supervised))
-        nats += loss.detach().cpu().double()
-    return float(nats)
-
-
-def _state(loss_model: nn.Module, optimizers: Sequence[Optimizer], step: int) -> Checkpoint:
-    trained: dict[str, Tensor] = {name: one for name, one in loss_model.named_parameters() if one.requires_grad}
-    tensors = {"trained": trained}
-    tensors |= {f"optimizer_{number}": optimizer_tensors(optimizer) for number, optimizer in enumerate(optimizers)}
-    return Checkpoint(step=step, tensors=tensors, state={})
+def _save(
+    loss_model: nn.Module, optimizers: Sequence[Optimizer], step: int, run: RunFolder, accelerator: Accelerator
+) -> None:
+    """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not."""
+    keep = accelerator.is_main_process
+    tensors = {"trained": whole_tensors(loss_model, keep=keep)}
+    for number, optimizer in enumerate(optimizers):
+        tensors[f"optimizer_{number}"] = optimizer_tensors(optimizer, keep=keep)
+    if keep:
+        save_checkpoint(Checkpoint(step=step, tensors=tensors, state={}), run.checkpoints)
 
 
 def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator) -> int:
@@ -235,23 +188,10 @@ def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFold
     parameters = dict(loss_model.named_parameters())
     with torch.no_grad():
         for name, tensor in checkpoint.tensors["trained"].items():
-            parameters[name].copy_(tensor)
+            parameters[name].copy_(spread_like(parameters[name], tensor))
     for number, optimizer in enumerate(optimizers):
         load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
     return checkpoint.step
-
-
-class _Pace:
-    """How long a run has taken and how fast it is, what came before a resume included."""
-
-    def __init__(self, earlier: Sequence[Mapping[str, float]]) -> None:
-        self.tokens = sum(entry["tokens"] for entry in earlier)
-        self.started = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0.0)
-
-    def after(self, tokens: float) -> dict[str, float]:
-        self.tokens += tokens
-        seconds = time.perf_counter() - self.started
-        return {"seconds": seconds, "tokens_per_second": self.tokens / seconds}
 
 
 def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
@@ -260,22 +200,5 @@ def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
             group["lr"] = group.setdefault("peak_learning_rate", group["lr"]) * factor
 
 
-def _sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[float]:
-    if accelerator.num_processes == 1:
-        return numbers
-    summed: Tensor = accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device), "sum")
-    return [float(number) for number in summed]
-
-
-def _to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:
-    return {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in micro_batch.items()}
-
-
 def _is_due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
-
-
-def _postfix(metrics: Mapping[str, float]) -> str:
-    shown = f"loss {metrics['loss_nats']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s"
-    held_out = metrics.get("held_out_loss_nats")
-    return shown if held_out is None else f"{shown}, held-out {held_out:.3f}"

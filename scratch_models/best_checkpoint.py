@@ -1,0 +1,96 @@
+"""The weights that did best on held-out text, kept on the disk until the end of a run; and when to end it early.
+
+Both compare the evaluations of a run by their held-out bits per byte. The evaluation before the first step is no part
+of it: its weights are those that the run started from.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import nn
+
+from configs import InputError
+from scratch_models.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_newest_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+from scratch_models.devices import sum_over_processes
+from scratch_models.sharding import whole_tensors
+
+MEASURE = "held_out_bits_per_byte"
+
+
+def evaluations_without_gain(metrics: Iterable[Mapping[str, Any]]) -> int:
+    """How many evaluations ran since the best one.
+
+    >>> lines = [{"step": step, MEASURE: bits} for step, bits in enumerate([1.9, 2.0, 1.5, 1.6, 1.5])]
+    >>> evaluations_without_gain([*lines, {"step": 5}])
+    2
+    """
+    best, since = math.inf, 0
+    for figure in (entry[MEASURE] for entry in metrics if entry["step"] > 0 and MEASURE in entry):
+        best, since = (figure, 0) if figure < best else (best, since + 1)
+    return since
+
+
+def measured(metrics: Mapping[str, Any], accelerator: Accelerator) -> float:
+    """What the main process measured, in every process: they must all come to the same decision.
+
+    Raises:
+        InputError: the evaluation does not measure it.
+
+    """
+    if MEASURE not in metrics:
+        raise InputError(f"keep_best and early_stopping_evaluations: the evaluation of this run measures no {MEASURE}")
+    return sum_over_processes([metrics[MEASURE] if accelerator.is_main_process else 0.0], accelerator)[0]
+
+
+class BestCheckpoint:
+    """The best weights of a run so far, under `best/` of its folder: one checkpoint without optimizer state."""
+
+    def __init__(self, folder: Path, first_step: int, accelerator: Accelerator) -> None:
+        """Takes up what an earlier part of the run left; what came after `first_step` will be measured again."""
+        self.folder, self.accelerator = folder, accelerator
+        self.bits_per_byte = math.inf
+        for path in list_checkpoints(folder):
+            state = read_state(path)
+            if state["step"] <= first_step:
+                self.bits_per_byte = state[MEASURE]
+            elif accelerator.is_main_process:
+                shutil.rmtree(path)
+
+    def offer(self, loss_model: nn.Module, step: int, bits_per_byte: float) -> None:
+        """Keeps the weights of a step if they are the best so far; every process must call it."""
+        if not bits_per_byte < self.bits_per_byte:
+            return
+        self.bits_per_byte = bits_per_byte
+        trained = whole_tensors(loss_model, keep=self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            state = {MEASURE: bits_per_byte}
+            save_checkpoint(Checkpoint(step=step, tensors={"trained": trained}, state=state), self.folder, kept=1)
+
+    @torch.no_grad()
+    def load(self, loss_model: nn.Module) -> str:
+        """Puts the best weights into a model that is whole in every process; says which they are."""
+        self.accelerator.wait_for_everyone()
+        trained = {name: one for name, one in loss_model.named_parameters() if one.requires_grad}
+        said = ""
+        if self.accelerator.is_main_process:
+            best, _ = load_newest_checkpoint(self.folder)
+            for name, parameter in trained.items():
+                parameter.copy_(best.tensors["trained"][name])
+            said = (
+                f"The weights are those of step {best.step}, the best: {best.state[MEASURE]:.4f} held-out bits per byte"
+            )
+        for parameter in trained.values():  # the main process alone has the folder for certain
+            broadcast(parameter.data)
+        return said

@@ -1,0 +1,45 @@
+"""What the training loop reads: micro-batches, and how much is in them.
+
+Shapes: B rows of a micro-batch, T tokens of a row.
+"""
+
+from typing import Protocol
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from scratch_models.corpus import IGNORED_TARGET
+
+MicroBatch = dict[str, Tensor]
+"""`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned.
+
+Packed rows bring `position_ids` (B, T) too, which start at 0 with each conversation.
+"""
+
+
+class Batches(Protocol):
+    """Where micro-batches come from."""
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
+        """What one process reads in one step: a function of the arguments alone, at least one micro-batch."""
+
+
+def count_tokens(micro_batch: MicroBatch) -> int:
+    """How many tokens of a micro-batch are read for a target: those up to the last one that each row learns.
+
+    >>> import torch
+    >>> count_tokens({"input_ids": torch.tensor([[5, 6, 0]]), "targets": torch.tensor([[-100, 7, -100]])})
+    2
+    """
+    learned = micro_batch["targets"] != IGNORED_TARGET  # (B, T)
+    return int((learned.flip(1).cumsum(1) > 0).sum())
+
+
+def count_targets(micro_batch: MicroBatch) -> int:
+    """How many targets of a micro-batch are learned."""
+    return int((micro_batch["targets"] != IGNORED_TARGET).sum())
+
+
+def to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:
+    """The micro-batch where the model computes."""
+    return {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in micro_batch.items()}

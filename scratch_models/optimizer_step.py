@@ -1,0 +1,98 @@
+"""One optimizer step: the gradients of a global batch, whatever the processes and micro-batches it is cut into."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from configs import InputError
+from scratch_models.devices import sum_over_processes
+from scratch_models.loop_settings import LoopSettings
+from scratch_models.micro_batches import Batches, MicroBatch, count_tokens, to_device
+from scratch_models.seeds import mixed_seed
+from scratch_models.sharding import gather_tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepper:
+    """What a step is made with."""
+
+    prepared: nn.Module
+    """The loss model as it runs in this process: wrapped by DDP, sharded, or as it is."""
+    is_sharded: bool
+    batches: Batches
+    optimizers: Sequence[Optimizer]
+    settings: LoopSettings
+    accelerator: Accelerator
+    count: Callable[[MicroBatch], int]
+    """Units of a micro-batch over which the loss is averaged."""
+
+    def take(self, step: int) -> dict[str, float]:
+        """One update; what `metrics.jsonl` says of it.
+
+        Raises:
+            InputError: loss or gradient is not finite, before the update that it would have spoilt.
+
+        """
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        micro_batches = self.batches.micro_batches(step, rank, world_size)
+        own = [float(sum(map(self.count, micro_batches))), float(sum(map(count_tokens, micro_batches)))]
+        supervised, tokens = sum_over_processes(own, self.accelerator)
+        torch.manual_seed(mixed_seed(self.settings.seed, step, rank))
+        nats = self._add_gradients(micro_batches, max(supervised, 1.0))
+        norm = float(gather_tensor(nn.utils.clip_grad_norm_(self._trained(), self.settings.gradient_clip)))
+        loss_nats = sum_over_processes([nats], self.accelerator)[0] / max(supervised, 1.0)
+        _refuse_not_finite(step, loss_nats, norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return {
+            "loss_nats": loss_nats,
+            "learning_rate": self.optimizers[-1].param_groups[0]["lr"],
+            "gradient_norm": norm,
+            "tokens": int(tokens),
+            "supervised_tokens": int(supervised),
+        }
+
+    def _add_gradients(self, micro_batches: Sequence[MicroBatch], supervised: float) -> float:
+        """Adds up the gradients of the mean over all `supervised` targets; returns the summed nats of this process."""
+        nats = torch.zeros((), dtype=torch.float64)
+        for number, micro_batch in enumerate(micro_batches):
+            is_last = number == len(micro_batches) - 1
+            # Slices of gradients are summed over the processes at once: whole ones would not fit where slices do.
+            with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
+                nats += self._backward(micro_batch, 1 / supervised).cpu().double()
+        for _ in range(self._missing(len(micro_batches))):
+            self._backward(min(micro_batches, key=lambda one: one["input_ids"].numel()), 0.0)
+        return float(nats)
+
+    def _backward(self, micro_batch: MicroBatch, weight: float) -> Tensor:
+        with self.accelerator.autocast():
+            loss: Tensor = self.prepared(**to_device(micro_batch, self.accelerator))
+        # Gradients are averaged over processes; times their number, the average is the sum that the mean needs.
+        self.accelerator.backward(loss * (self.accelerator.num_processes * weight))
+        return loss.detach()
+
+    def _missing(self, micro_batches: int) -> int:
+        """How many more micro-batches another process reads, where none can compute a block without all others."""
+        if not self.is_sharded:
+            return 0
+        numbers = self.accelerator.gather(torch.tensor([micro_batches], device=self.accelerator.device))
+        return int(numbers.max()) - micro_batches
+
+    def _trained(self) -> list[Tensor]:
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return [parameter for group in groups for parameter in group["params"]]
+
+
+def _refuse_not_finite(step: int, loss_nats: float, norm: float) -> None:
+    if not (math.isfinite(loss_nats) and math.isfinite(norm)):
+        raise InputError(
+            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the "
+            "update; lower learning_rate, or look for broken weights in the base"
+        )

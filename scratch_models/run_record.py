@@ -1,0 +1,87 @@
+"""What a run tells while it trains: its line of metrics, trackers, the progress bar, and which evaluation was best."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from scratch_models.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
+from scratch_models.loop_settings import LoopSettings
+from scratch_models.run_folder import RunFolder
+from scratch_models.trackers import log_numbers
+
+
+class RunRecord:
+    """Takes the metrics of each step, and knows when a run has stopped getting better."""
+
+    def __init__(self, run: RunFolder, first_step: int, settings: LoopSettings, accelerator: Accelerator) -> None:
+        self.run, self.settings, self.accelerator = run, settings, accelerator
+        earlier = [entry for entry in run.read_metrics() if entry["step"] <= first_step]
+        self.pace = Pace(earlier)
+        self.evaluations = [entry for entry in earlier if MEASURE in entry]
+        self.best = BestCheckpoint(run.best, first_step, accelerator) if settings.keep_best else None
+        self.progress = tqdm(
+            total=settings.max_steps,
+            initial=first_step,
+            unit="step",
+            disable=not accelerator.is_main_process,
+            dynamic_ncols=True,
+        )
+
+    @property
+    def has_stalled(self) -> bool:
+        """Whether as many evaluations in a row as the settings allow brought nothing."""
+        allowed = self.settings.early_stopping_evaluations
+        return 0 < allowed <= evaluations_without_gain(self.evaluations)
+
+    def compare(self, step: int, evaluation: Mapping[str, Any], loss_model: nn.Module) -> None:
+        """Takes note of an evaluation, and of the weights if they are the best; every process must call it."""
+        if self.best is None and not self.settings.early_stopping_evaluations:
+            return
+        bits_per_byte = measured(evaluation, self.accelerator)
+        self.evaluations.append({"step": step, MEASURE: bits_per_byte})
+        if self.best is not None:
+            self.best.offer(loss_model, step, bits_per_byte)
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """A line of `metrics.jsonl`, for the trackers and for whoever watches."""
+        if self.accelerator.is_main_process:
+            self.run.append_metrics(metrics)
+            log_numbers(self.accelerator, metrics)
+            self.progress.set_postfix_str(_postfix(metrics), refresh=False)
+            self.progress.update()
+
+    def close(self, loss_model: nn.Module) -> None:
+        """Ends the progress bar and leaves the model, whole in every process, with the weights that it shall have."""
+        self.progress.close()
+        if self.has_stalled:
+            allowed = self.settings.early_stopping_evaluations
+            last = self.evaluations[-1]["step"]
+            self.accelerator.print(
+                f"Ended at step {last}: {allowed} evaluations brought no fewer held-out bits per byte"
+            )
+        if self.best is not None:
+            self.accelerator.print(self.best.load(loss_model))
+
+
+class Pace:
+    """How long a run has taken and how fast it is, what came before a resume included."""
+
+    def __init__(self, earlier: Sequence[Mapping[str, float]]) -> None:
+        self.tokens = sum(entry["tokens"] for entry in earlier)
+        self.started = time.perf_counter() - (earlier[-1]["seconds"] if earlier else 0.0)
+
+    def after(self, tokens: float) -> dict[str, float]:
+        """Seconds and tokens per second once so many more tokens were read."""
+        self.tokens += tokens
+        seconds = time.perf_counter() - self.started
+        return {"seconds": seconds, "tokens_per_second": self.tokens / seconds}
+
+
+def _postfix(metrics: Mapping[str, float]) -> str:
+    shown = f"loss {metrics['loss_nats']:.3f}, {metrics['tokens_per_second']:.0f} tokens/s"
+    held_out = metrics.get("held_out_loss_nats")
+    return shown if held_out is None else f"{shown}, held-out {held_out:.3f}"
