@@ -1,0 +1,100 @@
+"""Conversations as ids, each with what of it is learned; many of them lie in three flat arrays.
+
+A list of Python integers takes eight times the memory of an array and has to be made anew in every process. The arrays
+may as well lie in a file that is mapped into memory, see `token_cache`.
+
+Shapes: N conversations, M ids of all of them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RenderedConversation:
+    """The ids of a conversation, and for each whether it is learned: assistant content and the ``<|end|>`` after it."""
+
+    input_ids: list[int]
+    supervised: list[bool]
+
+
+class RenderedSet(Sequence[RenderedConversation]):
+    """Many rendered conversations, which are read like a list of them.
+
+    >>> both = RenderedSet.of([RenderedConversation([5, 6], [False, True]), RenderedConversation([7], [False])])
+    >>> both[0], both.lengths.tolist()
+    (RenderedConversation(input_ids=[5, 6], supervised=[False, True]), [2, 1])
+    """
+
+    def __init__(self, input_ids: np.ndarray, supervised: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        """Of flat arrays: int32 ids and bool flags (M,), start and number of ids of each conversation (N,)."""
+        self.input_ids, self.supervised = input_ids, supervised
+        self.starts, self.lengths = starts, lengths
+
+    @classmethod
+    def of(cls, conversations: Iterable[RenderedConversation]) -> "RenderedSet":
+        """The set of these; one that is a set already is returned as it is."""
+        if isinstance(conversations, RenderedSet):
+            return conversations
+        conversations = list(conversations)
+        ids = [id_ for one in conversations for id_ in one.input_ids]
+        flags = [learned for one in conversations for learned in one.supervised]
+        lengths = np.array([len(one.input_ids) for one in conversations], dtype=np.int64)
+        return cls(np.array(ids, dtype=np.int32), np.array(flags, dtype=np.bool_), starts_of(lengths), lengths)
+
+    @classmethod
+    def joined(cls, parts: Sequence["RenderedSet"]) -> "RenderedSet":
+        """All conversations of the parts, in their order; each part must be whole, not a choice of `only`."""
+        lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
+        ids = np.concatenate([np.zeros(0, dtype=np.int32), *(part.input_ids for part in parts)])
+        flags = np.concatenate([np.zeros(0, dtype=np.bool_), *(part.supervised for part in parts)])
+        return cls(ids, flags, starts_of(lengths), lengths)
+
+    def only(self, wanted: np.ndarray) -> "RenderedSet":
+        """The conversations at some places, or at those where a flag is set; the ids stay where they lie."""
+        return RenderedSet(self.input_ids, self.supervised, self.starts[wanted], self.lengths[wanted])
+
+    def place_of(self, number: int) -> slice:
+        """Where the ids of a conversation lie in the flat arrays."""
+        start = int(self.starts[number])
+        return slice(start, start + int(self.lengths[number]))
+
+    def count_supervised(self, id_: int | None = None) -> np.ndarray:
+        """How many ids of each conversation are learned, or how many of those that equal `id_`: (N,)."""
+        counted = self.supervised if id_ is None else self.supervised & (self.input_ids == id_)  # (M,)
+        stretches = np.stack([self.starts, self.starts + self.lengths], axis=1).ravel()  # (2 N,)
+        sums = np.add.reduceat(np.append(counted, False), stretches, dtype=np.int64)[::2]  # (N,)
+        return np.where(self.lengths > 0, sums, 0)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, number: int) -> RenderedConversation: ...
+    @overload
+    def __getitem__(self, number: slice) -> "RenderedSet": ...
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return RenderedSet(self.input_ids, self.supervised, self.starts[number], self.lengths[number])
+        place = self.place_of(number)
+        return RenderedConversation(self.input_ids[place].tolist(), self.supervised[place].tolist())
+
+    def __iter__(self) -> Iterator[RenderedConversation]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """The first place of each of some stretches that lie one behind the other.
+
+    >>> starts_of(np.array([3, 2, 4])).tolist()
+    [0, 3, 5]
+    """
+    return np.cumsum(lengths) - lengths
