@@ -19,6 +19,16 @@ def plot_losses(metrics: Sequence[Mapping[str, Any]]) -> str:
     return as_data_uri(figure)
 
 
+def plot_stop_rate(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """The share of watched questions whose reply the model ended itself, by step, as a data URI."""
+    figure = new_figure(height=2.0)
+    axes = figure.subplots()
+    axes.plot(*_series(metrics, "stop_rate"), marker="o", color="C2")
+    axes.set(xlabel="step", ylabel="share", ylim=(-0.05, 1.05), title="Replies that end by themselves")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return as_data_uri(figure)
+
+
 def plot_bits_per_byte(base: Scores, assistant: Scores) -> str:
     """Bits per byte of both as bars, as a data URI."""
     figure = new_figure(height=1.6)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.evaluation import Scores
-from finetune.plots import plot_bits_per_byte, plot_losses
+from finetune.plots import plot_bits_per_byte, plot_losses, plot_stop_rate
 from finetune.samples import SampleReplies
 from finetune.score_table import prompt_rows, score_rows
 from tokenizer_ext.html_page import heading, image, page, paragraph, table
@@ -47,8 +47,9 @@ def to_html(report: Report) -> str:
             table(["", "base", "assistant"], score_rows(report.base, report.assistant), numbers=True),
             paragraph("The base is asked in three plain-text ways; each figure is from the way that suits it best."),
             image("Bits per byte of base and assistant", plot_bits_per_byte(report.base, report.assistant)),
-            heading("Loss"),
+            heading("While it trained"),
             image("Loss by step", plot_losses(report.metrics)),
+            image("Stop rate by step", plot_stop_rate(report.metrics)),
             heading("Replies"),
             table(["question", "base", "assistant", "expected"], samples, kind="samples"),
             heading("The base by prompt"),

@@ -2,6 +2,8 @@
 
     accelerate launch finetune/sft.py
     accelerate launch finetune/sft.py --base openai-community/gpt2 --data my_chats.jsonl
+    accelerate launch finetune/sft.py --data my_chats.jsonl --dry_run    # what it would take
+    accelerate launch finetune/sft.py --lora_options.use_dora true --target_modules "[c_attn, c_proj]"
     accelerate launch finetune/sft.py --help
 
 With no argument it takes the embedded base, teaches it the words of a domain that it never read, trains LoRA and the
@@ -12,50 +14,50 @@ rows of the new tokens on questions about that domain, and shows base and assist
 import dataclasses
 import math
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, run_entry
 from finetune.adapters import Lora
-from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets
+from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets, spread
 from finetune.conversations import Conversation
-from finetune.evaluation import (
-    Answered,
-    Interview,
-    ask_in_chat,
-    ask_plainly,
-    best_scores,
-    choose_askable,
-    plain_ways,
+from finetune.estimate import (
+    Asking,
+    Estimate,
+    estimate_asking,
+    estimate_training,
+    evaluations_of,
+    peak_device_bytes,
+    peak_memory_bytes,
 )
-from finetune.export import save_assistant
+from finetune.evaluation import Answered, Interview, answer, ask_in_chat, ask_plainly, choose_askable, plain_ways
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
+from finetune.global_batch import check_global_batch
 from finetune.learning_material import LearningMaterial, first_example, prepare_material
-from finetune.model_card import write_model_card
 from finetune.monitor import HeldOutMonitor
-from finetune.report import Report, write_report
-from finetune.samples import pair_samples, show_samples
-from finetune.score_table import to_text
+from finetune.outcome import finish, in_favour, make_report
 from finetune.subject import Subject, make_optimizer, make_subject
 from finetune.ways import ChatWay
 from scratch_models.devices import make_accelerator
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.loop_settings import LoopSettings
-from scratch_models.run_folder import RunFolder, choose_run_folder
+from scratch_models.run_folder import choose_run_folder
 from scratch_models.training import record_start, start_run, train
-from tokenizer_ext.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.corpus_files import read_documents
 from tokenizer_ext.extension_report import describe as describe_extension
-from tokenizer_ext.extension_report import verdict, weights_line
 from tokenizer_ext.figures import require_plots
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import quiet_libraries
+
+ROWS_AT_ONCE = 32
+"""Questions that `generate_ids` answers at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +80,24 @@ class SftSettings(LoopSettings):
     """Scale of the adapter: it adds alpha / rank times its product."""
     lora_dropout: float = 0.0
     """Share of the adapter's inputs dropped in training."""
+    lora_options: dict[str, Any] = field(default_factory=dict)
+    """Further fields of peft's LoraConfig, as in `--lora_options.use_dora true`: use_rslora, init_lora_weights, ..."""
+    target_modules: str | list[str] | None = None
+    """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
     new_rows_learning_rate: float | None = None
     """Peak learning rate of the rows of new tokens; by default that of the rest."""
     conversations_per_step: int = 32
     """Conversations that one step learns from, over all processes."""
+    accumulation_steps: int | None = None
+    """Micro-batches that a process cuts its share of a step into; by default as few as the next setting allows."""
     tokens_per_micro_batch: int = 4096
     """Tokens that are in memory at once in a process."""
     maximum_tokens: int = 512
     """Longest conversation in tokens; longer ones are left out and counted."""
     evaluation_conversations: int = 100
     """Held-out conversations that evaluations read and are answered at the end."""
+    evaluation_replies: int = 16
+    """Of them, those answered at every evaluation too, for the share of replies that end; two are shown."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
     max_steps: int = 320
@@ -109,16 +119,29 @@ class SftSettings(LoopSettings):
         self.expect("lora_alpha", 0 < self.lora_alpha < math.inf, "a finite number above 0")
         rate = self.new_rows_learning_rate
         self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
-        if self.method == "full" and rate is not None:
+        self.expect("evaluation_replies", self.evaluation_replies >= 0, "0 or more")
+        accumulation = self.accumulation_steps
+        self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
+        if self.method == "full":
+            self.refuse_adapters()
+
+    def refuse_adapters(self) -> None:
+        """Refuses what only an adapter can have."""
+        if self.new_rows_learning_rate is not None:
             raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")
+        for name in ("lora_options", "target_modules"):
+            if getattr(self, name):
+                raise InputError(f"{name}: with --method full there is no adapter: leave it out, or use --method lora")
 
 
 def main(settings: SftSettings) -> None:
     """Reads, extends, attaches, asks the base, trains, asks the assistant, saves, reports."""
+    started = time.perf_counter()
     require_plots()
     quiet_libraries()
     run = choose_run_folder(settings.output_dir, "sft", dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator(settings.precision)
+    check_global_batch(settings.conversations_per_step, settings.accumulation_steps, accelerator.num_processes)
     torch.manual_seed(settings.seed)
     sets = read_sets(settings.data, accelerator)
     model, tokenizer = load_base(settings.base, accelerator)
@@ -126,22 +149,24 @@ def main(settings: SftSettings) -> None:
     material = read_material(settings, subject, sets)
     asked = choose_asked(settings, subject, tokenizer, sets.held_out)
     if settings.dry_run:
-        accelerator.print(dry_run(settings, subject, material))
+        accelerator.print(describe_plan(settings, subject, material))
+        accelerator.print(estimate_run(settings, subject, material, asked, accelerator, started).describe())
         return
     accelerator.print(describe_extension(subject.extended.certificate), material.describe(), sep="\n")
     run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets))
     base = ask_base(settings, asked, accelerator)
-    monitor = HeldOutMonitor(subject, material, in_favour(base), accelerator, settings.reply_tokens)
+    monitor = make_monitor(settings, subject, material, in_favour(base), accelerator)
     if not settings.resume:
         record_start(monitor, run, accelerator)
-    rate = settings.learning_rate
-    optimizer = make_optimizer(subject, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
+    optimizer = optimizer_of(settings, subject)
     train(
         monitor.loss_model, material.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
     )
     if accelerator.is_main_process:
         assistant = ask_in_chat(subject.model, subject.tokenizer, asked, settings.reply_tokens)
-        finish(make_report(settings, subject, material, run, base, assistant), settings, subject, run)
+        title = f"{run.path.name}: an assistant made from {settings.base}"
+        report = make_report(title, describe_run(settings, subject, material), run, base, assistant)
+        finish(report, settings.base, subject, run)
     accelerator.end_training()
 
 
@@ -165,7 +190,13 @@ def prepare_subject(
 ) -> Subject:
     """The base with its new tokens, learned from the corpus or the domain of the data, and what trains of it."""
     documents = sets.corpus if settings.corpus is None else read_documents(settings.corpus)
-    lora = Lora(rank=settings.lora_rank, alpha=settings.lora_alpha, dropout=settings.lora_dropout)
+    lora = Lora(
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        options=settings.lora_options,
+        target_modules=settings.target_modules,
+    )
     return make_subject(
         model, tokenizer, documents, new_tokens=settings.new_tokens, lora=lora if settings.method == "lora" else None
     )
@@ -193,7 +224,7 @@ def choose_asked(
     return choose_askable(held_out, settings.evaluation_conversations, [(subject.model, way) for way in ways])
 
 
-def dry_run(settings: SftSettings, subject: Subject, material: LearningMaterial) -> str:
+def describe_plan(settings: SftSettings, subject: Subject, material: LearningMaterial) -> str:
     """What a run would do: settings, parameters, tokens of an epoch, and the first example with its mask."""
     parameters, trained = subject.count_parameters()
     return "\n".join(
@@ -206,6 +237,58 @@ def dry_run(settings: SftSettings, subject: Subject, material: LearningMaterial)
             first_example(material, subject.tokenizer, colour=sys.stdout.isatty()),
         ]
     )
+
+
+def estimate_run(
+    settings: SftSettings,
+    subject: Subject,
+    material: LearningMaterial,
+    asked: Sequence[Conversation],
+    accelerator: Accelerator,
+    started: float,
+) -> Estimate:
+    """What the run would take: each part of `main` is done a little, in its order; `started` is when it began."""
+    seconds = {"reading and extending": time.perf_counter() - started}
+    limit, at_once = settings.reply_tokens, spread(asked, ROWS_AT_ONCE)
+    batches = len(asked) / len(at_once)
+    # Once trained, an assistant's replies are about as long as those that it learned from.
+    usual = min(limit, max(sum(one.supervised) for one in material.held_out))
+    if accelerator.is_main_process:
+        base, its_tokenizer = load_base(settings.base, accelerator)
+        asking = Asking(lambda tokens: ask_plainly(base, its_tokenizer, at_once, tokens), batches, limit)
+        seconds["asking the base"] = estimate_asking(asking)
+    monitor = make_monitor(settings, subject, material, [], accelerator)
+    optimizer = optimizer_of(settings, subject)
+    seconds["training"] = estimate_training(monitor.loss_model, material.batches, optimizer, settings, accelerator)
+    times = evaluations_of(settings)
+    start = time.perf_counter()
+    monitor.held_out()
+    seconds["evaluations"] = (times + 1) * (time.perf_counter() - start)
+    if accelerator.is_main_process:
+        way, watched = ChatWay(subject.tokenizer), spread(asked, settings.evaluation_replies)
+        asking = Asking(lambda tokens: answer(subject.model, way, watched, tokens), times + limit / usual, usual)
+        seconds["evaluations"] += estimate_asking(asking) if watched else 0.0
+        asking = Asking(lambda tokens: ask_in_chat(subject.model, subject.tokenizer, at_once, tokens), batches, usual)
+        seconds["asking the assistant"] = estimate_asking(asking)
+    return Estimate(seconds, peak_memory_bytes(), peak_device_bytes(accelerator))
+
+
+def make_monitor(
+    settings: SftSettings,
+    subject: Subject,
+    material: LearningMaterial,
+    base_answered: Sequence[Answered],
+    accelerator: Accelerator,
+) -> HeldOutMonitor:
+    """What is evaluated while the subject trains; it holds the model with its loss."""
+    replies = settings.evaluation_replies
+    return HeldOutMonitor(subject, material, base_answered, accelerator, settings.reply_tokens, replies)
+
+
+def optimizer_of(settings: SftSettings, subject: Subject) -> Optimizer:
+    """AdamW on what trains of the subject."""
+    rate = settings.learning_rate
+    return make_optimizer(subject, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
 
 
 def make_facts(subject: Subject, tokenizer: PreTrainedTokenizerFast, sets: ConversationSets) -> dict[str, Any]:
@@ -227,58 +310,20 @@ def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: 
     return ask_plainly(model, tokenizer, asked, settings.reply_tokens)
 
 
-def in_favour(base: dict[str, Interview]) -> list[Answered]:
-    """The base's replies in the way with the fewest bits per byte."""
-    return min(base.values(), key=lambda one: one.scores.bits_per_byte).answered if base else []
-
-
-def make_report(
-    settings: SftSettings,
-    subject: Subject,
-    material: LearningMaterial,
-    run: RunFolder,
-    base: dict[str, Interview],
-    assistant: Interview,
-) -> Report:
-    """What the run shows of itself."""
+def describe_run(settings: SftSettings, subject: Subject, material: LearningMaterial) -> dict[str, str]:
+    """What the report says that the run was."""
     parameters, trained = subject.count_parameters()
     certificate = subject.extended.certificate
-    return Report(
-        title=f"{run.path.name}: an assistant made from {settings.base}",
-        base=best_scores([one.scores for one in base.values()]),
-        base_by_prompt={name: one.scores for name, one in base.items()},
-        assistant=assistant.scores,
-        samples=pair_samples(in_favour(base), assistant.answered),
-        facts={
-            "base": settings.base,
-            "data": settings.data,
-            "method": settings.method,
-            "parameters": f"{parameters:,}, of which {trained:,} were trained",
-            "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
-            "read": material.describe(),
-            "steps": f"{settings.max_steps:,}",
-            "full settings, versions and hashes": "run.json",
-        },
-        metrics=tuple(run.read_metrics()),
-    )
-
-
-def finish(report: Report, settings: SftSettings, subject: Subject, run: RunFolder) -> None:
-    """Saves the assistant and the report, and prints three questions with both answers and the table."""
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final, subject.extended)
-    write_model_card(report, settings.base, run.final)
-    write_report(report, run.path)
-    print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
-    print(f"\n{describe_training(run.final)}")
-    print(f"Saved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: make app")
-
-
-def describe_training(final: Path) -> str:
-    """What the certificate that was saved says of the old weights after training."""
-    folder = final / "base" if (final / "base").is_dir() else final
-    certificate = read_certificate(folder)
-    assert certificate is not None
-    return f"After training: {weights_line(certificate)}; {verdict(certificate)} ({folder / CERTIFICATE})"
+    return {
+        "base": settings.base,
+        "data": settings.data,
+        "method": settings.method,
+        "parameters": f"{parameters:,}, of which {trained:,} were trained",
+        "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
+        "read": material.describe(),
+        "steps": f"{settings.max_steps:,}",
+        "full settings, versions and hashes": "run.json",
+    }
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ def _report(checkable=4, **changes):
         "samples": (SampleReplies("1+1?", ATTACK, 'a "quoted"\n\nreply', "2"),),
         "facts": {"base": "gpt2", "read": ATTACK},
         "metrics": tuple(
-            {"step": step, "loss_nats": 5 / step} | ({"held_out_loss_nats": 6 / step} if step % 5 == 0 else {})
+            {"step": step, "loss_nats": 5 / step}
+            | ({"held_out_loss_nats": 6 / step, "stop_rate": step / 10} if step % 5 == 0 else {})
             for step in range(1, 11)
         ),
     }
@@ -64,7 +65,7 @@ class _Page(HTMLParser):
 def test_the_page_refers_to_nothing_outside_itself():
     page = _Page(to_html(_report()))
     references = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
-    assert len(references) == 2 and all(reference.startswith("data:image/") for reference in references)
+    assert len(references) == 3 and all(reference.startswith("data:image/") for reference in references)
     assert {tag for tag, _ in page.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "img"),
         *("table", "thead", "tbody", "tr", "th", "td"),
@@ -79,12 +80,12 @@ def test_what_a_model_says_is_shown_and_not_run():
     assert ATTACK in page.cells and 'a "quoted"\n\nreply' in page.cells
 
 
-def test_the_page_has_both_plots_with_the_points_of_the_run():
+def test_the_page_has_its_plots_with_the_points_of_the_run():
     html = to_html(_report())
     plots = [base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", html)]
-    assert len(plots) == 2 and all("<svg" in plot for plot in plots)
-    for colour, points in {"#1f77b4": 10, "#ff7f0e": 2}.items():  # training, held-out
-        curves = re.findall(rf'<path d="(M[^"]*)"[^>]*fill: none; stroke: {colour}', plots[1])
+    assert len(plots) == 3 and all("<svg" in plot for plot in plots)
+    for plot, colour, points in [(1, "#1f77b4", 10), (1, "#ff7f0e", 2), (2, "#2ca02c", 2)]:  # training, held-out, ended
+        curves = re.findall(rf'<path d="(M[^"]*)"[^>]*fill: none; stroke: {colour}', plots[plot])
         assert points in [len(re.findall("[ML]", curve)) for curve in curves]
 
 

@@ -1,0 +1,67 @@
+"""What an evaluation shows of a model in training: how many of its replies end, and two of them beside the base's."""
+
+import pytest
+
+from finetune import monitor
+from finetune.conversations import Conversation, Message
+from finetune.evaluation import Answered
+from finetune.monitor import HeldOutMonitor, choose_watched
+
+
+def _answered(number, checkable=()):
+    """So many of the base's replies; the questions of those numbers have an answer that can be checked."""
+    return [
+        Answered(
+            Conversation((Message("user", f"q{n}"), Message("assistant", "r")), "p", "r" if n in checkable else None),
+            f"base {n}",
+            False,
+        )
+        for n in range(number)
+    ]
+
+
+class _Watching(HeldOutMonitor):
+    """A monitor without a model: `answer` is replaced where it is used."""
+
+    def __init__(self, base_answered, replies):
+        self.watched, self.subject, self.way, self.reply_tokens = choose_watched(base_answered, replies), _Any, None, 9
+
+
+class _Any:
+    model = None
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """The figures of a monitor whose model ends the replies to questions of even numbers."""
+    asked = []
+
+    def answer(model, way, conversations, max_new_tokens):
+        asked.append([one.messages[0].content for one in conversations])
+        return [
+            Answered(one, f"now {one.messages[0].content}", int(one.messages[0].content[1:]) % 2 == 0)
+            for one in conversations
+        ]
+
+    monkeypatch.setattr(monitor, "answer", answer)
+    return lambda base, replies: (_Watching(base, replies).ask(7), asked[-1])
+
+
+def test_the_stop_rate_is_of_all_watched_questions_and_two_replies_are_shown(ask, capsys):
+    figures, asked = ask(_answered(40, checkable=(1,)), 8)
+    assert len(asked) == len(set(asked)) == 8
+    assert figures["stop_rate"] == sum(int(one[1:]) % 2 == 0 for one in asked) / 8
+    assert [one["question"] for one in figures["sample_replies"]] == ["q0", "q1"]
+    assert figures["sample_replies"][1] == {"question": "q1", "base": "base 1", "assistant": "now q1"}
+    assert capsys.readouterr().out.count("assistant:") == 2
+
+
+@pytest.mark.parametrize(("number", "wanted", "watched"), [(40, 16, 16), (3, 16, 3), (40, 1, 1), (0, 16, 0)])
+def test_as_many_are_watched_as_there_are_and_as_wanted(number, wanted, watched):
+    chosen = choose_watched(_answered(number, checkable=(2,)), wanted)
+    assert len(chosen) == len({one.question for one in chosen}) == watched
+
+
+def test_those_watched_come_from_all_over_the_set():
+    numbers = [int(one.question[1:]) for one in choose_watched(_answered(100), 10)]
+    assert numbers[0] == 0 and max(numbers) > 80 and numbers == sorted(numbers)
