@@ -40,8 +40,10 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         InputError: no layer is meant, an option cannot be used, or the rank is above what a layer can use.
 
     """
-    names = choose_layers(model, lora.target_modules)
-    check_options(lora.options, model)
+    options = dict(lora.options)
+    # Of layers that are named in full peft would adapt every one, wherever it stands.
+    names = choose_layers(model, lora.target_modules, options.pop("layers_to_transform", None))
+    check_options(options, model, names)
     _check_rank(lora.rank, [model.get_submodule(name).weight.shape for name in names])
     try:
         config = LoraConfig(
@@ -52,16 +54,18 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
             # Conv1D stores (in, out) where Linear stores (out, in).
             fan_in_fan_out=isinstance(model.get_submodule(names[0]), Conv1D),
             task_type="CAUSAL_LM",
-            **lora.options,
+            **options,
         )
         new_rows = list(new_row_parameters(model).values())
         copies = copy_endangered(model, names, config)
         adapted = get_peft_model(model, config)
+        adapted.changed_base = find_changes(adapted, copies)
     except REFUSALS as error:
+        if isinstance(error, InputError):
+            raise
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"lora_options {dict(lora.options)}: peft cannot use them ({reason})") from error
+        raise InputError(f"lora_options {options}: peft cannot use them ({reason})") from error
     _check_patterns(adapted)
-    adapted.changed_base = find_changes(adapted, copies)
     for rows in new_rows:  # get_peft_model froze them with the rest
         rows.requires_grad_(True)
     return adapted
@@ -90,7 +94,7 @@ def _check_rank(rank: int, shapes: Sequence[Sequence[int]]) -> None:
 def _check_patterns(adapted: PeftModel) -> None:
     """Refuses ranks of `rank_pattern` that a layer cannot use."""
     for name, layer in adapted.get_base_model().named_modules():
-        if isinstance(layer, LoraLayer):
+        if isinstance(layer, LoraLayer) and hasattr(layer.get_base_layer(), "weight"):
             rank, smallest = max(layer.r.values()), min(layer.get_base_layer().weight.shape)
             if rank > smallest:
                 raise InputError(

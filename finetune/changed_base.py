@@ -123,6 +123,6 @@ def _check_start(name: str, layer: LoraLayer, now: Tensor, before: Tensor) -> No
     error = (now + layer.get_delta_weight(ADAPTER).to(now) - before).abs().max() / before.abs().max()
     if not error <= TOLERANCE:
         raise InputError(
-            f"lora_options: with this start {name} is no longer what it was (off by {float(error):.1g} of its largest "
-            "weight), so the base could not be given back: leave out init_lora_weights, or take pissa"
+            f"lora_options: they change {name} by {float(error):.1g} of its largest weight, expected an adapter that "
+            "starts from what the base says: take another init_lora_weights or variant"
         )

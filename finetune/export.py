@@ -94,6 +94,7 @@ def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
     control = [id_ for id_ in before if id_ in tokenizer.added_tokens_decoder]
     stops = [id_ for id_ in (end_of_turn, end_of_text, *control) if id_ is not None]
     generation.eos_token_id = list(dict.fromkeys(stops))
+    generation._from_model_config = False  # else transformers 4 would take the one stop of the model's config instead
     for config in (generation, model.config.get_text_config()):
         config.pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().eos_token_id = end_of_turn
@@ -106,19 +107,30 @@ def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
         InputError: there is no model, or the run is not finished.
 
     """
-    path = _model_folder(Path(folder))
+    path = model_folder(Path(folder))
     if not (path / ADAPTER_CONFIG).is_file():
         return load_model(str(path)), load_tokenizer(str(path))
-    base = _base_of_adapter(path)
+    adapted, tokenizer = load_adapted(path)
+    return adapted.get_base_model(), tokenizer
+
+
+def load_adapted(adapter: Path) -> tuple[PeftModel, PreTrainedTokenizerFast]:
+    """An adapter on the base that it names, in evaluation mode, and the tokenizer of the base.
+
+    Raises:
+        InputError: base or adapter are missing, damaged, or of different models.
+
+    """
+    base = base_of_adapter(adapter)
     tokenizer = load_tokenizer(base)
     try:
-        adapted = PeftModel.from_pretrained(load_model(base), str(path))
+        adapted = PeftModel.from_pretrained(load_model(base), str(adapter))
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
-    return adapted.get_base_model().eval(), tokenizer
+        raise InputError(f"{adapter}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
+    return adapted.eval(), tokenizer
 
 
 def find_base(tuned: str | Path) -> str | None:
@@ -133,7 +145,13 @@ def find_base(tuned: str | Path) -> str | None:
     return None
 
 
-def _model_folder(path: Path) -> Path:
+def model_folder(path: Path) -> Path:
+    """The folder of a run that holds its model, or its adapter; of a folder that is no run, the folder itself.
+
+    Raises:
+        InputError: the run is not finished.
+
+    """
     if (path / "run.json").is_file() and not (path / "final").is_dir():
         raise InputError(f"{path}: the run is not finished, it has no final/: continue it with --resume first")
     for part in ("final", "adapter"):
@@ -142,7 +160,13 @@ def _model_folder(path: Path) -> Path:
     return path
 
 
-def _base_of_adapter(adapter: Path) -> str:
+def base_of_adapter(adapter: Path) -> str:
+    """The folder or the Hub name of the base that an adapter names.
+
+    Raises:
+        InputError: it names none, or one beside it that is not there.
+
+    """
     try:
         named = str(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,8 @@ does not know, a start that needs a pass over the data first, a table of tokens 
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft import LoraConfig
@@ -14,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs import InputError
+from finetune.target_layers import short_names
 
 OURS = {
     "r": "lora_rank",
@@ -30,6 +32,12 @@ FIXED = {
 TABLES = "rows of tokens train as new tokens, or with --method full"
 REFUSED = {
     "layer_replication": "it makes another model of the base, which a base beside its adapter cannot be",
+    "alora_invocation_tokens": "the loss does not tell peft where they stand, and such an adapter cannot be merged",
+    "arrow_config": "it routes between adapters that are trained already",
+    "monteclora_config": "its loss has a term that training here lacks",
+    "use_qalora": "peft does it for GPTQ bases alone, and passes over it elsewhere",
+    "qalora_group_size": "peft does it for GPTQ bases alone, and passes over it elsewhere",
+    "layers_pattern": "the blocks are found by themselves",
     "trainable_token_indices": TABLES,
     "ensure_weight_tying": TABLES,
 }
@@ -42,8 +50,8 @@ REFUSED_STARTS = {
 STARTS = "true, gaussian, orthogonal, mica, olora, pissa, pissa_niter_16"
 
 
-def check_options(options: Mapping[str, Any], model: PreTrainedModel) -> None:
-    """Refuses options that peft does not know, or would take and not do as they say.
+def check_options(options: Mapping[str, Any], model: PreTrainedModel, layers: Sequence[str]) -> None:
+    """Refuses options that peft does not know, or would take and not do as they say, with adapters on these layers.
 
     Raises:
         InputError: one of them.
@@ -58,6 +66,8 @@ def check_options(options: Mapping[str, Any], model: PreTrainedModel) -> None:
             f"lora_options: init_lora_weights is {start!r}: {REFUSED_STARTS[start]}; expected one of {STARTS}"
         )
     _check_saved_modules(options.get("modules_to_save") or (), model)
+    for name in ("rank_pattern", "alpha_pattern", "exclude_modules"):
+        _check_means_a_layer(name, options.get(name) or (), layers)
 
 
 def _check_name(name: str) -> None:
@@ -92,6 +102,17 @@ def _check_saved_modules(names: Any, model: PreTrainedModel) -> None:
             )
         if any(part in tables for module in found for part in module.modules()):
             raise InputError(f"lora_options: modules_to_save names {wanted}, a table of tokens: {TABLES}")
+
+
+def _check_means_a_layer(name: str, patterns: Any, layers: Sequence[str]) -> None:
+    # As peft matches them; what matches nothing it passes over, with a warning at most.
+    before = "" if isinstance(patterns, str) else r"(.*\.)?"  # one text is a pattern for whole names
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if not any(re.fullmatch(rf"{before}({pattern})", layer) for layer in layers):
+            raise InputError(
+                f"lora_options: {name} names {pattern}, which no adapted layer is called, expected some of "
+                f"{', '.join(short_names(layers))}"
+            )
 
 
 def _last_module(model: PreTrainedModel) -> str:

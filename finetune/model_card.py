@@ -1,16 +1,21 @@
-"""The model card of a finished run: how to use it, how it compares with its base, what it was made of."""
+"""The model card of a finished run: how to use it, how it compares with its base, what it was made of.
 
+A card is read by strangers, so it names no folder of this machine: of a path it keeps the last part.
+"""
+
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from finetune.report import Report
 from finetune.score_table import to_markdown
 
 CARD = """---
-{front}library_name: {library}
-pipeline_tag: text-generation
-tags: [graft, conversational]
----
+{front}---
 
 # {title}
 
@@ -30,8 +35,25 @@ The base is asked in three plain-text ways, and each of its figures is from the 
 ## Made of
 
 {facts}
+
+## Settings
+
+```yaml
+{settings}
+```
+
+## Hashes
+
+{hashes}
 """
+FILE = "README.md"
+RECORD = "run.json"
+OF_THIS_MACHINE = ("output_dir", "resume", "dry_run")
 ADAPTER_OPENING = "`base/` is the extended model with the trained rows of its new tokens, `adapter/` the LoRA adapter."
+MERGED_OPENING = (
+    "The adapter is merged into the base, as one model. `receipt.json` says how far its logits lie from the adapter's, "
+    "compared after it was read back from disk."
+)
 OPEN_ADAPTER = """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -49,19 +71,76 @@ inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_
 reply = model.generate(**inputs, max_new_tokens=96)[0, inputs["input_ids"].shape[1] :]
 print(tokenizer.decode(reply, skip_special_tokens=True))"""
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+SHA256 = re.compile(r"_sha256$")
 
 
-def write_model_card(report: Report, base: str, final: Path) -> None:
-    """Writes `final/README.md`; `base_model` is said only where the base has a name on the Hub."""
+def write_model_card(report: Report, base: str, final: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it."""
     has_adapter = (final / "adapter").is_dir()
-    is_on_hub = HUB_NAME.fullmatch(base) and not Path(base).exists()
+    record = read_run_record(final.parent) if record is None else record
+    settings = {name: value for name, value in record.get("settings", {}).items() if name not in OF_THIS_MACHINE}
     card = CARD.format(
-        front=f"base_model: {base}\n" if is_on_hub else "",
-        library="peft" if has_adapter else "transformers",
-        title=report.title,
+        front=_front(base, settings.get("data"), has_adapter=has_adapter),
+        title=report.title.replace(base, public_name(base)),
         opening=ADAPTER_OPENING if has_adapter else "Every weight was trained.",
         usage=(OPEN_ADAPTER if has_adapter else OPEN_MODEL) + USE,
         table=to_markdown(report.base, report.assistant),
-        facts="\n".join(f"- {name}: {value}" for name, value in report.facts.items()),
+        facts="\n".join(f"- {name}: {_public(value)}" for name, value in report.facts.items()),
+        settings=yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip(),
+        hashes="\n".join(
+            f"- {SHA256.sub('', name)}: sha256 `{value}`" for name, value in record.items() if SHA256.search(name)
+        ),
     )
-    (final / "README.md").write_text(card, encoding="utf-8")
+    (final / FILE).write_text(card, encoding="utf-8")
+
+
+def write_merged_card(final: Path, merged: Path) -> None:
+    """Writes the card of a finished run into the folder of its merged model, where the run has one."""
+    if not (final / FILE).is_file():
+        return
+    card = (final / FILE).read_text(encoding="utf-8")
+    changes = {
+        "library_name: peft": "library_name: transformers",
+        ADAPTER_OPENING: MERGED_OPENING,
+        OPEN_ADAPTER: OPEN_MODEL,
+    }
+    for before, after in changes.items():
+        card = card.replace(before, after, 1)
+    (merged / FILE).write_text(card, encoding="utf-8")
+
+
+def read_run_record(run: Path) -> dict[str, Any]:
+    """What `run.json` holds; empty where there is none."""
+    path = run / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def public_name(name: str) -> str:
+    """A name on the Hub as it is, of a path its last part.
+
+    >>> public_name("openai-community/gpt2"), public_name("/home/somebody/chats.jsonl"), public_name("embedded")
+    ('openai-community/gpt2', 'chats.jsonl', 'embedded')
+    """
+    return name if is_on_hub(name) or "/" not in name else Path(name).name
+
+
+def is_on_hub(name: str) -> bool:
+    """Whether a name can be one of the Hub, and is no path of this machine."""
+    return HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+
+
+def _public(value: Any) -> Any:
+    # A sentence is no path, though it may hold a slash.
+    return public_name(value) if isinstance(value, str) and " " not in value else value
+
+
+def _front(base: str, data: str | None, *, has_adapter: bool) -> str:
+    front: dict[str, Any] = {}
+    if is_on_hub(base):
+        front["base_model"] = base
+    data = (data or "").partition(":")[0]
+    if is_on_hub(data):
+        front["datasets"] = [data]
+    front["library_name"] = "peft" if has_adapter else "transformers"
+    front |= {"pipeline_tag": "text-generation", "tags": ["graft", "conversational"]}
+    return yaml.safe_dump(front, sort_keys=False)

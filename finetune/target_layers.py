@@ -22,14 +22,18 @@ def linear_layer_names(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def choose_layers(model: PreTrainedModel, wanted: str | Sequence[str] | None = None) -> list[str]:
+def choose_layers(
+    model: PreTrainedModel, wanted: str | Sequence[str] | None = None, blocks: int | Sequence[int] | None = None
+) -> list[str]:
     """The full names of the layers that `wanted` means, in the order of the model; None means all of the blocks.
 
-    Each name is the end of layers' names (`c_attn`, `self_attn.q_proj`), a full one, or a regular expression for full
-    names.
+    Args:
+        model: A causal model.
+        wanted: Ends of layers' names (`c_attn`, `self_attn.q_proj`), full ones, or regular expressions for full names.
+        blocks: Numbers of the blocks to stay in; None means all.
 
     Raises:
-        InputError: the model has no linear layer in its blocks, or a name means none of them.
+        InputError: the model has no linear layer in its blocks, or a name or number means none of them.
 
     """
     layers = linear_layer_names(model)
@@ -37,6 +41,8 @@ def choose_layers(model: PreTrainedModel, wanted: str | Sequence[str] | None = N
         raise InputError(
             f"{type(model).__name__}: no linear layers in its blocks, expected nn.Linear or Conv1D for LoRA"
         )
+    if blocks is not None:
+        layers = _within(layers, [blocks] if isinstance(blocks, int) else blocks)
     if wanted in (None, ALL_LINEAR):
         return layers
     chosen: set[str] = set()
@@ -60,6 +66,16 @@ def short_names(layers: Sequence[str]) -> list[str]:
     ['attn.c_attn', 'mlp.c_fc']
     """
     return list(dict.fromkeys(re.sub(r"^.*?\.\d+\.", "", layer) for layer in layers))
+
+
+def _within(layers: Sequence[str], blocks: Sequence[int]) -> list[str]:
+    numbers = {layer: int(re.search(r"\.(\d+)\.", layer)[1]) for layer in layers}  # type: ignore[index]
+    if unknown := sorted(set(blocks) - set(numbers.values())) or not blocks:
+        raise InputError(
+            f"layers_to_transform: found {unknown if blocks else 'none'}, expected numbers of blocks from 0 to "
+            f"{max(numbers.values())}"
+        )
+    return [layer for layer in layers if numbers[layer] in blocks]
 
 
 def _means(name: str, layer: str) -> bool:
