@@ -3,27 +3,33 @@
     python -m finetune.compare --tuned runs/sft-1 --prompt "What does torch.sum do?"
     python -m finetune.compare --base openai-community/gpt2 --tuned runs/sft-2 --data my_questions.jsonl
 
-The base is asked in plain text, the tuned model in its chat format, both with the same noise.
+The base is asked in plain text, the tuned model in its chat format, both with the same noise. Over a file every figure
+has its interval at 95 %; questions with `choices` are multiple choice, by likelihood.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
-from finetune.conversation_sets import EMBEDDED, read_conversation_sets, until_last_reply
-from finetune.conversations import Conversation, Message, read_conversations
-from finetune.evaluation import answer, ask_in_chat, ask_plainly, best_scores, choose_askable, plain_ways
+from finetune.comparison import to_record
+from finetune.conversation_sets import EMBEDDED, read_conversation_sets
+from finetune.conversations import Conversation, Message
+from finetune.evaluation import answer, plain_ways
 from finetune.export import find_base, load_assistant
-from finetune.score_table import to_text
+from finetune.measurement import Asking, Measured, Model, measure_choices, measure_replies
+from finetune.multiple_choice import ChoiceQuestion
+from finetune.recorded_settings import find_recorded
+from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay, Way
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.sampling import Sampling
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import printable, quiet_libraries
-
-Model = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +43,13 @@ class CompareSettings:
     prompt: str | None = None
     """A question; both replies are printed."""
     data: str | None = None
-    """Conversations whose last replies both are measured on: `embedded` (its held-out ones), a file or a Hub name."""
+    """Questions that both are measured on: `embedded` (its held-out ones), a file or a Hub name."""
     conversations: int = 200
-    """How many conversations of the data are asked, spread evenly."""
+    """How many questions of the data are asked, spread evenly."""
+    output: str | None = None
+    """JSON file to write: the figures over the data, and every question with both replies or choices."""
+    calculator: Literal["auto", "on", "off"] = "auto"
+    """Whether arithmetic inside << >> is completed by evaluating it; `auto` where the tuned model learned with it."""
     plain_prompt: Literal["question", "dialogue", "bare"] = "question"
     """How the base is asked a prompt; over data it is asked in all three ways."""
     reply_tokens: int = 96
@@ -59,6 +69,8 @@ class CompareSettings:
         if self.prompt is not None and not self.prompt.strip():
             raise InputError("prompt: is empty, expected a question")
         _ = self.sampling  # refuses bad values before any weights load
+        if self.output is not None:
+            _check_output(Path(self.output), self.data)
         for field in ("conversations", "reply_tokens"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
@@ -72,14 +84,19 @@ class CompareSettings:
 def main(settings: CompareSettings) -> None:
     """Loads both models, asks both, shows what they say."""
     quiet_libraries()
-    conversations = read_asked(settings.data) if settings.data is not None else []
+    conversations, choices = read_asked(settings.data) if settings.data is not None else ([], [])
     folder = choose_base(settings)
     tuned = load_assistant(settings.tuned)
     base = load_model(folder), load_tokenizer(folder)
     if settings.prompt is not None:
         print(show_replies(base, tuned, settings.prompt, settings))
-    else:
-        print(measure(base, tuned, conversations, settings))
+        return
+    asking = Asking(settings.conversations, settings.reply_tokens, has_calculator(settings))
+    parts = [measure_replies(base, tuned, conversations, asking)] if conversations else []
+    parts += [measure_choices(base, tuned, choices, asking)] if choices else []
+    print("\n\n".join(part.text for part in parts))
+    if settings.output is not None:
+        write_record(Path(settings.output), settings, parts)
 
 
 def choose_base(settings: CompareSettings) -> str:
@@ -99,8 +116,10 @@ def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettin
     """Both replies to the prompt."""
     # The last message is what a reply is compared with; to a prompt alone there is no known reply.
     asked = Conversation((Message("user", prompt), Message("assistant", "")), source="prompt")
-    plain = plain_ways(base[1])[settings.plain_prompt]
-    ways: dict[str, tuple[PreTrainedModel, Way]] = {"base": (base[0], plain), "tuned": (tuned[0], ChatWay(tuned[1]))}
+    with_calculator = has_calculator(settings)
+    plain = plain_ways(base[1], calculator=with_calculator)[settings.plain_prompt]
+    chat = ChatWay(tuned[1], calculator=with_calculator)
+    ways: dict[str, tuple[PreTrainedModel, Way]] = {"base": (base[0], plain), "tuned": (tuned[0], chat)}
     shown = []
     for name, (model, way) in ways.items():
         reply = answer(model, way, [asked], settings.reply_tokens, settings.sampling)[0]
@@ -109,26 +128,38 @@ def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettin
     return "\n\n".join(shown)
 
 
-def read_asked(data: str) -> list[Conversation]:
-    """The conversations of the data, each up to its last reply; of the embedded data those that are held out."""
-    if data == EMBEDDED:
-        return read_conversation_sets(data).held_out
-    return [until_last_reply(conversation) for conversation in read_conversations(data)]
+def has_calculator(settings: CompareSettings) -> bool:
+    """Whether both models have the calculator; by default as the run recorded it."""
+    if settings.calculator == "auto":
+        return find_recorded(settings.tuned, "calculator") is True
+    return settings.calculator == "on"
 
 
-def measure(base: Model, tuned: Model, conversations: list[Conversation], settings: CompareSettings) -> str:
-    """The table over the conversations that can be asked of both models, with the number of those left out."""
-    ways: list[tuple[PreTrainedModel, Way]] = [(base[0], way) for way in plain_ways(base[1]).values()]
-    ways.append((tuned[0], ChatWay(tuned[1])))
-    asked = choose_askable(conversations, settings.conversations, ways)
-    of_base = ask_plainly(*base, asked, settings.reply_tokens)
-    of_tuned = ask_in_chat(*tuned, asked, settings.reply_tokens)
-    chosen = min(settings.conversations, len(conversations))
-    return (
-        f"{to_text(best_scores([one.scores for one in of_base.values()]), of_tuned.scores)}\n"
-        f"asked {len(asked)} of {len(conversations)} conversations, spread evenly; "
-        f"{chosen - len(asked)} left out as too long for the models or without a question"
-    )
+def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
+    """The questions of the data; of the embedded data those that are held out."""
+    return (read_conversation_sets(data).held_out, []) if data == EMBEDDED else read_questions(data)
+
+
+def write_record(path: Path, settings: CompareSettings, parts: Sequence[Measured]) -> None:
+    """Writes the figures and every question as JSON."""
+    record = {
+        "tuned": settings.tuned,
+        "base": settings.base or find_base(settings.tuned),
+        "data": settings.data,
+        "calculator": has_calculator(settings),
+        **{part.kind: {"figures": to_record(part.figures), "questions": part.questions} for part in parts},
+    }
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"Written: {path}")
+
+
+def _check_output(output: Path, data: str | None) -> None:
+    if data is None:
+        raise InputError("output: only the figures over --data are written, pass it too")
+    if output.exists():
+        raise InputError(f"output {output}: is there already, expected a new file")
+    if not output.parent.is_dir():
+        raise InputError(f"output {output}: there is no folder {output.parent}")
 
 
 if __name__ == "__main__":

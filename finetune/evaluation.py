@@ -7,24 +7,24 @@ with all that came before it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from finetune.batches import Row, cut_by_tokens, pad
+from finetune.annotations import count_annotations
 from finetune.conversation_sets import spread
 from finetune.conversations import Conversation
 from finetune.plain_prompts import PLAIN_PROMPTS
 from finetune.replies import generate_ids
 from finetune.reply_checks import is_right, repeats_itself
-from finetune.supervised_loss import SupervisedLoss
+from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH, reply_costs
 from finetune.ways import ChatWay, PlainWay, Way, fits
-from scratch_models.corpus import IGNORED_TARGET, bits_per_byte
+from scratch_models.corpus import bits_per_byte
 from scratch_models.sampling import Sampling
 
-TOKENS_PER_MICRO_BATCH = 8192
+__all__ = ["TOKENS_PER_MICRO_BATCH", "ChatWay"]  # the monitor takes them from here
+
 GREEDY = Sampling(temperature=0)
 
 
@@ -42,6 +42,9 @@ class Scores:
     """Share of replies that hold four words in a row three times."""
     conversations: int
     checkable: int
+    calculations: int = 0
+    """Annotations of the calculator with a result, in the replies."""
+    calculations_right: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Answered:
         """The known reply."""
         return self.conversation.messages[-1].content
 
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the reply is the answer; None where that cannot be checked."""
+        return None if self.conversation.answer is None else is_right(self.reply, self.conversation.answer)
+
 
 @dataclass(frozen=True)
 class Interview:
@@ -70,6 +78,9 @@ class Interview:
 
     scores: Scores
     answered: list[Answered]
+    reply_nats: list[float] = field(default_factory=list)
+    """What each known reply costs."""
+    reply_bytes: list[int] = field(default_factory=list)
 
 
 def ask_plainly(
@@ -77,9 +88,11 @@ def ask_plainly(
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Conversation],
     max_new_tokens: int,
+    *,
+    calculator: bool = False,
 ) -> dict[str, Interview]:
-    """A base model asked in each of the three plain-text ways."""
-    ways = plain_ways(tokenizer)
+    """A base model asked in each of the three plain-text ways; a calculator would complete its arithmetic too."""
+    ways = plain_ways(tokenizer, calculator=calculator)
     return {name: interview(model, way, conversations, max_new_tokens) for name, way in ways.items()}
 
 
@@ -88,14 +101,16 @@ def ask_in_chat(
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Conversation],
     max_new_tokens: int,
+    *,
+    calculator: bool = False,
 ) -> Interview:
     """An assistant asked in its chat format."""
-    return interview(model, ChatWay(tokenizer), conversations, max_new_tokens)
+    return interview(model, ChatWay(tokenizer, calculator=calculator), conversations, max_new_tokens)
 
 
-def plain_ways(tokenizer: PreTrainedTokenizerFast) -> dict[str, Way]:
+def plain_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
     """The three plain-text ways by name."""
-    return {name: PlainWay(tokenizer, prompt) for name, prompt in PLAIN_PROMPTS.items()}
+    return {name: PlainWay(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
 
 
 def interview(
@@ -103,19 +118,24 @@ def interview(
 ) -> Interview:
     """The model's greedy replies to each conversation without its last message, and the figures."""
     answered = answer(model, way, conversations, max_new_tokens)
+    nats, text_bytes = reply_costs(model, way, conversations)
+    calculations = count_annotations(one.reply for one in answered)
     scores = Scores(
-        bits_per_byte=reply_bits_per_byte(model, way, conversations),
+        bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
         exact_match=exact_match_rate(answered),
         stop_rate=sum(one.stopped for one in answered) / len(answered),
         repetition_rate=sum(repeats_itself(one.reply) for one in answered) / len(answered),
         conversations=len(conversations),
         checkable=sum(one.answer is not None for one in conversations),
+        calculations=calculations.right + calculations.wrong,
+        calculations_right=calculations.right,
     )
-    return Interview(scores, answered)
+    return Interview(scores, answered, nats, text_bytes)
 
 
 def best_scores(scores: Sequence[Scores]) -> Scores:
     """Each figure of the way that suits the model best, taken figure by figure in the model's favour."""
+    of_arithmetic = max(scores, key=lambda one: one.calculations_right)
     return Scores(
         bits_per_byte=min(one.bits_per_byte for one in scores),
         exact_match=max(one.exact_match for one in scores),
@@ -123,6 +143,8 @@ def best_scores(scores: Sequence[Scores]) -> Scores:
         repetition_rate=min(one.repetition_rate for one in scores),
         conversations=scores[0].conversations,
         checkable=scores[0].checkable,
+        calculations=of_arithmetic.calculations,
+        calculations_right=of_arithmetic.calculations_right,
     )
 
 
@@ -135,31 +157,30 @@ def answer(
 ) -> list[Answered]:
     """The model's replies to each conversation without its last message."""
     prompts = [way.prompt_ids(conversation.messages[:-1]) for conversation in conversations]
-    replies = generate_ids(model, prompts, max_new_tokens=max_new_tokens, stop_ids=way.stop_ids, sampling=sampling)
+    replies = generate_ids(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop_ids=way.stop_ids,
+        sampling=sampling,
+        calculator=way.calculator,
+    )
     return [
         Answered(conversation, way.text(reply.ids), reply.stopped)
         for conversation, reply in zip(conversations, replies, strict=True)
     ]
 
 
-@torch.no_grad()
 def reply_bits_per_byte(model: PreTrainedModel, way: Way, conversations: Sequence[Conversation]) -> float:
-    """Bits that the model needs per byte of the conversations' last messages."""
-    loss_model = SupervisedLoss(model).eval()
-    device = next(model.parameters()).device
-    rows = sorted((_scored_row(way, conversation) for conversation in conversations), key=lambda row: len(row[0]))
-    nats = 0.0
-    for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH):
-        nats += float(loss_model(**{name: tensor.to(device) for name, tensor in pad(group).items()}))
-    text_bytes = sum(len(conversation.messages[-1].content.encode()) for conversation in conversations)
-    return bits_per_byte(nats, text_bytes)
+    """Bits that the model needs per byte of the conversations' last messages, without what a calculator gives."""
+    nats, text_bytes = reply_costs(model, way, conversations)
+    return bits_per_byte(sum(nats), sum(text_bytes))
 
 
 def exact_match_rate(answered: Sequence[Answered]) -> float:
     """Share of the checkable questions whose reply is the answer, as `is_right` sees it; 0 without any."""
-    checkable = [one for one in answered if one.conversation.answer is not None]
-    right = sum(is_right(one.reply, one.conversation.answer or "") for one in checkable)
-    return right / len(checkable) if checkable else 0.0
+    checked = [one.is_right for one in answered if one.is_right is not None]
+    return sum(checked) / len(checked) if checked else 0.0
 
 
 def choose_askable(
@@ -179,11 +200,3 @@ def choose_askable(
             "expected at least one: give shorter ones"
         )
     return askable
-
-
-def _scored_row(way: Way, conversation: Conversation) -> Row:
-    """Ids and targets that score the last message alone."""
-    prompt = way.prompt_ids(conversation.messages[:-1])
-    reply = way.reply_ids(conversation.messages[-1].content)
-    targets = [IGNORED_TARGET] * (len(prompt) - 1) + reply
-    return [*prompt, *reply][:-1], targets

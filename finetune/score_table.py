@@ -20,7 +20,15 @@ def score_rows(base: Scores, assistant: Scores) -> list[Row]:
         (name, format(getattr(base, field), form), format(getattr(assistant, field), form))
         for name, (field, form) in figures.items()
         if base.checkable or field != "exact_match"
-    ]
+    ] + calculation_rows(base, assistant)
+
+
+def calculation_rows(base: Scores, assistant: Scores) -> list[Row]:
+    """How much of the arithmetic inside << >> is right, where there is any."""
+    if not base.calculations and not assistant.calculations:
+        return []
+    left, right = (f"{one.calculations_right} of {one.calculations}" for one in (base, assistant))
+    return [("results inside << >> that are right", left, right)]
 
 
 def to_text(base: Scores, assistant: Scores) -> str:

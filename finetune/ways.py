@@ -1,26 +1,45 @@
 """The ways to put a conversation to a model: an assistant in its chat format, a base in plain text."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from finetune.calculator import split_results
 from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
 from finetune.plain_prompts import PlainPrompt
+from finetune.reply_calculator import ReplyCalculator
 from tokenizer_ext.hf_tokenizer import plain_text_encoder
+
+
+@dataclass(frozen=True)
+class KnownReply:
+    """The ids of a known reply after the prompt, without an end."""
+
+    ids: list[int]
+    own: list[bool]
+    """Whether the model says the id itself; the calculator gives the others."""
+    text_bytes: int
+    """Bytes of the text that the model says itself."""
 
 
 class Way(Protocol):
     """One way to put a conversation to a model."""
 
     stop_ids: tuple[int, ...]
+    calculator: ReplyCalculator | None
+    """What completes the arithmetic of a reply, where the model has a calculator."""
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """The ids after which the model replies."""
 
     def reply_ids(self, reply: str) -> list[int]:
         """The ids of a known reply after the prompt, without an end."""
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """The same with what the model says itself."""
 
     def text(self, ids: Sequence[int]) -> str:
         """The reply that generated ids spell."""
@@ -29,8 +48,9 @@ class Way(Protocol):
 class ChatWay:
     """The assistant's own format."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.chat = ChatFormat(tokenizer)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> None:
+        self.chat = ChatFormat(tokenizer, calculator=calculator)
+        self.calculator = ReplyCalculator(tokenizer) if calculator else None
         self.stop_ids: tuple[int, ...] = (self.chat.end_id,)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -39,7 +59,12 @@ class ChatWay:
 
     def reply_ids(self, reply: str) -> list[int]:
         """The content of a turn, without the control tokens around it."""
-        return self.chat.render(Conversation((Message("assistant", reply),), source="reply")).input_ids[1:-1]
+        return self.known_reply(reply).ids
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """What is learned of the turn is what the model says itself."""
+        turn = self.chat.render(Conversation((Message("assistant", reply),), source="reply"))
+        return KnownReply(turn.input_ids[1:-1], turn.supervised[1:-1], _own_bytes(reply, self.calculator is not None))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text up to the end of the turn."""
@@ -49,8 +74,9 @@ class ChatWay:
 class PlainWay:
     """Plain text, for a model that knows no format; it stops by itself only with an end of text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, prompt: PlainPrompt) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prompt: PlainPrompt, *, calculator: bool = False) -> None:
         self.tokenizer, self.prompt = tokenizer, prompt
+        self.calculator = ReplyCalculator(tokenizer) if calculator else None
         self.encoder = plain_text_encoder(tokenizer)
         self.stop_ids: tuple[int, ...] = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
 
@@ -61,8 +87,16 @@ class PlainWay:
 
     def reply_ids(self, reply: str) -> list[int]:
         """The reply as it would follow the prompt."""
-        ids: list[int] = self.encoder.encode(self.prompt.continuation(reply), add_special_tokens=False).ids
-        return ids
+        return self.known_reply(reply).ids
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """Without a calculator the model says all of it."""
+        text, ids, own = self.prompt.continuation(reply), list[int](), list[bool]()
+        for piece, is_own in split_results(text) if self.calculator else [(text, True)]:
+            piece_ids = self.encoder.encode(piece, add_special_tokens=False).ids
+            ids += piece_ids
+            own += [is_own] * len(piece_ids)
+        return KnownReply(ids, own, _own_bytes(reply, self.calculator is not None))
 
     def text(self, ids: Sequence[int]) -> str:
         """The text up to the next turn."""
@@ -77,3 +111,8 @@ def fits(model: PreTrainedModel, way: Way, conversation: Conversation) -> bool:
         return False
     tokens = len(way.prompt_ids(asked)) + len(way.reply_ids(conversation.messages[-1].content))
     return positions is None or tokens + 1 <= positions
+
+
+def _own_bytes(reply: str, calculator: bool) -> int:
+    pieces = split_results(reply) if calculator else [(reply, True)]
+    return sum(len(text.encode()) for text, is_own in pieces if is_own)
