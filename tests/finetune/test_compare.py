@@ -8,7 +8,7 @@ import torch
 
 from finetune.adapters import Lora
 from finetune.chat import ChatFormat
-from finetune.compare import CompareSettings, main
+from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversation_sets import spread
 from finetune.conversations import Message, read_conversations
 from finetune.evaluation import ask_in_chat, ask_plainly, best_scores
@@ -145,3 +145,72 @@ def test_a_reply_cannot_write_to_the_terminal_what_it_would_act_on(base, run, ca
     run_here(main, CompareSettings, tuned=run, base=tmp_path, prompt=PROMPT, reply_tokens=3)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and "\\x1b" * 3 in shown
+
+
+CHOICES = [{"question": f"What is {n}+1?", "choices": ["red", str(n + 1), "blue"], "answer": 1} for n in range(7)]
+WORKED = [{"question": f"{n}+1?", "answer": f"<<{n}+1={n + 1}>>{n + 1} #### {n + 1}"} for n in range(6)]
+
+
+def _write(path, records):
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+def test_multiple_choice_and_questions_of_one_file_are_both_scored_and_recorded(base, run, capsys, tmp_path):
+    data, output = _write(tmp_path / "quiz.jsonl", [*CHOICES, *WORKED]), tmp_path / "figures.json"
+    run_here(main, CompareSettings, tuned=run, data=data, reply_tokens=9, output=output)
+    shown = capsys.readouterr().out
+    assert "asked 7 of 7 multiple-choice questions" in shown and "guessing gets 33.3%" in shown
+    assert "asked 6 of 6 conversations" in shown and "exact match on 6 checkable questions" in shown
+    record = json.loads(output.read_text())
+    assert (record["tuned"], record["base"], record["calculator"]) == (str(run), str(base), False)
+    replies, choices = record["replies"], record["multiple_choice"]
+    right = sum(one["tuned"]["by_nats"] == one["expected"] for one in choices["questions"])
+    assert choices["figures"][0]["tuned"] == right / 7
+    assert [one["expected"] for one in replies["questions"]] == [str(n + 1) for n in range(6)]
+    tuned, tokenizer = load_assistant(run)
+    said = ask_in_chat(tuned, tokenizer, read_conversations(str(_write(tmp_path / "w.jsonl", WORKED))), 9).answered
+    assert [one["tuned"]["reply"] for one in replies["questions"]] == [one.reply for one in said]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("setting", ["auto", "on", "off"])
+def test_both_have_the_calculator_where_the_run_learned_with_it_or_it_is_asked_for(
+    base, run, tmp_path, recorded, setting
+):
+    tuned = tmp_path / "sft-2"
+    (tuned / "final").mkdir(parents=True)
+    (tuned / "run.json").write_text(json.dumps({"settings": {"base": str(base), "calculator": recorded}}))
+    expected = {"auto": recorded, "on": True, "off": False}[setting]
+    assert has_calculator(CompareSettings(tuned=str(tuned / "final"), prompt="1+1?", calculator=setting)) is expected
+    assert has_calculator(CompareSettings(tuned=str(run), prompt="1+1?")) is False, "older runs recorded none"
+
+
+def test_with_the_calculator_the_result_is_left_out_of_the_bits_of_both(run, tmp_path):
+    data, bits = _write(tmp_path / "worked.jsonl", WORKED), {}
+    for setting in ("on", "off"):
+        output = tmp_path / f"{setting}.json"
+        run_here(main, CompareSettings, tuned=run, data=data, reply_tokens=3, output=output, calculator=setting)
+        figure = json.loads(output.read_text())["replies"]["figures"][0]
+        bits[setting] = figure["base"], figure["tuned"]
+    assert bits["on"][0] != bits["off"][0] and bits["on"][1] != bits["off"][1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"data": "embedded", "output": "there.json"}, "there.json: is there already"),
+        ({"data": "embedded", "output": "no/such/f.json"}, "there is no folder no/such"),
+        ({"prompt": "1+1?", "output": "f.json"}, "only the figures over --data are written"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_anything_loads(
+    run, capsys, tmp_path, monkeypatch, settings, reason
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.json").write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        run_here(main, CompareSettings, tuned=run, **settings)
+    assert end.value.code == 2 and reason in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["there.json"]
+    assert (tmp_path / "there.json").read_text() == "mine"

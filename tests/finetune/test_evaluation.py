@@ -151,6 +151,13 @@ def test_replies_to_a_prompt_can_be_drawn(chat_tokenizer):
         ("#### 3 so #### 2", "2", True),
         ("It is 2", "2", False),
         ("####", "2", False),
+        ("#### 1080", "1,080", True),
+        ("so $1,080.00.", "1080", False),
+        ("$1,080.00.", "1080", True),
+        ("#### -.5", "-0.50", True),
+        ("10,80", "1080", False),
+        ("1.2.3", "1.23", False),
+        ("٣", "3", False),
     ],
 )
 def test_a_reply_is_right_if_it_is_the_answer(reply, expected, right):

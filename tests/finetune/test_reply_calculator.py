@@ -1,5 +1,7 @@
 """The calculator while a model speaks: what is asked is completed, nothing else, the same in every batch and stream."""
 
+from typing import Any
+
 import pytest
 
 from finetune.calculator import split_results
@@ -74,7 +76,7 @@ def test_a_huge_power_costs_nothing(tokenizer):
 
 def _script(tokenizer, text):
     """What a model would choose at each place so that the calculator's part is its own nonsense."""
-    ids = []
+    ids: list[int] = []
     for piece, learned in split_results(text):
         piece_ids = tokenizer.encode(piece, add_special_tokens=False)
         ids += piece_ids if learned else [0] * len(piece_ids)
@@ -87,7 +89,7 @@ TEXT = "48/2 = <<48/2=24>>24 é. <<24+48=72>>72"
 def test_a_reply_with_the_calculator_has_the_ids_of_its_pieces_rendered_apart(tokenizer):
     script, prompt, end = _script(tokenizer, TEXT), [1, 2, 3], tokenizer.convert_tokens_to_ids("<|end|>")
     model = scripted_model(next_token_id(tokenizer), script, len(prompt))
-    settings = {"max_new_tokens": 60, "stop_ids": {end}, "sampling": GREEDY}
+    settings: dict[str, Any] = {"max_new_tokens": 60, "stop_ids": {end}, "sampling": GREEDY}
     (reply,) = generate_ids(model, [prompt], **settings, calculator=ReplyCalculator(tokenizer))
     rendered = [id_ for piece, _ in split_results(TEXT) for id_ in tokenizer.encode(piece, add_special_tokens=False)]
     assert (list(reply.ids), reply.stopped) == (rendered, True)
@@ -103,7 +105,12 @@ def test_rows_of_one_batch_and_a_stream_give_the_same_replies(tokenizer):
         tokenizer.convert_tokens_to_ids("<|end|>"),
     )
     model = scripted_model(next_token_id(tokenizer), [*script[:3], *script], 1)  # rows are out of step
-    settings = {"max_new_tokens": 60, "stop_ids": {end}, "sampling": GREEDY, "calculator": ReplyCalculator(tokenizer)}
+    settings: dict[str, Any] = {
+        "max_new_tokens": 60,
+        "stop_ids": {end},
+        "sampling": GREEDY,
+        "calculator": ReplyCalculator(tokenizer),
+    }
     together = generate_ids(model, prompts, **settings)
     assert len(set(together)) == 3
     for prompt, reply in zip(prompts, together, strict=True):
@@ -115,7 +122,7 @@ def test_rows_of_one_batch_and_a_stream_give_the_same_replies(tokenizer):
 def test_what_the_calculator_says_counts_as_tokens_of_the_reply(tokenizer):
     script, prompt = _script(tokenizer, TEXT), [1, 2, 3]
     model = scripted_model(next_token_id(tokenizer), script, len(prompt))
-    settings = {"stop_ids": (), "sampling": GREEDY, "calculator": ReplyCalculator(tokenizer)}
+    settings: dict[str, Any] = {"stop_ids": (), "sampling": GREEDY, "calculator": ReplyCalculator(tokenizer)}
     whole = generate_ids(model, [prompt], max_new_tokens=40, **settings)[0].ids
     for tokens in range(1, 30):
         assert generate_ids(model, [prompt], max_new_tokens=tokens, **settings)[0].ids == whole[:tokens]
@@ -123,7 +130,7 @@ def test_what_the_calculator_says_counts_as_tokens_of_the_reply(tokenizer):
 
 def test_a_reply_without_annotations_is_the_same_with_the_calculator_and_without(tokenizer):
     model = tiny_gpt2(next_token_id(tokenizer), initializer_range=0.4)
-    settings = {"max_new_tokens": 20, "stop_ids": (), "sampling": Sampling(temperature=1.3, seed=3)}
+    settings: dict[str, Any] = {"max_new_tokens": 20, "stop_ids": (), "sampling": Sampling(temperature=1.3, seed=3)}
     prompts = [[1, 2], [3], [4, 5, 6]]
     assert generate_ids(model, prompts, **settings) == generate_ids(
         model, prompts, **settings, calculator=ReplyCalculator(tokenizer)
