@@ -62,12 +62,13 @@ class Stepper:
     def _add_gradients(self, micro_batches: Sequence[MicroBatch], supervised: float) -> float:
         """Adds up the gradients of the mean over all `supervised` targets; returns the summed nats of this process."""
         nats = torch.zeros((), dtype=torch.float64)
+        missing = self._missing(len(micro_batches))
         for number, micro_batch in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             # Slices of gradients are summed over the processes at once: whole ones would not fit where slices do.
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
                 nats += self._backward(micro_batch, 1 / supervised).cpu().double()
-        for _ in range(self._missing(len(micro_batches))):
+        for _ in range(missing):
             self._backward(min(micro_batches, key=lambda one: one["input_ids"].numel()), 0.0)
         return float(nats)
 

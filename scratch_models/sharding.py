@@ -17,13 +17,20 @@ from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed import is_available, is_initialized
+from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
 from torch.distributed._composable_state import _module_state_mapping
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks")
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 
 Before = tuple[type[nn.Module], dict[str, nn.Parameter | None]]
 """The class of a module and its own parameters, as they were before it was sharded."""
@@ -74,9 +81,8 @@ def gather_model(model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> None
     whole: dict[nn.Parameter, nn.Parameter] = {}  # by slice: a tied one comes twice
     for module in sharded:
         kind, parameters = _before.pop(module)
-        if isinstance(module, FSDPModule):
-            _take_out_hooks(module)
-            module.__class__ = kind  # type: ignore[assignment]
+        _take_out_hooks(module)
+        module.__class__ = kind
         for name, original in parameters.items():
             if original is not None:
                 module._parameters[name] = _refill(original, module._parameters[name], whole)
@@ -95,10 +101,12 @@ def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
     for module in sharded:
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
-    yield
-    for module in sharded:
-        module.reshard()
-        module.set_reshard_after_forward(module is not loss_model, recurse=False)
+    try:
+        yield
+    finally:
+        for module in sharded:
+            module.reshard()
+            module.set_reshard_after_forward(module is not loss_model, recurse=False)
 
 
 def whole_tensors(loss_model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
@@ -159,3 +167,5 @@ def _take_out_hooks(module: nn.Module) -> None:
             del hooks[key]
             module._forward_pre_hooks_with_kwargs.pop(key, None)
     _module_state_mapping.pop(module, None)
+    for name in (STATE_KEY, REGISTRY_KEY):
+        vars(module).pop(name, None)

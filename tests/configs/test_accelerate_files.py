@@ -28,12 +28,13 @@ accelerator.end_training()
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_accelerate_knows_every_key(file):
     config = ClusterConfig.from_yaml_file(file)
-    assert config.num_processes == (2 if file.stem.startswith("two_") else 1)
+    assert config.num_processes == (1 if file.stem.startswith("one_") else 2)
+    assert config.num_machines == (2 if file.stem == "two_machines" else 1)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_header_is_the_command(file):
-    command = rf"# accelerate launch --config_file {re.escape(str(file.relative_to(ROOT)))} (\S+\.py)"
+    command = rf"# accelerate launch --config_file {re.escape(str(file.relative_to(ROOT)))} (?:--\w+ \S+ )?(\S+\.py)"
     match = re.fullmatch(command, file.read_text().splitlines()[0])
     assert match and (ROOT / match[1]).parent.is_dir()
 
