@@ -128,9 +128,11 @@ def _sum_chunks(
     for start in range(0, len(hidden), chunk_tokens):
         chunk = slice(start, start + chunk_tokens)
         logits = _fill_logits(buffer[: len(hidden[chunk])], hidden[chunk], blocks)  # (C, R)
-        nats += _replace_by_gradient(logits, targets[chunk], gradient_wanted)
+        of_chunk, of_logits = _nats_and_gradient(logits, targets[chunk])
+        nats += of_chunk
         if gradient_wanted:
-            _add_gradients(logits, hidden[chunk], blocks, None if hidden_gradient is None else hidden_gradient[chunk])
+            of_hidden = None if hidden_gradient is None else hidden_gradient[chunk]
+            _add_gradients(of_logits, hidden[chunk], blocks, of_hidden)
     return nats
 
 
@@ -146,17 +148,16 @@ def _fill_logits(logits: Tensor, hidden: Tensor, blocks: Sequence[_Block]) -> Te
     return logits
 
 
-def _replace_by_gradient(logits: Tensor, targets: Tensor, gradient_wanted: bool) -> Tensor:
-    """The summed nats; the logits become softmax minus one-hot, in place, where that is wanted."""
+def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed nats, and softmax minus one-hot, which on a CPU takes the logits' place."""
     targets = targets.unsqueeze(1)  # (C, 1)
-    nats = logits.amax(dim=1, keepdim=True)  # (C, 1)
-    of_targets = logits.gather(1, targets)  # (C, 1)
-    total = logits.sub_(nats).exp_().sum(dim=1, keepdim=True)  # (C, 1)
-    nats += total.log() - of_targets
-    if gradient_wanted:
-        logits.div_(total)
-        logits.scatter_add_(1, targets, torch.full_like(of_targets, -1.0))
-    return nats.sum()
+    of_targets, largest = logits.gather(1, targets), logits.amax(dim=1, keepdim=True)  # (C, 1)
+    # One kernel, where torch's parts of it would each read and write all logits. That it may write where it reads is
+    # known of the CPU's.
+    softmax = torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)  # (C, R)
+    log_total = -softmax.amax(dim=1, keepdim=True).log()  # (C, 1); the largest is exp(0) / total
+    softmax.scatter_add_(1, targets, torch.full_like(of_targets, -1.0))
+    return (largest + log_total - of_targets).sum(), softmax
 
 
 def _add_gradients(of_logits: Tensor, hidden: Tensor, blocks: Sequence[_Block], hidden_gradient: Tensor | None) -> None:

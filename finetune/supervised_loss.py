@@ -7,6 +7,8 @@ loss is the same, up to rounding.
 Shapes: B rows, T tokens, S supervised positions of the micro-batch, D width, V vocabulary.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +16,8 @@ from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.chunked_cross_entropy import summed_cross_entropy
+from finetune.engine import engine_of
+from finetune.flat_forward import flat_hidden_states
 from scratch_models.corpus import IGNORED_TARGET
 from tokenizer_ext.extended_tables import ExtendedHead
 
@@ -34,21 +38,56 @@ class SupervisedLoss(nn.Module):
         super().__init__()
         _check_logits_are_the_heads(model)
         self.model = model
+        self._copies = _FrozenCopies()
 
-    def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
-        """Summed nats of the targets that are not -100: two of (B, T) -> ()."""
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
-        supervised = targets != IGNORED_TARGET  # (B, T)
-        return _summed_nats(self.model.get_output_embeddings(), hidden[supervised], targets[supervised])
+    def forward(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Summed nats of the targets that are not -100: two or three of (B, T) -> ()."""
+        engine = engine_of(self.model)
+        with nullcontext() if engine is None else engine.autocast():
+            if engine is not None and engine.lays_flat:
+                hidden, targets = flat_hidden_states(self.model, input_ids, targets, position_ids)  # (1, N, D), (1, N)
+            else:
+                hidden = self._hidden_states(input_ids, position_ids)  # (B, T, D)
+            chosen = (targets.flatten() != IGNORED_TARGET).nonzero().squeeze(1)  # (S,)
+            learned = hidden.flatten(0, 1).index_select(0, chosen)  # (S, D)
+            return _summed_nats(self.model.get_output_embeddings(), learned, targets.flatten()[chosen], self._copies)
+
+    def _hidden_states(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+        positions = {} if position_ids is None else {"position_ids": position_ids}
+        # Without an attention mask transformers keeps packed conversations apart by their positions.
+        hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
+        return hidden
 
 
-def _summed_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+class _FrozenCopies:
+    """Frozen tables in half precision, cast once; trained ones as they are, for they change at every step."""
+
+    def __init__(self) -> None:
+        self._copies: dict[tuple[int, int, torch.Size], Tensor] = {}
+
+    def take(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """The weight, (R, D), or its copy, column after column: so a CPU makes logits twice as fast."""
+        if weight.requires_grad or weight.dtype == dtype:
+            return weight
+        key = (weight.data_ptr(), weight._version, weight.shape)
+        if key not in self._copies:
+            self._copies = {old: copy for old, copy in self._copies.items() if old[0] != key[0]}
+            self._copies[key] = weight.detach().to(dtype).T.contiguous().T
+        return self._copies[key]
+
+
+def _summed_nats(head: nn.Module, hidden: Tensor, targets: Tensor, copies: _FrozenCopies) -> Tensor:
+    device = hidden.device.type
     if isinstance(head, ExtendedHead):
-        return summed_cross_entropy(hidden, targets, head.segments())
-    if type(head) is nn.Linear:
-        return summed_cross_entropy(hidden, targets, [(head.weight, head.bias)])
-    # An adapter on the head itself: only its own forward knows its logits, (S, V).
-    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+        segments = head.segments()
+    elif type(head) is nn.Linear:
+        segments = [(head.weight, head.bias)]
+    else:  # An adapter on the head itself: only its own forward knows its logits, (S, V).
+        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        segments = [(copies.take(weight, dtype), bias) for weight, bias in segments]
+    return summed_cross_entropy(hidden, targets, segments)
 
 
 @torch.no_grad()

@@ -1,0 +1,129 @@
+"""Linear layers whose own weight is frozen, with or without a LoRA adapter, as one step each of the graph.
+
+peft adds an adapter in four steps, of which each makes a tensor as large as the layer's output: product, adapter's
+product, its scaling, the sum. Here the adapter is added into the layer's output where it stands, and the backward pass
+makes the gradient of the input, A and B only. In bfloat16 the frozen weight is cast once, not at every use.
+
+The arithmetic is peft's up to rounding: y = x W + b + s (x A^T) B^T.
+
+Shapes: N tokens, I width of the input, O width of the output, R rank.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers.pytorch_utils import Conv1D
+
+
+class FrozenProduct:
+    """The frozen part of a layer: its weight, (I, O), and bias in the type that it is multiplied in."""
+
+    def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
+        self.layer, self.dtype = layer, dtype
+        self.parts = self._cast()
+
+    def __call__(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias as they are now: cast anew where the layer has got other weights."""
+        if self.parts[2] != _version(self.layer):
+            self.parts = self._cast()
+        return self.parts[:2]
+
+    def _cast(self) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        weight, bias = _weight(self.layer).detach(), self.layer.bias
+        assert bias is None or isinstance(bias, Tensor)
+        weight = weight if isinstance(self.layer, Conv1D) else weight.T
+        bias = None if bias is None else bias.detach().to(self.dtype)
+        return weight.to(self.dtype), bias, _version(self.layer)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight
+
+
+def _version(layer: nn.Module) -> tuple[int, int]:
+    return _weight(layer).data_ptr(), _weight(layer)._version
+
+
+def multiply(values: Tensor, frozen: FrozenProduct) -> Tensor:
+    """A frozen layer's output: (..., I) -> (..., O)."""
+    weight, bias = frozen()
+    flat = values.reshape(-1, values.shape[-1])  # (N, I)
+    product: Tensor = _Product.apply(flat, None, weight, bias, None, None, 1.0)
+    return product.view(*values.shape[:-1], -1)
+
+
+def multiply_with_adapter(
+    values: Tensor, adapter_values: Tensor | None, frozen: FrozenProduct, down: Tensor, up: Tensor, scaling: float
+) -> Tensor:
+    """A frozen layer's output with its adapter's: (..., I) -> (..., O).
+
+    Args:
+        values: What the layer reads.
+        adapter_values: What the adapter reads, where that is not the same: after LoRA's dropout.
+        frozen: The layer.
+        down: The adapter's A, (R, I).
+        up: Its B, (O, R).
+        scaling: What their product is multiplied by.
+
+    """
+    weight, bias = frozen()
+    flat = values.reshape(-1, values.shape[-1])  # (N, I)
+    adapter_flat = None if adapter_values is None else adapter_values.reshape(flat.shape)
+    product: Tensor = _Product.apply(flat, adapter_flat, weight, bias, down, up, scaling)
+    return product.view(*values.shape[:-1], -1)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        adapter_values: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor | None,
+        up: Tensor | None,
+        scaling: float,
+    ) -> Tensor:
+        ctx.types = [None if one is None else one.dtype for one in (values, adapter_values, down, up)]
+        ctx.scaling = scaling
+        with torch.autocast(values.device.type, enabled=False):
+            values = values.to(weight.dtype)
+            out = values @ weight if bias is None else torch.addmm(bias, values, weight)  # (N, O)
+            if down is None or up is None:
+                ctx.save_for_backward(weight)
+                return out
+            read = values if adapter_values is None else adapter_values.to(weight.dtype)
+            down, up = down.to(weight.dtype), up.to(weight.dtype)
+            narrow = read @ down.T  # (N, R)
+            out.addmm_(narrow, up.T, alpha=scaling)
+        ctx.is_apart = adapter_values is not None
+        ctx.save_for_backward(weight, read, narrow, down, up)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        weight, *of_adapter = ctx.saved_tensors
+        of_values = upstream @ weight.T if ctx.needs_input_grad[0] else None  # (N, I)
+        if not of_adapter:
+            return _as(of_values, ctx.types[0]), None, None, None, None, None, None
+        read, narrow, down, up = of_adapter
+        of_narrow = (upstream @ up).mul_(ctx.scaling)  # (N, R)
+        of_down = of_narrow.T @ read  # (R, I)
+        of_up = (narrow.T @ upstream).mul_(ctx.scaling).T  # (O, R); this order reads what is wide row by row
+        of_read = None
+        if ctx.is_apart:
+            of_read = of_narrow @ down if ctx.needs_input_grad[1] else None
+        elif of_values is not None:
+            of_values.addmm_(of_narrow, down)
+        gradients = (of_values, of_read, of_down, of_up)
+        cast = [_as(gradient, dtype) for gradient, dtype in zip(gradients, ctx.types, strict=True)]
+        return cast[0], cast[1], None, None, cast[2], cast[3], None
+
+
+def _as(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if gradient is None else gradient.to(dtype)

@@ -1,0 +1,39 @@
+"""Conversations end to end: nothing that is learned is lost, and nothing else is read than what it needs."""
+
+import torch
+
+from finetune.flat_rows import lay_end_to_end
+from scratch_models.corpus import IGNORED_TARGET
+
+N = IGNORED_TARGET
+
+
+def test_filling_and_what_follows_the_last_target_is_left_out():
+    rows = lay_end_to_end(torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]]), torch.tensor([[N, 3, N, N], [6, 7, N, N]]))
+    assert rows.input_ids.tolist() == [[1, 2, 5, 6]]
+    assert rows.targets.tolist() == [[N, 3, 6, 7]]
+    assert rows.position_ids.tolist() == [[0, 1, 0, 1]]
+    assert rows.lengths.tolist() == [2, 2]
+
+
+def test_a_row_may_hold_several_conversations():
+    rows = lay_end_to_end(
+        torch.tensor([[1, 2, 3, 4, 5, 6]]),
+        torch.tensor([[N, 3, N, 5, 6, N]]),
+        torch.tensor([[0, 1, 2, 0, 1, 2]]),
+    )
+    assert rows.input_ids.tolist() == [[1, 2, 4, 5]]
+    assert rows.lengths.tolist() == [2, 2]
+
+
+def test_a_conversation_without_a_target_is_left_out():
+    rows = lay_end_to_end(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[N, N], [4, 5]]))
+    assert rows.input_ids.tolist() == [[3, 4]]
+    assert rows.lengths.tolist() == [2]
+
+
+def test_one_token_is_left_where_nothing_is_learned():
+    rows = lay_end_to_end(torch.tensor([[1, 2], [3, 4]]), torch.full((2, 2), N))
+    assert rows.input_ids.tolist() == [[1]]
+    assert rows.targets.tolist() == [[N]]
+    assert rows.lengths.tolist() == [1]
