@@ -5,7 +5,10 @@ the adapter's start out of the base's weights: W becomes W - s B0 A0, so that th
 that reads such an adapter back would take its start out once more. So we keep what the weights were, and save the
 adapter as the difference that it makes to the original base: a plain LoRA of twice the rank,
 
-    s (B A - B0 A0) = s [B, -B0] [A; A0]
+    s (B A - B0 A0) = s [B, -B0] [A; A0] = s B' A'
+
+where B' and A' are balanced. The two products are large and nearly equal; left to be subtracted by whoever reads the
+adapter, they would cost digits of every activation.
 
 Biases that train (`bias: all`) are kept as well: a base is saved with the bits that it came with.
 """
@@ -103,8 +106,9 @@ def save_as_difference(adapter: Path, changed: ChangedBase) -> None:
     tensors = load_file(adapter / "adapter_model.safetensors")
     for layer, (first_a, first_b) in changed.starts.items():
         name_a, name_b = (f"base_model.model.{layer}.lora_{side}.weight" for side in "AB")
-        tensors[name_a] = torch.cat([tensors[name_a], first_a.to(tensors[name_a])])  # (2r, in)
-        tensors[name_b] = torch.cat([tensors[name_b], -first_b.to(tensors[name_b])], dim=1)  # (out, 2r)
+        both_a = torch.cat([tensors[name_a], first_a.to(tensors[name_a])])  # (2r, in)
+        both_b = torch.cat([tensors[name_b], -first_b.to(tensors[name_b])], dim=1)  # (out, 2r)
+        tensors[name_a], tensors[name_b] = balanced(both_a, both_b)
     save_file(tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
     path = adapter / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -116,6 +120,24 @@ def save_as_difference(adapter: Path, changed: ChangedBase) -> None:
     config["rank_pattern"] = {name: rank * 2 for name, rank in config["rank_pattern"].items()}
     config["alpha_pattern"] = {name: alpha * growth for name, alpha in config["alpha_pattern"].items()}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def balanced(matrix_a: Tensor, matrix_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices of the same shapes, types and product B A, both of them no larger than the product demands.
+
+    >>> a, b = balanced(torch.tensor([[1e4, 1.0], [1e4, 0.0]]), torch.tensor([[1e4, -1e4]]))
+    >>> torch.allclose(b @ a, torch.tensor([[0.0, 1e4]]), atol=1e-6), round(float(a.abs().max()))
+    (True, 100)
+    """
+    shape_a, shape_b = matrix_a.shape, matrix_b.shape
+    base_b, core_b = torch.linalg.qr(matrix_b.double())  # (out, k), (k, 2r)
+    base_a, core_a = torch.linalg.qr(matrix_a.double().T)  # (in, l), (l, 2r)
+    left, sizes, right = torch.linalg.svd(core_b @ core_a.T, full_matrices=False)
+    root = sizes.sqrt()
+    new_a, new_b = torch.zeros(shape_a), torch.zeros(shape_b)  # a layer narrower than 2r needs fewer rows
+    new_a[: len(root)] = (root[:, None] * (right @ base_a.T)).to(new_a)
+    new_b[:, : len(root)] = (base_b @ left * root).to(new_b)
+    return new_a.to(matrix_a), new_b.to(matrix_b)
 
 
 def _check_start(name: str, layer: LoraLayer, now: Tensor, before: Tensor) -> None:

@@ -35,9 +35,9 @@ def probe_ids(vocabulary: int, positions: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """The logits in float32 on the CPU, row by row: (B, T) -> (B, T, V)."""
+    """The logits in the model's precision, on the CPU, taken row by row: (B, T) -> (B, T, V)."""
     rows = ids.to(next(model.parameters()).device)
-    return torch.cat([model(input_ids=row[None], use_cache=False).logits.float().cpu() for row in rows])
+    return torch.cat([model(input_ids=row[None], use_cache=False).logits.cpu() for row in rows])
 
 
 @torch.no_grad()

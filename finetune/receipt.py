@@ -37,9 +37,11 @@ class Receipt:
     """What was compared after a merge, and with what outcome."""
 
     largest_difference: float
-    """Between a logit of the adapter model and of the merged one, both in float32."""
+    """Between a logit of the adapter model and of the merged one."""
     limit: float
     """What it may be at most."""
+    compared_in: str
+    """What both computed in: float32, or float64 where the rounding of float32 alone was above the limit."""
     positions: int
     """At which all logits were compared."""
     stored_as: str
@@ -59,10 +61,10 @@ class Receipt:
 
     def describe(self) -> str:
         """The receipt in one line."""
-        rounded = f"; stored as {self.stored_as}, same choice at {self.same_choice:.1%} of them"
+        rounded = f"; stored as {self.stored_as}, same choice at {self.same_choice:.1%} of the positions"
         return (
-            f"Merged and read back from disk: its logits differ from the adapter's by at most "
-            f"{self.largest_difference:.1e} (limit {self.limit:.0e}) at {self.positions} positions"
+            f"Merged and read back from disk: at {self.positions} positions its logits differ from the adapter's by at "
+            f"most {self.largest_difference:.1e} in {self.compared_in}, the limit is {self.limit:.0e}"
             f"{rounded if self.stored_as != 'float32' else ''}"
         )
 
@@ -108,19 +110,26 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
     ids = probe_ids(len(tokenizer), positions)
     expected = logits_of(adapted.get_base_model(), ids)
     merged = _merge_in_memory(adapted, adapter)
-    in_memory = compare_logits(merged, ids, expected)
+    found = compare_logits(merged, ids, expected)
+    if not found.largest_difference <= LIMIT:
+        # Two ways to add up the same numbers in float32 differ by that much where activations are large.
+        expected = logits_of(load_adapted(adapter)[0].get_base_model().double(), ids)
+        found = compare_logits(merged.double(), ids, expected)
+        merged.float()  # every bit comes back
+    _check_difference(adapter, found)
     _write(merged.to(getattr(torch, stored_as)), tokenizer, adapter, folder)
     written = _hash(merged)
     del merged, adapted
     read_back = load_model(str(folder), "auto")
     if _hash(read_back) != written:
-        raise InputError(f"{adapter}: its merged weights are others once they are read back, nothing was kept")
-    from_disk = compare_logits(read_back.float(), ids, expected)
-    # Rounded weights say something else by nature; that they are the merged ones, rounded, was just seen.
-    _check_difference(adapter, from_disk if stored_as == "float32" else in_memory)
+        raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
+    from_disk = compare_logits(read_back.to(expected.dtype), ids, expected)
+    if stored_as == "float32":  # rounded weights say something else by nature
+        _check_difference(adapter, found := from_disk)
     return Receipt(
-        largest_difference=(from_disk if stored_as == "float32" else in_memory).largest_difference,
+        largest_difference=found.largest_difference,
         limit=LIMIT,
+        compared_in=str(expected.dtype).removeprefix("torch."),
         positions=ids.numel(),
         stored_as=stored_as,
         same_choice=from_disk.same_choice,

@@ -9,7 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from finetune.adapters import Lora, attach_lora, base_is_given_back, changes_to_base
-from finetune.changed_base import copy_endangered, save_as_difference, take_out
+from finetune.changed_base import balanced, copy_endangered, save_as_difference, take_out
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings import separate_new_rows
 
@@ -70,6 +70,28 @@ def test_pissa_is_saved_as_a_lora_of_twice_the_rank_and_the_same_scale(tmp_path)
     assert config["lora_alpha"] / 8**0.5 == pytest.approx(8.0 / 4**0.5)
     shapes = {one.shape for name, one in load_file(tmp_path / "adapter_model.safetensors").items() if "lora_A" in name}
     assert {shape[0] for shape in shapes} == {8}
+
+
+def test_the_saved_difference_holds_no_larger_numbers_than_it_needs(tmp_path):
+    adapted, _, _ = _adapted("llama", "pissa")
+    layer = adapted.get_base_model().model.layers[0].mlp.up_proj
+    start_a, start_b = changes_to_base(adapted).starts["model.layers.0.mlp.up_proj"]
+    with torch.no_grad():  # as if training had hardly moved it
+        layer.lora_A["default"].weight.copy_(start_a * 1.001)
+        layer.lora_B["default"].weight.copy_(start_b)
+    adapted.save_pretrained(tmp_path)
+    save_as_difference(tmp_path, changes_to_base(adapted))
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    largest = max(float(saved[name].abs().max()) for name in saved if "layers.0.mlp.up_proj" in name)
+    assert largest < 0.1 * float(start_a.abs().max())
+
+
+@pytest.mark.parametrize("shapes", [((8, 20), (30, 8)), ((8, 5), (30, 8)), ((8, 5), (3, 8))])
+def test_balanced_matrices_have_the_shapes_and_the_product_of_the_given_ones(shapes):
+    matrix_a, matrix_b = torch.randn(shapes[0]), torch.randn(shapes[1])
+    new_a, new_b = balanced(matrix_a, matrix_b)
+    assert (new_a.shape, new_b.shape) == shapes
+    torch.testing.assert_close(new_b @ new_a, matrix_b @ matrix_a, rtol=1e-5, atol=1e-5)
 
 
 def test_a_plain_adapter_is_saved_as_peft_saves_it(tmp_path):

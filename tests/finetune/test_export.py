@@ -16,6 +16,7 @@ from finetune.conversations import Conversation, Message
 from finetune.export import find_base, load_assistant, make_conversational, save_assistant
 from finetune.subject import make_subject
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
+from tests.finetune.trained_runs import tuned
 from tokenizer_ext.bpe import train_bpe
 from tokenizer_ext.certificate import hash_weights, read_certificate
 from tokenizer_ext.delta import apply_delta, save_delta
@@ -93,6 +94,19 @@ def _say_for_ever(model, token):
     model.get_output_embeddings().register_forward_hook(only_this)
 
 
+def test_what_stopped_the_base_stays_a_stop_and_nothing_else_becomes_one():
+    subject = _make("llama", "lora")
+    tokenizer, generation = subject.tokenizer, subject.model.generation_config
+    end_of_text = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    generation.eos_token_id = [2, tokenizer.convert_tokens_to_ids("<|user|>")]  # 2 is a word, not a control token
+    make_conversational(subject.model, tokenizer)
+    end, user = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|user|>"))
+    assert generation.eos_token_id == [end, end_of_text, user]
+    make_conversational(subject.model, tokenizer)  # as tuning what was tuned does
+    assert generation.eos_token_id == [end, end_of_text, user]
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (end_of_text, end)
+
+
 @pytest.mark.parametrize("padded", [True, False])
 def test_where_bos_is_eos_is_pad_padding_is_no_end_of_turn(padded):
     subject = _make("gpt2", "lora", padded)
@@ -119,6 +133,13 @@ def test_the_saved_base_holds_the_old_weights_bit_by_bit(tmp_path):
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
     assert hash_weights(base, subject.extended.first_new_id) == before
     assert base.lm_head.weight is base.transformer.wte.weight
+
+
+def test_the_saved_base_holds_the_old_weights_bit_by_bit_where_pissa_changed_them(tmp_path):
+    subject = tuned("gpt2", init_lora_weights="pissa", bias="all")
+    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
+    assert hash_weights(base, subject.extended.first_new_id) == subject.extended.certificate.weights_before
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

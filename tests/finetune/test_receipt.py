@@ -9,6 +9,7 @@ import warnings
 import peft.tuners.lora
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from configs import InputError
@@ -103,6 +104,15 @@ def test_bfloat16_weights_are_the_merged_ones_rounded_bit_by_bit(final, tmp_path
         assert torch.equal(rounded[name], weight.bfloat16())
     assert receipt.largest_difference <= 1e-4 and 0.9 < receipt.same_choice <= 1
     assert "stored as bfloat16, same choice at 9" in receipt.describe()
+
+
+@pytest.mark.parametrize(("scale", "precision"), [(1.0, "float32"), (30.0, "float64")])
+def test_rounding_of_the_arithmetic_is_told_from_a_wrong_merge(scale, precision, tmp_path):
+    subject = tuned("llama", tied=False, new_tokens=None)
+    subject.model.lm_head.weight.data *= scale  # large logits: float32 rounds them by more than the limit
+    receipt = merge_with_receipt(save_run(subject, tmp_path / "run"), tmp_path / "merged")
+    assert receipt.compared_in == precision and receipt.largest_difference <= 1e-4
+    assert load_file(tmp_path / "merged" / "model.safetensors")["lm_head.weight"].dtype == torch.float32
 
 
 def _merge_a_little_wrong(layer, *_arguments, **_options):
