@@ -1,0 +1,44 @@
+"""The model that preferences are taught to: an assistant as a whole, or any base.
+
+An assistant that a run left as base and adapter is merged first. So the new adapter lies on the assistant alone, and
+the assistant is what remains when it is switched off.
+"""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.adapters import Lora
+from finetune.conversation_sets import EMBEDDED
+from finetune.export import ADAPTER_CONFIG, load_adapted, model_folder
+from finetune.subject import Subject, make_subject
+from scratch_models.embedded_base import EMBEDDED_BASE
+from tokenizer_ext.hf_model import load_model, load_tokenizer
+
+
+def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The model and its tokenizer: `embedded`, a Hub name, a folder, or a run, whose adapter is merged.
+
+    Raises:
+        InputError: there is no model, or the run is not finished.
+
+    """
+    path = EMBEDDED_BASE if base == EMBEDDED else model_folder(Path(base))
+    if not (path / ADAPTER_CONFIG).is_file():
+        return load_model(str(path)).to(device), load_tokenizer(str(path))
+    adapted, tokenizer = load_adapted(path)
+    merged = adapted.merge_and_unload()
+    if hasattr(merged, "peft_config"):  # peft would warn that ours is a second adapter
+        del merged.peft_config
+    return merged.to(device), tokenizer
+
+
+def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> Subject:
+    """The model with the control tokens that it lacks, and what trains of it."""
+    return make_subject(model, tokenizer, [], new_tokens=0, lora=lora)
+
+
+def read_original(base: str, device: torch.device) -> PreTrainedModel:
+    """The start once more, with the same control tokens and no adapter."""
+    return prepare_start(*load_start(base, device), lora=None).model.eval()

@@ -1,0 +1,90 @@
+"""The reference is the model as it was before it learned, wherever that comes from."""
+
+import pytest
+import torch
+
+from finetune.adapters import Lora
+from finetune.preference_loss import Objective, PreferenceLoss
+from finetune.preference_start import load_start, prepare_start, read_original
+from finetune.reference import (
+    describe_reference,
+    pair_log_probabilities,
+    read_reference,
+    reference_model,
+    write_reference,
+)
+from scratch_models.devices import make_accelerator
+from tests.finetune.preference_models import adapted, batches_of, move
+from tests.finetune.tiny_models import save_tiny_base
+
+CPU = torch.device("cpu")
+
+
+def _ask(model, batches):
+    loss_model = PreferenceLoss(model, Objective())
+    return pair_log_probabilities(loss_model, batches, range(len(batches.rows)), make_accelerator("fp32"))
+
+
+def _never():
+    raise AssertionError("the original is not read")
+
+
+def test_the_adapter_switched_off_is_the_base_also_after_training(chat_tokenizer):
+    batches = batches_of(chat_tokenizer)
+    untouched = adapted(chat_tokenizer, moved=False)
+    assert untouched.adapted is not None
+    expected = _ask(untouched.adapted.unload(), batches)
+    subject = adapted(chat_tokenizer)
+    assert describe_reference(subject) == "the adapter switched off"
+    with reference_model(subject, _never) as model:
+        assert torch.equal(_ask(model, batches), expected)
+    assert not torch.allclose(_ask(subject.model, batches), expected, atol=0.1)
+
+
+def test_what_trained_before_trains_again_after_the_reference_was_asked(chat_tokenizer):
+    subject = adapted(chat_tokenizer)
+    before = [name for name, one in subject.model.named_parameters() if one.requires_grad]
+    with reference_model(subject, _never):
+        pass
+    assert [name for name, one in subject.model.named_parameters() if one.requires_grad] == before
+
+
+@pytest.mark.parametrize("options", [{"init_lora_weights": "pissa"}, {}], ids=["pissa", "new rows"])
+def test_where_switching_off_does_not_give_the_base_back_the_original_is_read(tmp_path, options):
+    base = str(save_tiny_base(tmp_path, initializer_range=0.2))
+    start = load_start(base, CPU)
+    expected_of = prepare_start(*load_start(base, CPU), lora=None)
+    batches = batches_of(expected_of.tokenizer)
+    subject = prepare_start(*start, Lora(rank=4, alpha=8.0, dropout=0.0, options=options))
+    assert describe_reference(subject) == "the original model, read once more"
+    move(subject.model)  # what learns is another model by now
+    with reference_model(subject, lambda: read_original(base, CPU)) as model:
+        assert torch.equal(_ask(model, batches), _ask(expected_of.model, batches))
+    assert subject.adapted is not None
+    with subject.adapted.disable_adapter():
+        assert not torch.allclose(_ask(subject.model, batches), _ask(expected_of.model, batches), atol=1e-3)
+
+
+def test_a_model_that_trains_as_a_whole_is_its_own_reference_before_the_first_step(chat_tokenizer, tmp_path):
+    subject = prepare_start(*load_start(str(save_tiny_base(tmp_path)), CPU), lora=None)
+    assert describe_reference(subject) == "the model before its first step"
+    with reference_model(subject, _never) as model:
+        assert model is subject.model
+
+
+def test_pairs_that_are_not_asked_about_have_no_reference(chat_tokenizer):
+    subject, batches = adapted(chat_tokenizer), batches_of(chat_tokenizer)
+    found = pair_log_probabilities(
+        PreferenceLoss(subject.model, Objective()), batches, [3, 5], make_accelerator("fp32")
+    )
+    assert found.isnan().any(dim=1).logical_not().nonzero().flatten().tolist() == [3, 5]
+
+
+def test_a_reference_is_kept_for_a_resumed_run_and_a_damaged_one_is_not_used(tmp_path):
+    found = [torch.randn(5, 2), torch.randn(3, 2)]
+    write_reference(found, tmp_path)
+    read = read_reference(tmp_path, [5, 3])
+    assert read is not None and all(map(torch.equal, read, found))
+    assert read_reference(tmp_path, [5, 4]) is None and read_reference(tmp_path / "none", [5, 3]) is None
+    (tmp_path / "reference.safetensors").write_bytes(b"{}")
+    assert read_reference(tmp_path, [5, 3]) is None
