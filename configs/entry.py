@@ -27,7 +27,7 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     """The settings that the YAML files after ``--config`` and the ``--field value`` pairs give, defaults elsewhere.
 
     A pair on the command line wins over any file, a later file over an earlier one. A bare ``--flag`` sets a bool;
-    ``--field.key value`` sets one key of a mapping, beside those that a file gives it.
+    ``--field.key value`` sets one key of a mapping, beside those that a file gives it, and may be bare too.
     ``arguments`` are those of the process unless given; ``command`` is the name that ``--help`` shows.
 
     Raises:
@@ -39,7 +39,7 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     for file in files:
         _check_file(parser, schema, file)
     _check_names(schema, pairs)
-    parsed = parser.parse_args([*(f"--config={file}" for file in files), *pairs])
+    parsed = parser.parse_args([*(f"--config={file}" for file in files), *_set_bare_keys(pairs)])
     return schema(**{name: parsed[name] for name in _names(schema)})
 
 
@@ -107,6 +107,19 @@ def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     except argparse.ArgumentError as error:
         raise InputError(f"--config: {error.message}, the path of a YAML file") from error
     return known.config, others
+
+
+def _set_bare_keys(pairs: Sequence[str]) -> list[str]:
+    """The arguments with `--field.key` as `--field.key=true` where no value follows, as a bare flag is of a bool.
+
+    >>> _set_bare_keys(["--options.a", "--options.b", "-1", "--options.c"]), _set_bare_keys([])
+    (['--options.a=true', '--options.b', '-1', '--options.c=true'], [])
+    """
+    following = [*pairs[1:], "--"]
+    return [
+        f"{one}=true" if one.startswith("--") and "." in one and "=" not in one and after.startswith("--") else one
+        for one, after in zip(pairs, following, strict=False)
+    ]
 
 
 def _check_names(schema: type, pairs: Iterable[str]) -> None:

@@ -1,31 +1,20 @@
 """What a run would take in time and memory, measured by doing a little of it: some steps, one evaluation, some replies.
 
-Everything else is counted: the tokens of all steps, the evaluations, the questions. The steps that are done are those
-of the run, through its own loop, on all its processes; the heaviest comes first, so that the memory is the run's.
+Everything else is counted: the tokens of all steps, the evaluations, the questions.
 """
 
-import dataclasses
 import resource
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from accelerate import Accelerator
-from torch import nn
-from torch.optim import Optimizer
 
-from finetune.conversation_sets import spread
 from scratch_models.loop_settings import LoopSettings
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import Batches, MicroBatch, train
 
-STEPS_LOOKED_AT = 400
-MEASURED_TOKENS = 20_000
-FEWEST_STEPS, MOST_STEPS = 5, 20
 FEW_TOKENS, MORE_TOKENS = 2, 18
 REPEATS = 2
 
@@ -84,97 +73,12 @@ def in_words(seconds: float) -> str:
     return f"{whole} s"
 
 
-def estimate_training(
-    loss_model: nn.Module,
-    batches: Batches,
-    optimizer: Optimizer,
-    settings: LoopSettings,
-    accelerator: Accelerator,
-) -> float:
-    """Seconds that all steps take, without evaluations; every process trains the model a few steps meanwhile."""
-    costs = step_costs(batches, settings.max_steps, accelerator.num_processes)
-    steps = choose_steps(costs)
-    seconds = rehearse(loss_model, ChosenSteps(batches, steps), optimizer, settings, accelerator)
-    # The first step warms up: it fills caches, makes the optimizer's state, compiles.
-    rate = sum(seconds[1:]) / sum(costs[step].filled for step in steps[1:])
-    mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    return seconds[0] + rate * mean_tokens * (settings.max_steps - 1)
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What one process reads in a step, filling included, in tokens."""
-
-    filled: int
-    largest: int
-    """Of its micro-batches."""
-
-
-def step_costs(batches: Batches, max_steps: int, processes: int) -> dict[int, StepCost]:
-    """The costs of some steps, spread evenly over the run."""
-    costs = {}
-    for step in spread(range(max_steps), STEPS_LOOKED_AT):
-        tokens = [one["input_ids"].numel() for one in batches.micro_batches(step, 0, processes)]
-        costs[step] = StepCost(sum(tokens), max(tokens))
-    return costs
-
-
-def choose_steps(costs: Mapping[int, StepCost]) -> list[int]:
-    """The steps to do: the heaviest, then more of them, spread over the run, the less there is in one.
-
-    >>> choose_steps({0: StepCost(9000, 900), 1: StepCost(9000, 1000), 2: StepCost(9000, 800)})
-    [1, 0, 0, 1, 2]
-    """
-    heaviest = max(costs, key=lambda step: costs[step].largest)
-    mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens))) - 1
-    known = list(costs)
-    return [heaviest, *(known[place * len(known) // number] for place in range(number))]
-
-
-@dataclass(frozen=True)
-class ChosenSteps:
-    """Some steps of a run as if they were its first."""
-
-    batches: Batches
-    steps: Sequence[int]
-
-    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
-        """What the chosen step reads."""
-        return self.batches.micro_batches(self.steps[step], rank, world_size)
-
-
-def rehearse(
-    loss_model: nn.Module,
-    chosen: ChosenSteps,
-    optimizer: Optimizer,
-    settings: LoopSettings,
-    accelerator: Accelerator,
-) -> list[float]:
-    """Seconds of each chosen step, done by the training loop itself; what it writes is thrown away."""
-    steps = len(chosen.steps)
-    short = dataclasses.replace(
-        settings,
-        max_steps=steps,
-        warmup_steps=0,
-        checkpoint_steps=0,
-        evaluation_steps=0,
-        early_stopping_evaluations=0,
-        keep_best=False,
-        log_with=None,
-        resume=False,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(Path(folder))
-        train(loss_model, chosen, [optimizer], short, accelerator=accelerator, run=run, evaluate=lambda step: {})
-        ended = [entry["seconds"] for entry in run.read_metrics()]  # none where this is not the main process
-    return [end - start for start, end in zip([0.0, *ended], ended or [0.0] * steps, strict=False)]
-
-
 def estimate_asking(asking: Asking) -> float:
     """Seconds that all those replies take: what goes before the first token, and so much for each token."""
     asking.ask(FEW_TOKENS)  # fills caches
-    few, more = (min(_seconds(asking.ask, tokens) for _ in range(REPEATS)) for tokens in (FEW_TOKENS, MORE_TOKENS))
+    few, more = (
+        min(seconds_of(partial(asking.ask, tokens)) for _ in range(REPEATS)) for tokens in (FEW_TOKENS, MORE_TOKENS)
+    )
     per_token = max(0.0, more - few) / (MORE_TOKENS - FEW_TOKENS)
     return asking.times * (few + per_token * max(0, asking.tokens - FEW_TOKENS))
 
@@ -200,7 +104,8 @@ def peak_device_bytes(accelerator: Accelerator) -> int | None:
     return torch.cuda.max_memory_reserved(accelerator.device) if accelerator.device.type == "cuda" else None
 
 
-def _seconds(do: Callable[[int], object], argument: int) -> float:
+def seconds_of(do: Callable[[], object]) -> float:
+    """How long something takes."""
     start = time.perf_counter()
-    do(argument)
+    do()
     return time.perf_counter() - start

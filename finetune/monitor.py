@@ -29,7 +29,9 @@ class HeldOutMonitor:
         base_answered: Sequence[Answered],
         accelerator: Accelerator,
         reply_tokens: int,
+        *,
         replies: int = SHOWN_REPLIES,
+        calculator: bool = False,
     ) -> None:
         self.loss_model = SupervisedLoss(subject.model).to(accelerator.device)
         self.subject, self.accelerator, self.reply_tokens = subject, accelerator, reply_tokens
@@ -37,7 +39,7 @@ class HeldOutMonitor:
         rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
         self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
         self.reply_bytes = material.held_out_reply_bytes
-        self.way = ChatWay(subject.tokenizer)
+        self.way = ChatWay(subject.tokenizer, calculator=calculator)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out conversations after a step."""

@@ -109,6 +109,11 @@ def test_a_mapping_is_set_key_by_key_or_as_a_whole(yaml_file):
     by_key = ("--options.use_dora", "true", "--options.rate=1e-4", "--options.start", "pissa")
     assert _load(*by_key).options == {"use_dora": True, "rate": 1e-4, "start": "pissa"}
     assert _load("--options", "{use_dora: true, rate: 1e-4, start: pissa}") == _load(*by_key)
+    assert _load("--options.use_dora", "--options.rate", "-1", "--options.start").options == {
+        "use_dora": True,
+        "rate": -1,
+        "start": True,
+    }
     file = yaml_file("options:\n  use_dora: false\n  pattern: {c_attn: 3}\n")
     together = _load("--options.use_dora", "true", "--config", file).options
     assert together == {"use_dora": True, "pattern": {"c_attn": 3}}
@@ -143,7 +148,6 @@ COMMAND_LINE_ERRORS = {
     ("--stop_words", "a"): "--stop_words is 'a', expected tuple[str, ...]",
     ("--base",): "--base: expected one argument",
     ("--options", "[1]"): "--options is '[1]', expected a mapping of names to values",
-    ("--options.use_dora",): "--options: expected one argument",
     ("--options.", "1"): "options.: no such setting, did you mean options? (run with --help to see all)",
     ("--option.a", "1"): "option.a: no such setting, did you mean options? (run with --help to see all)",
     ("--max_steps.a", "1"): "max_steps.a: no such setting, did you mean max_steps? (run with --help to see all)",

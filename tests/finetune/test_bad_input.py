@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from finetune.compare import CompareSettings
 from finetune.compare import main as compare
@@ -10,6 +11,7 @@ from finetune.new_rows import NewRowsSettings
 from finetune.new_rows import main as train_new_rows
 from finetune.sft import SftSettings
 from finetune.sft import main as fine_tune
+from scratch_models import precision
 from tests.finetune.entry_runs import SMALL, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT
@@ -80,11 +82,33 @@ def test_data_that_cannot_be_used_is_refused(base, folder, capsys, lines, said):
         ({"learning_rate": ".nan"}, "learning_rate: found nan, expected a finite number above 0"),
         ({"learning_rate": "NaN"}, "learning_rate is 'NaN', expected float"),
         ({"learning_rate": "fast"}, "learning_rate is 'fast', expected float"),
+        ({"learning_rate": "1e-4x"}, "learning_rate is '1e-4x', expected float"),
         ({"new_rows_learning_rate": -1.0}, "new_rows_learning_rate: found -1.0"),
         ({"new_rows_learning_rate": 1.0, "method": "full"}, "new_rows_learning_rate: with --method full"),
         ({"lora_rank": 0}, "lora_rank: found 0, expected at least 1"),
         ({"lora_rank": 33}, "lora_rank: found 33, expected 1 to 32, the smaller side of the smallest layer"),
         ({"lora_alpha": ".inf"}, "lora_alpha: found inf"),
+        (
+            {"lora_options.use_dorra": True},
+            "lora_options: use_dorra: peft's LoraConfig has no such field, did you mean use_dora",
+        ),
+        ({"lora_options.use_dora": "maybe"}, "lora_options: use_dora is 'maybe', expected true or false"),
+        ({"lora_options": "[1]"}, "--lora_options is '[1]', expected a mapping of names to values"),
+        ({"lora_options.use_dora": True, "method": "full"}, "lora_options: with --method full there is no adapter"),
+        ({"target_modules": "c_atn"}, "expected some of attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj"),
+        ({"target_modules": "c_attn", "method": "full"}, "target_modules: with --method full there is no adapter"),
+        ({"merge": True, "method": "full"}, "merge: with --method full there is no adapter"),
+        (
+            {"conversations_per_step": 32, "accumulation_steps": 3},
+            "expected a multiple of 3 (1 process x 3 accumulation",
+        ),
+        ({"accumulation_steps": 0}, "accumulation_steps: found 0, expected at least 1"),
+        ({"evaluation_replies": -1}, "evaluation_replies: found -1, expected 0 or more"),
+        ({"packing": "sometimes"}, "packing is 'sometimes', expected one of auto, never, always"),
+        ({"inspect": 0}, "inspect: found 0, expected the number of an example, 1 to 95"),
+        ({"inspect": 96}, "inspect: found 96, expected the number of an example, 1 to 95"),
+        ({"push_to_hub": "not a name"}, "push_to_hub: found 'not a name', expected the name of a repository"),
+        ({"log_with": "nothing"}, "log_with: found 'nothing', expected one of"),
         ({"method": "magic"}, "method is 'magic', expected one of lora, full"),
         ({"maximum_tokens": 5}, "maximum_tokens 5: none of 95 conversations fits"),
         ({"reply_tokens": 0}, "reply_tokens: found 0, expected at least 1"),
@@ -103,6 +127,31 @@ def test_settings_that_cannot_work_are_refused(base, folder, capsys, changes, sa
     (folder / "here" / "other" / "run.json").write_text("{}")
     settings = {"base": base, "data": folder / "good.jsonl", **changes}
     assert said in _refused(capsys, folder, fine_tune, SftSettings, **settings)
+
+
+def test_bf16_is_refused_where_the_device_lacks_it_and_found_not_worth_it_by_auto(base, folder, capsys, monkeypatch):
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
+    settings = {"base": base, "data": folder / "good.jsonl"}
+    said = _refused(capsys, folder, fine_tune, SftSettings, **settings, precision="bf16")
+    assert "precision: found bf16, but cpu here has no bfloat16 arithmetic, expected fp32 or auto" in said
+    assert precision.probe_precision(torch.device("cpu"), 8).faster == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "said"),
+    [
+        ("<<__import__('os').getcwd()=1>>", "is no arithmetic"),
+        ("<<48/2=25>>", "<<48/2=25>> is wrong, the calculator gives 24"),
+        ("<<9**9**9**9=1>>", ""),
+    ],
+)
+def test_annotations_that_the_calculator_cannot_give_are_refused(base, folder, capsys, annotation, said):
+    record = {"question": "Half of 48?", "answer": f"It is {annotation}24. #### 24"}
+    with (folder / "good.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    settings = {"base": base, "data": folder / "good.jsonl", "calculator": True}
+    line = _refused(capsys, folder, fine_tune, SftSettings, **settings)
+    assert said in line and "good.jsonl:101" in line
 
 
 def test_a_base_that_is_no_model_is_refused(base, folder, capsys):

@@ -1,5 +1,8 @@
 """What an evaluation shows of a model in training: how many of its replies end, and two of them beside the base's."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from finetune import monitor
@@ -23,12 +26,11 @@ def _answered(number, checkable=()):
 class _Watching(HeldOutMonitor):
     """A monitor without a model: `answer` is replaced where it is used."""
 
+    subject: Any = SimpleNamespace(model=None)
+    way: Any = None
+
     def __init__(self, base_answered, replies):
-        self.watched, self.subject, self.way, self.reply_tokens = choose_watched(base_answered, replies), _Any, None, 9
-
-
-class _Any:
-    model = None
+        self.watched, self.reply_tokens = choose_watched(base_answered, replies), 9
 
 
 @pytest.fixture

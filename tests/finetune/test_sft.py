@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from finetune.evaluation import Scores
 from finetune.export import load_assistant
 from finetune.sft import SftSettings, main
+from finetune.sft_parts import recorded_precision
 from scratch_models.checkpoint import find_damage, list_checkpoints
+from scratch_models.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT
@@ -100,6 +102,7 @@ def test_metrics_say_what_every_step_did(finished):
     assert rates[:2] == pytest.approx([0.005, 0.01]) and rates[2:] == sorted(rates[2:], reverse=True)
     evaluated = [entry for entry in entries if "held_out_loss_nats" in entry]
     assert [len(entry["sample_replies"]) for entry in evaluated] == [2, 2]
+    assert all(0 <= entry["stop_rate"] * 5 <= 5 for entry in evaluated)  # of five questions
 
 
 def test_the_record_of_a_run_holds_settings_versions_and_hashes(finished, base, data):
@@ -108,6 +111,69 @@ def test_the_record_of_a_run_holds_settings_versions_and_hashes(finished, base, 
     assert {"torch", "transformers", "peft"} <= record["versions"].keys() and record["world_size"] == 1
     assert all(len(record[f"{what}_sha256"]) == 64 for what in ("data", "base", "tokenizer"))
     assert record["extension"]["control_tokens"] == 4
+
+
+def test_the_record_says_how_the_run_computed(finished):
+    record = json.loads((finished / "run.json").read_text())
+    assert record["engine"]["precision"] in ("fp32", "bf16") and record["engine"]["probe"]["fp32_gflops"] > 0
+    assert record["engine"]["exchanged_layers"] and record["packed"] is False
+    report = json.loads((finished / "report.json").read_text())
+    assert report["facts"]["computed"].startswith(f"computes in {record['engine']['precision']}, chosen by measuring")
+    assert report["facts"]["steps"] == "12"
+
+
+def test_a_resumed_run_goes_on_in_the_precision_that_it_was_started_in(tmp_path):
+    (tmp_path / "run.json").write_text('{"settings": {}, "engine": {"precision": "bf16"}}')
+    assert recorded_precision(SftSettings(resume=True), RunFolder(tmp_path)) == "bf16"
+    assert recorded_precision(SftSettings(), RunFolder(tmp_path)) is None
+    (tmp_path / "run.json").write_text('{"settings": {}}')  # of a run from before there was an engine
+    assert recorded_precision(SftSettings(resume=True), RunFolder(tmp_path)) is None
+
+
+def test_options_of_the_adapter_packing_and_accumulation_reach_the_run_and_the_merge_is_proven(base, data, tmp_path):
+    settings = {**SMALL, "max_steps": 2, "base": base, "data": data, "output_dir": tmp_path / "run", "merge": True}
+    options = {"lora_options.use_rslora": "true", "lora_options.init_lora_weights": "pissa", "target_modules": "c_attn"}
+    run_here(main, SftSettings, **settings, **options, packing="always", accumulation_steps=4)
+    run = tmp_path / "run"
+    record = json.loads((run / "run.json").read_text())
+    assert record["settings"]["lora_options"] == {"use_rslora": True, "init_lora_weights": "pissa"} and record["packed"]
+    adapter = load_file(run / "final" / "adapter" / "adapter_model.safetensors")
+    assert adapter and all("c_attn" in name for name in adapter)
+    assert json.loads((run / "merged" / "receipt.json").read_text())["largest_difference"] <= 1e-4
+    merged, tokenizer = load_assistant(run / "merged")
+    assert merged.get_input_embeddings().num_embeddings == len(tokenizer)
+    run_here(main, SftSettings, **settings, **options, packing="always", accumulation_steps=4, resume=True)
+    assert json.loads((run / "merged" / "receipt.json").read_text())["largest_difference"] <= 1e-4
+
+
+def test_packed_conversations_train_the_same_as_those_in_rows_of_their_own(finished, base, data, tmp_path):
+    settings = {**SMALL, "max_steps": 12, "base": base, "data": data, "output_dir": tmp_path / "packed"}
+    run_here(main, SftSettings, **settings, packing="always")
+    packed, alone = _steps(tmp_path / "packed"), _steps(finished)
+    assert [entry["supervised_tokens"] for entry in packed] == [entry["supervised_tokens"] for entry in alone]
+    assert [entry["loss_nats"] for entry in packed] == pytest.approx([entry["loss_nats"] for entry in alone], rel=2e-3)
+
+
+def test_what_the_calculator_gives_is_not_learned(base, tmp_path):
+    records = [
+        {"question": f"{n} plus 2?", "answer": f"{n}+2=<<{n}+2={n + 2}>>{n + 2} #### {n + 2}"} for n in range(60)
+    ]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    settings = {**SMALL, "max_steps": 1, "base": base, "data": tmp_path / "sums.jsonl"}
+    run_here(main, SftSettings, **settings, output_dir=tmp_path / "with", calculator=True)
+    run_here(main, SftSettings, **settings, output_dir=tmp_path / "without")
+    (first,), (other,) = _steps(tmp_path / "with"), _steps(tmp_path / "without")
+    assert first["supervised_tokens"] < other["supervised_tokens"]
+
+
+def test_an_example_is_inspected_as_a_page_and_nothing_else_is_written(base, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_here(main, SftSettings, **SMALL, base=base, data=data, inspect=3)
+    shown = capsys.readouterr().out
+    assert "Example 3 with what is learned of it: runs/inspect-3.html" in shown
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "runs" / "inspect-3.html"]
+    page = (tmp_path / "runs" / "inspect-3.html").read_text()
+    assert "Example 3 of 95: what is learned" in page and 'class="learned' in page
 
 
 def test_the_report_compares_both_on_the_held_out_questions(finished):
@@ -208,6 +274,8 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(base, data, tmp_p
     assert "95 conversations to learn from; an epoch is 6 steps and " in shown and "% of them supervised" in shown
     example = shown[shown.index("first example") :]
     assert example.count("[[") == 1 and "<|assistant|>[[It is " in example and ".<|end|>]]" in example
+    parts = ["reading and extending", "asking the base", "training", "evaluations", "asking the assistant", "in all"]
+    assert [part for part in parts if f"\n  {part} " in shown] == parts and "GB in each process\n" in shown
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,174 @@
+"""The parts of supervised fine-tuning, in their order: each takes the settings and what the parts before it made."""
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from accelerate import Accelerator
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.annotations import refuse_unusable_annotations
+from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets
+from finetune.conversations import Conversation
+from finetune.engine import Engine
+from finetune.evaluation import Answered, Interview, ask_in_chat, ask_plainly, choose_askable, plain_ways
+from finetune.fingerprints import tokenizer_sha256, weights_sha256
+from finetune.learning_material import LearningMaterial, prepare_material
+from finetune.model_card import read_run_record
+from finetune.monitor import HeldOutMonitor
+from finetune.outcome import describe_engine
+from finetune.sft_settings import SftSettings
+from finetune.subject import Subject, make_optimizer, make_subject
+from finetune.token_cache import default_token_cache
+from finetune.ways import ChatWay
+from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.run_folder import RunFolder
+from tokenizer_ext.corpus_files import read_documents
+from tokenizer_ext.hf_model import load_model, load_tokenizer
+
+
+def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSets:
+    """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
+    with accelerator.main_process_first() if settings.data == EMBEDDED else nullcontext():
+        sets = read_conversation_sets(settings.data)
+    if settings.calculator:
+        refuse_unusable_annotations([*sets.training, *sets.held_out])
+    return sets
+
+
+def load_base(base: str, accelerator: Accelerator) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The base and its tokenizer, on the device of this process."""
+    folder = str(EMBEDDED_BASE) if base == EMBEDDED else base
+    tokenizer = load_tokenizer(folder)
+    return load_model(folder).to(accelerator.device), tokenizer
+
+
+def prepare_subject(
+    settings: SftSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, sets: ConversationSets
+) -> Subject:
+    """The base with its new tokens, learned from the corpus or the domain of the data, and what trains of it."""
+    documents = sets.corpus if settings.corpus is None else read_documents(settings.corpus)
+    return make_subject(model, tokenizer, documents, new_tokens=settings.new_tokens, lora=settings.lora)
+
+
+def read_material(
+    settings: SftSettings, subject: Subject, sets: ConversationSets, accelerator: Accelerator
+) -> LearningMaterial:
+    """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
+    positions = getattr(subject.model.config.get_text_config(), "max_position_embeddings", None)
+    with accelerator.main_process_first():
+        return prepare_material(
+            subject.tokenizer,
+            sets,
+            maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
+            held_out_conversations=settings.evaluation_conversations,
+            conversations_per_step=settings.conversations_per_step,
+            tokens_per_micro_batch=settings.tokens_per_micro_batch,
+            seed=settings.seed,
+            packed=settings.packing == "always" or (settings.packing == "auto" and accelerator.device.type == "cuda"),
+            accumulation_steps=settings.accumulation_steps,
+            calculator=settings.calculator,
+            cache=default_token_cache(),
+        )
+
+
+def choose_asked(
+    settings: SftSettings, subject: Subject, tokenizer: PreTrainedTokenizerFast, held_out: Sequence[Conversation]
+) -> list[Conversation]:
+    """The held-out conversations that base and assistant are asked: those that fit in every way."""
+    ways = [*plain_ways(tokenizer).values(), ChatWay(subject.tokenizer, calculator=settings.calculator)]
+    return choose_askable(held_out, settings.evaluation_conversations, [(subject.model, way) for way in ways])
+
+
+def recorded_precision(settings: SftSettings, run: RunFolder) -> str | None:
+    """What a run that is resumed was started with: a probe might choose otherwise today."""
+    return read_run_record(run.path).get("engine", {}).get("precision") if settings.resume else None
+
+
+def make_facts(
+    subject: Subject,
+    tokenizer: PreTrainedTokenizerFast,
+    sets: ConversationSets,
+    material: LearningMaterial,
+    engine: Engine,
+) -> dict[str, Any]:
+    """What the run is made of, as hashes, what the extension changed, and how the run computes."""
+    return {
+        "data_sha256": sets.sha256(),
+        "base_sha256": weights_sha256(subject.extended.certificate.weights_before),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "extension": dataclasses.asdict(subject.extended.certificate),
+        "engine": engine.facts(),
+        "packed": material.batches.packed,
+    }
+
+
+def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: Accelerator) -> dict[str, Interview]:
+    """The base's replies in every plain-text way, in the main process; the others get none."""
+    if not accelerator.is_main_process:
+        return {}
+    model, tokenizer = load_base(settings.base, accelerator)  # anew: the subject's tables have grown
+    print(f"Asking the base {len(asked)} held-out questions in {len(plain_ways(tokenizer))} plain-text ways …")
+    return ask_in_plain_text(settings, model, tokenizer, asked, settings.reply_tokens)
+
+
+def ask_in_plain_text(
+    settings: SftSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    asked: Sequence[Conversation],
+    tokens: int,
+) -> dict[str, Interview]:
+    """The base's replies of at most so many tokens."""
+    return ask_plainly(model, tokenizer, asked, tokens, calculator=settings.calculator)
+
+
+def make_monitor(
+    settings: SftSettings,
+    subject: Subject,
+    material: LearningMaterial,
+    base_answered: Sequence[Answered],
+    accelerator: Accelerator,
+) -> HeldOutMonitor:
+    """What is evaluated while the subject trains; it holds the model with its loss."""
+    return HeldOutMonitor(
+        subject,
+        material,
+        base_answered,
+        accelerator,
+        settings.reply_tokens,
+        replies=settings.evaluation_replies,
+        calculator=settings.calculator,
+    )
+
+
+def optimizer_of(settings: SftSettings, subject: Subject) -> Optimizer:
+    """AdamW on what trains of the subject."""
+    rate = settings.learning_rate
+    return make_optimizer(subject, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
+
+
+def ask_assistant(settings: SftSettings, subject: Subject, asked: Sequence[Conversation], tokens: int) -> Interview:
+    """The assistant's replies of at most so many tokens."""
+    return ask_in_chat(subject.model, subject.tokenizer, asked, tokens, calculator=settings.calculator)
+
+
+def describe_run(
+    settings: SftSettings, subject: Subject, material: LearningMaterial, engine: Engine, run: RunFolder
+) -> dict[str, str]:
+    """What the report says that the run was."""
+    parameters, trained = subject.count_parameters()
+    certificate = subject.extended.certificate
+    return {
+        "base": settings.base,
+        "data": settings.data,
+        "method": settings.method,
+        "parameters": f"{parameters:,}, of which {trained:,} were trained",
+        "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
+        "read": material.describe(),
+        "steps": f"{run.read_metrics()[-1]['step']:,}",
+        "computed": describe_engine(engine),
+        "full settings, versions and hashes": "run.json",
+    }
