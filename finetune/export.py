@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.adapters import changes_to_base
-from finetune.changed_base import save_as_difference, take_out
+from finetune.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
 from tokenizer_ext.certificate import Certificate, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters
@@ -114,8 +114,8 @@ def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     return adapted.get_base_model(), tokenizer
 
 
-def load_adapted(adapter: Path) -> tuple[PeftModel, PreTrainedTokenizerFast]:
-    """An adapter on the base that it names, in evaluation mode, and the tokenizer of the base.
+def load_adapted(adapter: Path, name: str = ADAPTER) -> tuple[PeftModel, PreTrainedTokenizerFast]:
+    """An adapter, by this name, on the base that it names, in evaluation mode, and the tokenizer of the base.
 
     Raises:
         InputError: base or adapter are missing, damaged, or of different models.
@@ -124,7 +124,7 @@ def load_adapted(adapter: Path) -> tuple[PeftModel, PreTrainedTokenizerFast]:
     base = base_of_adapter(adapter)
     tokenizer = load_tokenizer(base)
     try:
-        adapted = PeftModel.from_pretrained(load_model(base), str(adapter))
+        adapted = PeftModel.from_pretrained(load_model(base), str(adapter), adapter_name=name)
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise

@@ -1,0 +1,188 @@
+"""Several adapters on one base: one model in memory, or on disk, that says what any of them taught it.
+
+    accelerate launch finetune/sft.py --data sums.jsonl --output_dir runs/sums
+    accelerate launch finetune/sft.py --base runs/sums/final/base --data prose.jsonl --output_dir runs/prose
+    python -m finetune.adapter_set --tuned.sums runs/sums --tuned.prose runs/prose --output_dir both
+
+The second run starts from the base of the first, which has the chat's tokens already, and leaves it as it is. The new
+folder holds the base once and an adapter a name, so that peft switches between them and vLLM serves them side by side.
+It is opened again before it is put in its place, and each adapter must say there what it says alone.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError, MissingInput, run_entry
+from finetune.export import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
+from finetune.logit_comparison import compare_logits, logits_of, probe_ids
+from finetune.receipt import LIMIT
+from scratch_models.checkpoint import file_sha256
+from tokenizer_ext.extend import check_new_folder
+from tokenizer_ext.terminal import quiet_libraries
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+CARD = """# {title}
+
+`base/` is the model, each other folder an adapter on it.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "{first}", adapter_name="{first}")
+{others}
+model.set_adapter("{first}")
+tokenizer = AutoTokenizer.from_pretrained("base")
+```
+
+    vllm serve base --enable-lora --max-lora-rank {rank} --lora-modules {modules}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSetSettings:
+    """Gathering of adapters that were trained on one base."""
+
+    tuned: dict[str, str]
+    """Runs, or adapters that name their base, each by the name that it gets: `--tuned.sums runs/sft-1`."""
+    output_dir: str
+    """New folder."""
+
+
+def main(settings: AdapterSetSettings) -> None:
+    """Finds the adapters, checks that they have one base, gathers and proves them."""
+    quiet_libraries()
+    difference = save_adapters(settings.tuned, settings.output_dir)
+    print(
+        f"Saved: {settings.output_dir}, one base and {len(settings.tuned)} adapters: {', '.join(settings.tuned)}; "
+        f"each says there what it says alone (logits differ by at most {difference:.1e})"
+    )
+
+
+def load_adapters(tuned: Mapping[str, str | Path]) -> tuple[PeftModel, PreTrainedTokenizerFast]:
+    """One model with every adapter under its name, the first of them active, and the tokenizer of the base.
+
+    `set_adapter(name)` switches; `disable_adapter()` gives the base; `generate(adapter_names=[...])` takes one a row.
+
+    Raises:
+        InputError: there are no two adapters, a name cannot be used, or they were not trained on one base.
+
+    """
+    adapters = find_adapters(tuned)
+    (first, path), *others = adapters.items()
+    adapted, tokenizer = load_adapted(path, first)
+    for name, other in others:
+        adapted.load_adapter(str(other), adapter_name=name)
+    return adapted.eval(), tokenizer
+
+
+def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
+    """Writes the base once and every adapter, complete or not at all; the largest difference to each one alone.
+
+    Raises:
+        InputError: as `load_adapters`, or `target` holds something.
+
+    """
+    check_new_folder(target)
+    adapters, target = find_adapters(tuned), Path(target)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(base_of_adapter(next(iter(adapters.values()))), partial / "base")
+        for name, adapter in adapters.items():
+            _copy_adapter(adapter, partial / name)
+        (partial / "README.md").write_text(_card(target.name, adapters), encoding="utf-8")
+        difference = _largest_difference(adapters, {name: partial / name for name in adapters})
+        if target.is_dir():
+            target.rmdir()
+        os.rename(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return difference
+
+
+def find_adapters(tuned: Mapping[str, str | Path]) -> dict[str, Path]:
+    """The folder of each adapter by name, all of them trained on one base.
+
+    Raises:
+        InputError: they are fewer than two, one is missing, a name cannot be used, or the bases differ.
+
+    """
+    if len(tuned) < 2:
+        raise InputError(f"tuned: found {len(tuned)} adapters, expected two or more, such as --tuned.sums runs/sft-1")
+    adapters = {}
+    for name, given in tuned.items():
+        if not NAME.fullmatch(name) or name == "base":
+            raise InputError(f"tuned: found the name {name!r}, expected letters, digits, _ and -, and not base")
+        adapters[name] = model_folder(Path(given))
+        if not (adapters[name] / ADAPTER_CONFIG).is_file():
+            raise MissingInput(f"{given}: holds no adapter, expected a run that was tuned with LoRA")
+        if _config(adapters[name])["bias"] != "none":
+            raise InputError(f"{given}: trained biases of the base, which the adapters would share: merge it instead")
+    _check_one_base(adapters)
+    return adapters
+
+
+def _check_one_base(adapters: Mapping[str, Path]) -> None:
+    (first, path), *others = adapters.items()
+    expected = _base_files(path)
+    for name, other in others:
+        found = _base_files(other)
+        if different := sorted(file for file in expected | found if expected.get(file) != found.get(file)):
+            raise InputError(
+                f"{name}: its base is not that of {first} ({different[0]} differs): train it on the base of {first}, "
+                f"with --base {base_of_adapter(path)} and no new tokens"
+            )
+
+
+def _base_files(adapter: Path) -> dict[str, str]:
+    """What decides what a base says: the hashes of its weights and of its tokenizer, or its name on the Hub."""
+    base = Path(base_of_adapter(adapter))
+    if not base.is_dir():
+        return {str(base): ""}
+    return {path.name: file_sha256(path) for path in (*base.glob("*.safetensors"), base / "tokenizer.json")}
+
+
+def _copy_adapter(adapter: Path, folder: Path) -> None:
+    shutil.copytree(adapter, folder)
+    config = {**_config(adapter), "base_model_name_or_path": "../base"}
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _largest_difference(adapters: Mapping[str, Path], gathered: Mapping[str, Path]) -> float:
+    together, tokenizer = load_adapters(gathered)
+    ids = probe_ids(len(tokenizer), getattr(together.config, "max_position_embeddings", None))
+    largest = 0.0
+    for name, adapter in adapters.items():
+        together.set_adapter(name)
+        alone = logits_of(load_adapted(adapter)[0].get_base_model(), ids)
+        largest = max(largest, compare_logits(together.get_base_model(), ids, alone).largest_difference)
+    assert largest <= LIMIT, f"adapters disturb each other: logits differ by {largest}"
+    return largest
+
+
+def _card(title: str, adapters: Mapping[str, Path]) -> str:
+    first, *others = adapters
+    return CARD.format(
+        title=title,
+        first=first,
+        others="\n".join(f'model.load_adapter("{name}", adapter_name="{name}")' for name in others),
+        rank=max(_config(adapter)["r"] for adapter in adapters.values()),
+        modules=" ".join(f"{name}={name}" for name in adapters),
+    )
+
+
+def _config(adapter: Path) -> dict:
+    return json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    run_entry(main, AdapterSetSettings)
