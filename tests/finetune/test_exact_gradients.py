@@ -1,0 +1,165 @@
+"""The gradient of a global batch is one gradient, however the batch is cut, packed, shared out, or its head chunked.
+
+What every way is held against: transformers' own logits of all 32 conversations at once, each a row, in float64.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from finetune import chunked_cross_entropy
+from finetune.batches import pad, to_row
+from finetune.engine import start_engine
+from finetune.packed_attention import use_packed_attention
+from finetune.supervised_loss import SupervisedLoss
+from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.devices import make_accelerator
+from scratch_models.micro_batches import count_targets
+from tests.finetune.gradients_in_processes import (
+    CONVERSATIONS,
+    KINDS,
+    NO_CLIPPING,
+    batches,
+    conversations,
+    gradient_of,
+)
+from tests.house.repository import ROOT
+
+Gradient = dict[str, Tensor]
+WHOLE, OF_A_TENSOR = 1e-6, 1e-5
+"""Largest difference, relative to the norm: of all tensors as one, and of each."""
+
+CUTS: dict[str, dict[str, int | bool]] = {
+    "32": {"accumulation_steps": 1},
+    "8 x 4": {"accumulation_steps": 8},
+    "1 x 32": {"accumulation_steps": 32},
+    "by length": {},
+    "packed in one row": {"packed": True, "accumulation_steps": 1},
+    "packed in rows": {"packed": True},
+}
+
+
+def _usual(model):
+    return None
+
+
+def _by_segments(model):
+    assert use_packed_attention(model)
+
+
+def _with_engine(model):
+    start_engine(model, NO_CLIPPING, make_accelerator("fp32"))
+
+
+WAYS: dict[str, Callable] = {"as it is": _usual, "packed attention": _by_segments, "engine": _with_engine}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def expected(kind) -> Gradient:
+    model = KINDS[kind]().double()
+    batch = pad([to_row(one) for one in conversations()])
+    logits = model(input_ids=batch["input_ids"], use_cache=False).logits  # (32, T, V)
+    loss = F.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten(), ignore_index=IGNORED_TARGET)
+    loss.backward()
+    return {name: one.grad for name, one in SupervisedLoss(model).named_parameters() if one.grad is not None}
+
+
+def _differences(found: Gradient, expected: Gradient) -> tuple[float, float]:
+    """Of all tensors as one, and the largest of one tensor."""
+    assert found.keys() == expected.keys()
+    apart = {name: (found[name].double() - expected[name]).norm() for name in expected}
+    whole = torch.stack(list(apart.values())).norm() / torch.stack([one.norm() for one in expected.values()]).norm()
+    return float(whole), max(float(apart[name] / expected[name].norm()) for name in expected)
+
+
+def _assert_equal(found: Gradient, expected: Gradient) -> None:
+    whole, of_a_tensor = _differences(found, expected)
+    assert whole <= WHOLE and of_a_tensor <= OF_A_TENSOR
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, expected, cut, way):
+    model = KINDS[kind]()
+    WAYS[way](model)
+    found = gradient_of(SupervisedLoss(model), batches(**CUTS[cut]), make_accelerator("fp32"))
+    _assert_equal(found, expected)
+
+
+@pytest.mark.parametrize(("chunk_tokens", "block_rows"), [(1, 8192), (7, 13), (64, 5)])
+def test_the_chunks_of_the_head_do_not_matter(kind, expected, chunk_tokens, block_rows, monkeypatch):
+    monkeypatch.setattr(chunked_cross_entropy, "LEAST_CHUNK_TOKENS", chunk_tokens)
+    monkeypatch.setattr(chunked_cross_entropy, "MOST_CHUNK_TOKENS", chunk_tokens)
+    monkeypatch.setattr(chunked_cross_entropy, "BLOCK_ROWS", block_rows)
+    _assert_equal(gradient_of(SupervisedLoss(KINDS[kind]()), batches(), make_accelerator("fp32")), expected)
+
+
+def test_the_conversations_are_ragged_and_one_teaches_nothing():
+    learned = [sum(one.supervised) for one in conversations()]
+    assert len(learned) == CONVERSATIONS and learned.count(0) == 1 and max(learned) > 30 * min(filter(None, learned))
+    alone = [count_targets(one) for one in batches(accumulation_steps=32).micro_batches(0, 0, 1)]
+    assert len(alone) == CONVERSATIONS and alone.count(0) == 1, "a micro-batch of its own in which all is masked"
+
+
+class _MeanPerMicroBatch(SupervisedLoss):
+    """The mean of each of 8 micro-batches, averaged over them: what peers once did."""
+
+    def forward(self, input_ids, targets, position_ids=None):
+        of_batch = sum(sum(one.supervised) for one in conversations())
+        learned = max(int((targets != IGNORED_TARGET).sum()), 1)
+        return super().forward(input_ids, targets, position_ids) * (of_batch / 8 / learned)
+
+
+def test_a_mean_per_micro_batch_is_seen(kind, expected):
+    loss_model = _MeanPerMicroBatch(KINDS[kind]())
+    found = gradient_of(loss_model, batches(accumulation_steps=8), make_accelerator("fp32"))
+    assert _differences(found, expected)[0] > 0.05
+
+
+def test_conversations_that_see_each_other_are_seen(kind, expected):
+    class Forgetful(SupervisedLoss):
+        def forward(self, input_ids, targets, position_ids=None):
+            return super().forward(input_ids, targets)
+
+    if kind.startswith("gpt2"):
+        pytest.skip("GPT-2 has no more than 96 positions")
+    found = gradient_of(Forgetful(KINDS[kind]()), batches(packed=True), make_accelerator("fp32"))
+    assert _differences(found, expected)[0] > 0.05
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    """Where two processes left the gradient of their global batch."""
+    folder = tmp_path_factory.mktemp("processes")
+    file = ROOT / "configs/accelerate/two_cpu_processes.yaml"
+    script = ROOT / "tests/finetune/gradients_in_processes.py"
+    launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
+    subprocess.run(
+        [sys.executable, *launch, "--main_process_port", "0", str(script), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=170,
+    )
+    return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("packed", ["", " packed"], ids=["by length", "packed"])
+def test_two_processes_have_the_gradient_of_one(kind, expected, of_two_processes, packed):
+    file = of_two_processes / f"{kind}{packed}.safetensors"
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["processes"] == "2"
+    _assert_equal(load_file(file), expected)
