@@ -10,6 +10,7 @@ follows a training (folding, export, certificates) need not know that it was sha
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -96,17 +97,21 @@ def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
     """Every parameter whole in every process, so that each may run any part of the model, or none, without the others.
 
     Evaluation needs it: processes read different numbers of micro-batches, and only the main one lets the model reply.
+    FSDP's hooks are out meanwhile: they would note in which order the blocks ran, and expect the same of every process.
     """
     sharded = [module for module in loss_model.modules() if isinstance(module, FSDPModule)]
+    forward_hooks = [hooks for one in sharded for hooks in (one._forward_pre_hooks, one._forward_hooks)]
+    taken = [(hooks, _take_out(hooks)) for hooks in forward_hooks]
     for module in sharded:
-        module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
     try:
         yield
     finally:
         for module in sharded:
             module.reshard()
-            module.set_reshard_after_forward(module is not loss_model, recurse=False)
+        for hooks, before in taken:
+            hooks.clear()
+            hooks.update(before)
 
 
 def whole_tensors(loss_model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
@@ -162,10 +167,17 @@ def _refill(original: nn.Parameter, part: Tensor | None, whole: dict[nn.Paramete
 
 def _take_out_hooks(module: nn.Module) -> None:
     """Leaves nothing of FSDP in a module: torch has no public way to undo `fully_shard`."""
-    for hooks in (getattr(module, name) for name in HOOKS):
-        for key in [key for key, hook in hooks.items() if hook.__module__.startswith("torch.distributed.fsdp")]:
-            del hooks[key]
-            module._forward_pre_hooks_with_kwargs.pop(key, None)
+    for name in HOOKS:
+        _take_out(getattr(module, name))
     _module_state_mapping.pop(module, None)
     for name in (STATE_KEY, REGISTRY_KEY):
         vars(module).pop(name, None)
+
+
+def _take_out(hooks: dict[int, Any]) -> dict[int, Any]:
+    """Takes FSDP's hooks out; returns all that were there."""
+    before = dict(hooks)
+    for key, hook in before.items():
+        if hook.__module__.startswith("torch.distributed.fsdp"):
+            del hooks[key]
+    return before

@@ -37,7 +37,8 @@ def tracker_names(log_with: str | None) -> list[str]:
 
 
 def start_trackers(accelerator: Accelerator, run_path: Path, settings: Mapping[str, Any]) -> None:
-    """Starts what the accelerator was made to log with; trackers that write files do so in the run's folder."""
+    """Starts what `log_with` names; trackers that write files do so in the run's folder."""
+    accelerator.log_with = tracker_names(settings["log_with"])
     accelerator.project_configuration.logging_dir = str(run_path / FOLDER)
     plain = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
     accelerator.init_trackers(PROJECT, config=plain)

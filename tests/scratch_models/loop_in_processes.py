@@ -33,6 +33,11 @@ ADAMW = replace(SETTINGS, max_steps=12, learning_rate=0.05, evaluation_steps=4, 
 RUNS = ("plain", "per_rank_mean", "unbroken", "broken", "best")
 
 
+def make_model() -> SummedLoss:
+    """Of several blocks: sharded ones are fetched before they are needed, in an order that all processes must share."""
+    return make_loss_model(layers=3)
+
+
 class Interrupted(Exception):
     """Stands for whatever ends a run before its last step."""
 
@@ -94,7 +99,7 @@ def main(folder: Path) -> None:
 
 def train_plainly(folder: Path, accelerator: Accelerator) -> dict[str, float | bool]:
     """The ragged rows by SGD, which shows a gradient that is wrong by a factor; what the process held meanwhile."""
-    loss_model = make_loss_model()
+    loss_model = make_model()
     before = dict(loss_model.named_parameters())
     optimizer = torch.optim.SGD(loss_model.parameters(), lr=0.5, momentum=0.9)
     seen = Seen(loss_model, optimizer)
@@ -118,22 +123,22 @@ def train_plainly(folder: Path, accelerator: Accelerator) -> dict[str, float | b
 
 
 def train_per_rank_mean(folder: Path, accelerator: Accelerator) -> None:
-    loss_model = PerRankMean(make_loss_model().model, accelerator)
+    loss_model = PerRankMean(make_model().model, accelerator)
     _train(folder, loss_model, [torch.optim.SGD(loss_model.parameters(), lr=0.5, momentum=0.9)], SETTINGS, accelerator)
 
 
 def train_broken_and_unbroken(folder: Path, accelerator: Accelerator) -> None:
     """AdamW in one piece, and the same run that was ended after step 8 and resumed from its checkpoint of step 5."""
-    loss_model = make_loss_model()
+    loss_model = make_model()
     _train(folder / "unbroken", loss_model, make_optimizers(loss_model, ADAMW), ADAMW, accelerator)
     if accelerator.is_main_process:
         _save(loss_model, folder / "unbroken")
-    loss_model = make_loss_model()
+    loss_model = make_model()
     try:
         _train(folder / "broken", loss_model, make_optimizers(loss_model, ADAMW), ADAMW, accelerator, stop_at=8)
     except Interrupted:
         accelerator.wait_for_everyone()
-    loss_model = make_loss_model()
+    loss_model = make_model()
     again = replace(ADAMW, resume=True)
     _train(folder / "broken", loss_model, make_optimizers(loss_model, again), again, accelerator)
     if accelerator.is_main_process:
@@ -142,7 +147,7 @@ def train_broken_and_unbroken(folder: Path, accelerator: Accelerator) -> None:
 
 def train_best(folder: Path, accelerator: Accelerator) -> None:
     """A run whose evaluations are best at step 4 and which ends itself at step 8."""
-    loss_model = make_loss_model()
+    loss_model = make_model()
     settings = replace(ADAMW, evaluation_steps=2, keep_best=True, early_stopping_evaluations=2)
 
     def evaluate(step: int) -> Mapping[str, float]:

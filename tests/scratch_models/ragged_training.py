@@ -46,10 +46,10 @@ def global_batch(step: int) -> MicroBatch:
     return {"input_ids": ids[:, :-1], "targets": ids[:, 1:].where(learned, IGNORED_TARGET)}
 
 
-def make_loss_model(dropout: float = 0.0) -> SummedLoss:
+def make_loss_model(dropout: float = 0.0, layers: int = 1) -> SummedLoss:
     torch.manual_seed(0)
     return SummedLoss(
-        GPT(GPTConfig(vocabulary_size=VOCABULARY, block_size=T, layers=1, heads=2, width=8, dropout=dropout))
+        GPT(GPTConfig(vocabulary_size=VOCABULARY, block_size=T, layers=layers, heads=2, width=8, dropout=dropout))
     )
 
 

@@ -18,7 +18,7 @@ from scratch_models.optimizers import make_optimizers
 from scratch_models.run_folder import RunFolder
 from scratch_models.training import train
 from tests.house.repository import ROOT
-from tests.scratch_models.loop_in_processes import ADAMW, STEPS, UnevenBatches, main, make_loss_model
+from tests.scratch_models.loop_in_processes import ADAMW, STEPS, UnevenBatches, main, make_model
 
 pytestmark = pytest.mark.long
 
@@ -86,7 +86,11 @@ def launch(machines: tuple[tuple[str, ...], ...], folder: Path) -> None:
                 text=True,
             )
         )
-    said = [process.communicate(timeout=300)[1] for process in started]
+    try:
+        said = [process.communicate(timeout=150)[1] for process in started]
+    finally:  # processes that wait for each other for ever
+        for process in started:
+            process.terminate()
     assert [process.returncode for process in started] == [0] * len(started), said
 
 
@@ -159,7 +163,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_several(launched: Launched, 
     run.checkpoints.mkdir(parents=True)
     (run.checkpoints / "step_00000010").symlink_to(unbroken / "checkpoints" / "step_00000010")
     run.metrics.write_text("".join((unbroken / "metrics.jsonl").read_text().splitlines(keepends=True)[:10]))
-    loss_model = make_loss_model()
+    loss_model = make_model()
     settings = replace(ADAMW, resume=True, checkpoint_steps=0)
     train(
         loss_model,
