@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache as once
 from pathlib import Path
 
@@ -89,11 +90,12 @@ def _open(entry: Path) -> RenderedSet | None:
     """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
     try:
         ids, supervised, lengths = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
-    except (FileNotFoundError, ValueError, EOFError):  # absent, or cut short by a full disk or a lost machine
+    except (OSError, ValueError, EOFError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
     if not len(ids) == len(supervised) == lengths.sum():
         return None
-    os.utime(entry)  # the entry that was not used for longest is dropped first
+    with suppress(OSError):  # a folder that can only be read
+        os.utime(entry)  # the entry that was not used for longest is dropped first
     return RenderedSet(ids, supervised, starts_of(np.asarray(lengths)), np.asarray(lengths))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.batches import ConversationBatches, cut_by_tokens, keep_fitting, to_row
+from finetune.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack_by_tokens, to_row
 from finetune.chat import ChatFormat, RenderedConversation
 from finetune.conversations import Conversation, Message
 from scratch_models.corpus import IGNORED_TARGET
@@ -133,10 +133,75 @@ def test_what_is_too_long_is_left_out_whole_and_counted(conversations):
     fitting = keep_fitting(conversations, 100)
     longer = [one for one in conversations if len(one.input_ids) > 100]
     assert longer and fitting.too_long == len(longer)
-    assert fitting.kept == [one for one in conversations if len(one.input_ids) <= 100]
+    assert list(fitting.kept) == [one for one in conversations if len(one.input_ids) <= 100]
+    assert [conversations[place] for place in fitting.places] == list(fitting.kept)
     assert keep_fitting(conversations[:1], len(conversations[0].input_ids)).too_long == 0
 
 
 def test_a_limit_that_nothing_fits_is_refused_with_the_shortest_length():
     with pytest.raises(InputError, match="maximum_tokens 5: none of 2 conversations fits, the shortest has 6 tokens"):
         keep_fitting([_rendered(6, 0), _rendered(9, 0)], 5)
+
+
+def test_a_conversation_in_which_nothing_is_learned_is_left_out_and_counted(conversations):
+    silent = RenderedConversation([1, 2, 3], [False] * 3)
+    fitting = keep_fitting([silent, *conversations[:3], silent], 500)
+    assert (list(fitting.kept), fitting.unsupervised, fitting.places) == (conversations[:3], 2, (1, 2, 3))
+    with pytest.raises(InputError, match="none of 2 conversations has a token to learn"):
+        keep_fitting([silent, silent], 500)
+
+
+def _apart(micro_batch):
+    """The conversations of packed rows: ids and targets of each, cut where the positions begin anew."""
+    ids, targets, positions = (micro_batch[name][0].tolist() for name in ("input_ids", "targets", "position_ids"))
+    starts = [place for place, position in enumerate(positions) if position == 0]
+    ends = [*starts[1:], len(ids)]
+    for start, end in zip(starts, ends, strict=True):
+        assert positions[start:end] == list(range(end - start))
+        yield ids[start:end], targets[start:end]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_packed_rows_hold_the_conversations_of_the_step_whole_and_no_filling(conversations, world_size):
+    padded = ConversationBatches(conversations, 32, 1024, seed=3)
+    packed = ConversationBatches(conversations, 32, 1024, seed=3, packed=True)
+    by_first = {one.input_ids[0]: to_row(one) for one in conversations}
+    for step in range(packed.steps_per_epoch):
+        shares = [packed.micro_batches(step, rank, world_size) for rank in range(world_size)]
+        rows = [row for share in shares for batch in share for row in _apart(batch)]
+        learned = [row for row in rows if any(target != IGNORED_TARGET for target in row[1])]
+        assert all(row == by_first[row[0][0]] for row in learned)
+        assert sorted(row[0][0] for row in learned) == _firsts(padded.micro_batches(step, 0, 1))
+        sizes = [batch["input_ids"].shape for share in shares for batch in share]
+        assert all(size[0] == 1 and size[1] <= 1024 for size in sizes)
+
+
+def test_a_process_without_a_row_gets_a_packed_one_in_which_nothing_is_learned():
+    (lonely,) = ConversationBatches([_rendered(9, 1000)], 32, 2048, seed=0, packed=True).micro_batches(0, 3, 4)
+    assert (lonely["targets"] == IGNORED_TARGET).all()
+    assert lonely["position_ids"].tolist() == [list(range(8))]
+
+
+def test_packs_are_few_and_nearly_full(conversations):
+    rows = [to_row(one) for one in conversations]
+    packs = pack_by_tokens(rows, 1024)
+    tokens = sum(len(ids) for ids, _ in rows)
+    assert sorted(ids[0] for one in packs for ids, _ in one) == list(range(1000, 1403))
+    assert all(sum(len(ids) for ids, _ in one) <= 1024 for one in packs)
+    assert len(packs) <= 11 / 9 * -(-tokens // 1024) + 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("accumulation_steps", "world_size"), [(1, 1), (8, 1), (32, 1), (4, 2), (100, 1)])
+def test_a_process_cuts_its_share_into_as_many_micro_batches_as_asked(
+    conversations, accumulation_steps, world_size, packed
+):
+    batches = ConversationBatches(conversations, 32, 64, seed=3, packed=packed, accumulation_steps=accumulation_steps)
+    for rank in range(world_size):
+        share = batches.micro_batches(0, rank, world_size)
+        assert len(share) == min(accumulation_steps, 32 // world_size)
+        if not packed:
+            assert {len(batch["input_ids"]) for batch in share} == {max(1, 32 // world_size // accumulation_steps)}
+    shares = [batches.micro_batches(0, rank, world_size) for rank in range(world_size)]
+    read = sum(int((batch["targets"] != IGNORED_TARGET).sum()) for share in shares for batch in share)
+    assert read == 32 * 2

@@ -159,3 +159,40 @@ def test_the_mask_as_text_shows_what_is_learned(chat, chat_tokenizer):
     coloured = mask_as_text(rendered, chat_tokenizer.decode, colour=True)
     assert coloured == "<|user|>a\\x1b[2Jb\n<|end|><|assistant|>\x1b[32mc<|end|>\x1b[0m"
     assert mask_as_text(RenderedConversation([], []), chat_tokenizer.decode) == ""
+
+
+def test_the_calculators_results_are_read_and_not_learned_and_all_else_is_as_without_it(chat_tokenizer):
+    said = "48/2 = <<48/2=24>>24, and <<24+48=72>>72."
+    asked = Conversation((Message("user", said), Message("assistant", said)), "p")
+    rendered = ChatFormat(chat_tokenizer, calculator=True).render(asked)
+    assert mask_as_text(rendered, chat_tokenizer.decode) == (
+        f"<|user|>{said}<|end|><|assistant|>[[48/2 = <<48/2=]]24>>[[24, and <<24+48=]]72>>[[72.<|end|>]]"
+    )
+    plain = Conversation((Message("user", said), Message("assistant", "It is 72.")), "p")
+    assert ChatFormat(chat_tokenizer, calculator=True).render(plain) == ChatFormat(chat_tokenizer).render(plain)
+
+
+def test_results_are_pieces_of_their_own_so_that_a_reply_in_which_they_are_put_has_the_same_ids(chat_tokenizer):
+    chat = ChatFormat(chat_tokenizer, calculator=True)
+    asked = Conversation((Message("user", "?"), Message("assistant", "<<48/2=24>>24")), "p")
+    pieces = ["<<48/2=", "24>>", "24"]
+    put_together = [id_ for piece in pieces for id_ in chat_tokenizer.encode(piece, add_special_tokens=False)]
+    rendered = chat.render(asked)
+    prompt = chat.render_prompt(asked.messages[:1])
+    assert rendered.input_ids[len(prompt) :] == [*put_together, chat.end_id]
+
+
+def test_many_conversations_are_rendered_as_each_alone_whatever_is_encoded_at_once(chat, monkeypatch):
+    conversations = [*_conversations(50, WORDS), CHAT, CHAT]
+    alone = [chat.render(one) for one in conversations]
+    for number in (1, 7, 52, 500):
+        monkeypatch.setattr("finetune.chat.ENCODED_AT_ONCE", number)
+        assert chat.render_all(conversations) == alone
+    assert chat.render_all([]) == []
+
+
+def test_a_failure_while_encoding_ahead_is_told(chat, monkeypatch):
+    monkeypatch.setattr("finetune.chat.ENCODED_AT_ONCE", 1)
+    broken = Conversation((Message("user", None), Message("assistant", "a")), "p")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        chat.render_all([CHAT, broken, CHAT])

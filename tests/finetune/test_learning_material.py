@@ -50,7 +50,8 @@ def test_an_epoch_is_described_by_its_tokens_and_those_of_them_that_are_learned(
     tokens = sum(len(one.input_ids) for one in material.training)
     supervised = sum(sum(one.supervised) for one in material.training)
     described = (
-        f"30 conversations to learn from; an epoch is 8 steps and {tokens:,} tokens, {supervised / tokens:.0%} of"
+        f"30 conversations to learn from; an epoch is 8 steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
+        "supervised, with 30 of 30 ends of an assistant's turn\n"
     )
     assert material.describe().startswith(described)
 
@@ -102,3 +103,30 @@ def test_the_monitor_measures_transformers_loss_per_supervised_token_and_per_byt
 def test_one_question_of_each_kind_is_watched_where_there_are_both(answers, watched):
     answered = [Answered(_conversation(str(n), answer=answer), "", True) for n, answer in enumerate(answers)]
     assert choose_watched(answered) == [answered[place] for place in watched]
+
+
+def test_the_end_of_every_turn_that_is_not_left_out_is_learned(chat_tokenizer):
+    said = (Message("user", "<|end|>"), Message("assistant", "It is <|end|> 72."))
+    talks = [Conversation(said * turns, "p") for turns in (1, 2, 3, 40)]
+    material = _prepare(chat_tokenizer, talks, SHORT, maximum_tokens=200)
+    assert (material.assistant_turns, material.learned_ends) == (6, 6)
+    end = ChatFormat(chat_tokenizer).end_id
+    learned = [
+        id_ for one in material.training for id_, flag in zip(one.input_ids, one.supervised, strict=True) if flag
+    ]
+    assert learned.count(end) == 6
+
+
+def test_material_from_the_cache_is_the_material_without_one(chat_tokenizer, tmp_path):
+    plain = _prepare(chat_tokenizer, SHORT + LONG, SHORT)
+    for _ in range(2):
+        cached = _prepare(chat_tokenizer, SHORT + LONG, SHORT, cache=tmp_path)
+        assert (cached.training, cached.held_out) == (plain.training, plain.held_out)
+        assert cached.describe() == plain.describe()
+    assert len(list(tmp_path.iterdir())) == 2, "what is learned from, and what is held out"
+
+
+def test_packing_is_described(chat_tokenizer):
+    material = _prepare(chat_tokenizer, SHORT, SHORT, packed=True)
+    assert material.describe().startswith("30 conversations to learn from, packed end to end; an epoch")
+    assert all("position_ids" in batch for batch in material.batches.micro_batches(0, 0, 1))
