@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from configs import InputError, run_entry
 from finetune.base_reading import Parts, read_parts
 from finetune.chat import CONTROL_TOKENS, ChatFormat
+from finetune.computing import start_computing
 from finetune.conversation_sets import EMBEDDED, read_conversation_sets
 from finetune.extended_base import ExtendedBase, read_extended_base
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
@@ -33,6 +34,7 @@ from finetune.row_training import HeldOutEvaluation, make_row_optimizer, make_st
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
+from scratch_models.precision import expect_precision
 from scratch_models.run_folder import choose_run_folder
 from scratch_models.training import record_start, start_run, train
 from tokenizer_ext.certificate import WeightHashes, hash_weights
@@ -98,13 +100,15 @@ def main(settings: NewRowsSettings) -> None:
     """Reads, loads, separates the new rows, finds their start, trains them, proves what stayed."""
     quiet_libraries()
     run = choose_run_folder(settings.output_dir, "new-rows", dataclasses.asdict(settings), resume=settings.resume)
-    accelerator = make_accelerator(settings.precision)
+    accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
+    expect_precision(settings.precision, accelerator.device)
     base, material = read_inputs(settings, accelerator)
     model = load_base(settings, base, accelerator)
     before = hash_weights(model, base.first_new_id)
     base.check_weights(before)
     parts = read_parts(base.tokenizer, base.first_new_id)
     separate_new_rows(model, base.first_new_id, base.new_tokens)
+    computing = start_computing(model, settings, accelerator, run)
     make_optimizer = partial(
         make_row_optimizer, model, settings.learning_rate, settings.output_learning_rate, settings.weight_decay
     )
@@ -118,13 +122,15 @@ def main(settings: NewRowsSettings) -> None:
         of_start = plan_starts(model, base, parts)
         probe = Prober(model, material, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
-    run = start_run(run, settings, accelerator, make_facts(material, before, base, probe))
+    facts = {**make_facts(material, before, base, probe), **computing.facts()}
+    run = start_run(run, settings, accelerator, facts)
     if not settings.resume:
         record_start(evaluation, run, accelerator)
     batches = material.make_batches(settings.seed)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    computing.release()
     if accelerator.is_main_process:
-        epochs = material.epochs_per_step * settings.max_steps
+        epochs = material.epochs_per_step * run.read_metrics()[-1]["step"]
         finish(model, base, material, parts, before, run, accelerator, epochs)
     accelerator.end_training()
 

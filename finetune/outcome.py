@@ -64,9 +64,8 @@ def hand_over(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:
 
 
 def describe_engine(engine: Engine) -> str:
-    """How the model computes, in one line."""
-    probe = engine.probe
-    measured = ""
+    """How the model was computed, in one line."""
+    probe, measured = engine.probe, ""
     if probe is not None:
         bf16 = "none" if probe.bf16_gflops is None else f"{probe.bf16_gflops:,.0f}"
         measured = f", chosen by measuring: fp32 {probe.fp32_gflops:,.0f} GFLOP/s, bf16 {bf16}"

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from configs import run_entry
-from finetune.engine import start_engine
+from finetune.computing import start_computing
 from finetune.global_batch import check_global_batch
 from finetune.hub import check_repository
 from finetune.outcome import describe_engine, finish, hand_over, in_favour, make_report
@@ -35,7 +35,6 @@ from finetune.sft_parts import (
     prepare_subject,
     read_material,
     read_sets,
-    recorded_precision,
 )
 from finetune.sft_plan import describe_plan, estimate_run, inspect_example
 from finetune.sft_settings import SftSettings
@@ -65,14 +64,14 @@ def main(settings: SftSettings) -> None:
         accelerator.print(inspect_example(settings.inspect, subject, material, accelerator))
         return
     asked = choose_asked(settings, subject, tokenizer, sets.held_out)
-    engine = start_engine(subject.model, settings, accelerator, precision=recorded_precision(settings, run))
+    computing = start_computing(subject.model, settings, accelerator, run, packed=material.batches.packed)
     if settings.dry_run:
-        accelerator.print(describe_plan(settings, subject, material, engine))
+        accelerator.print(describe_plan(settings, subject, material, computing))
         accelerator.print(estimate_run(settings, subject, material, asked, accelerator, started).describe())
         return
     accelerator.print(describe_extension(subject.extended.certificate), material.describe(), sep="\n")
-    accelerator.print(describe_engine(engine))
-    run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets, material, engine))
+    accelerator.print(describe_engine(computing.engine))
+    run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets, computing))
     base = ask_base(settings, asked, accelerator)
     monitor = make_monitor(settings, subject, material, in_favour(base), accelerator)
     if not settings.resume:
@@ -81,11 +80,11 @@ def main(settings: SftSettings) -> None:
     train(
         monitor.loss_model, material.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
     )
-    engine.release()
+    computing.release()
     if accelerator.is_main_process:
         assistant = ask_assistant(settings, subject, asked, settings.reply_tokens)
         title = f"{run.path.name}: an assistant made from {settings.base}"
-        report = make_report(title, describe_run(settings, subject, material, engine, run), run, base, assistant)
+        report = make_report(title, describe_run(settings, subject, material, computing, run), run, base, assistant)
         finish(report, settings.base, subject, run)
         hand_over(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()

@@ -10,13 +10,12 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.annotations import refuse_unusable_annotations
+from finetune.computing import Computing
 from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets
 from finetune.conversations import Conversation
-from finetune.engine import Engine
 from finetune.evaluation import Answered, Interview, ask_in_chat, ask_plainly, choose_askable, plain_ways
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
 from finetune.learning_material import LearningMaterial, prepare_material
-from finetune.model_card import read_run_record
 from finetune.monitor import HeldOutMonitor
 from finetune.outcome import describe_engine
 from finetune.sft_settings import SftSettings
@@ -82,17 +81,11 @@ def choose_asked(
     return choose_askable(held_out, settings.evaluation_conversations, [(subject.model, way) for way in ways])
 
 
-def recorded_precision(settings: SftSettings, run: RunFolder) -> str | None:
-    """What a run that is resumed was started with: a probe might choose otherwise today."""
-    return read_run_record(run.path).get("engine", {}).get("precision") if settings.resume else None
-
-
 def make_facts(
     subject: Subject,
     tokenizer: PreTrainedTokenizerFast,
     sets: ConversationSets,
-    material: LearningMaterial,
-    engine: Engine,
+    computing: Computing,
 ) -> dict[str, Any]:
     """What the run is made of, as hashes, what the extension changed, and how the run computes."""
     return {
@@ -100,8 +93,7 @@ def make_facts(
         "base_sha256": weights_sha256(subject.extended.certificate.weights_before),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "extension": dataclasses.asdict(subject.extended.certificate),
-        "engine": engine.facts(),
-        "packed": material.batches.packed,
+        **computing.facts(),
     }
 
 
@@ -156,7 +148,7 @@ def ask_assistant(settings: SftSettings, subject: Subject, asked: Sequence[Conve
 
 
 def describe_run(
-    settings: SftSettings, subject: Subject, material: LearningMaterial, engine: Engine, run: RunFolder
+    settings: SftSettings, subject: Subject, material: LearningMaterial, computing: Computing, run: RunFolder
 ) -> dict[str, str]:
     """What the report says that the run was."""
     parameters, trained = subject.count_parameters()
@@ -169,6 +161,6 @@ def describe_run(
         "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
         "read": material.describe(),
         "steps": f"{run.read_metrics()[-1]['step']:,}",
-        "computed": describe_engine(engine),
+        "computed": describe_engine(computing.engine),
         "full settings, versions and hashes": "run.json",
     }

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from accelerate import Accelerator
 
 from configs import InputError
+from finetune.computing import Computing
 from finetune.conversation_sets import spread
 from finetune.conversations import Conversation
-from finetune.engine import Engine
 from finetune.estimate import (
     Asking,
     Estimate,
@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 32
 """Questions that `generate_ids` answers at once."""
 
 
-def describe_plan(settings: SftSettings, subject: Subject, material: LearningMaterial, engine: Engine) -> str:
+def describe_plan(settings: SftSettings, subject: Subject, material: LearningMaterial, computing: Computing) -> str:
     """What a run would do: settings, parameters, tokens of an epoch, and the first example with its mask."""
     parameters, trained = subject.count_parameters()
     return "\n".join(
@@ -44,7 +44,7 @@ def describe_plan(settings: SftSettings, subject: Subject, material: LearningMat
             describe_extension(subject.extended.certificate),
             f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
             material.describe(),
-            describe_engine(engine),
+            describe_engine(computing.engine),
             "first example, with what is learned marked:",
             first_example(material, subject.tokenizer, colour=sys.stdout.isatty()),
         ]

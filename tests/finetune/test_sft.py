@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.computing import recorded_precision
 from finetune.evaluation import Scores
 from finetune.export import load_assistant
 from finetune.sft import SftSettings, main
-from finetune.sft_parts import recorded_precision
 from scratch_models.checkpoint import find_damage, list_checkpoints
 from scratch_models.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process
