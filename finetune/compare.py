@@ -43,7 +43,7 @@ class CompareSettings:
     prompt: str | None = None
     """A question; both replies are printed."""
     data: str | None = None
-    """Questions that both are measured on: `embedded` (its held-out ones), a file or a Hub name."""
+    """Questions with known replies: `embedded` (its held-out ones), a file or a Hub name; or multiple choice."""
     conversations: int = 200
     """How many questions of the data are asked, spread evenly."""
     output: str | None = None

@@ -81,15 +81,19 @@ def compare_choices(questions: Sequence[ChoiceQuestion], base: Mapping[str, Chos
     return figures
 
 
+LEGEND = "in brackets: 95 % intervals; differences of shares in points; p: McNemar's exact test"
+
+
 def to_table(title: str, figures: Sequence[Figure], further: Sequence[tuple[str, str, str]] = ()) -> str:
-    """The table for the terminal; `further` rows have no difference."""
+    """The table for the terminal, with what its brackets mean; `further` rows have no difference."""
     header = (title, "base", "tuned", "tuned - base")
     rows = [header, *(figure.cells for figure in figures), *((*row, "") for row in further)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
+    lines = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, LEGEND])
 
 
 def to_record(figures: Sequence[Figure]) -> list[dict[str, Any]]:
@@ -100,7 +104,7 @@ def to_record(figures: Sequence[Figure]) -> list[dict[str, Any]]:
 def _compare_costs(base: Interview, tuned: Interview) -> Figure:
     bits = ratio_difference(_bits(base.reply_nats), _bits(tuned.reply_nats), base.reply_bytes, tuned.reply_bytes)
     return Figure(
-        name="bits per byte of known replies (lower is better)",
+        name="bits per byte, lower is better",
         base=base.scores.bits_per_byte,
         tuned=tuned.scores.bits_per_byte,
         difference=bits.value,

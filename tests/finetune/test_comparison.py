@@ -6,7 +6,7 @@ import math
 import pytest
 
 from finetune.answer_statistics import share_difference, wilson_interval
-from finetune.comparison import compare_choices, compare_replies, to_record, to_table
+from finetune.comparison import LEGEND, compare_choices, compare_replies, to_record, to_table
 from finetune.conversations import Conversation, Message
 from finetune.evaluation import Answered, Interview, Scores
 from finetune.multiple_choice import ChoiceQuestion, Chosen
@@ -69,9 +69,10 @@ def test_multiple_choice_is_compared_in_both_readings():
 def test_the_table_writes_each_figure_with_its_interval_and_the_record_keeps_all_of_it():
     figures = compare_replies(BASE, TUNED)
     lines = to_table("on 4 questions", figures, [("further", "1 of 2", "2 of 2")]).split("\n")
-    assert [line.split("  ")[0] for line in lines] == ["on 4 questions", *(one.name for one in figures), "further"]
+    names = ["on 4 questions", *(one.name for one in figures), "further", LEGEND]
+    assert [line.split("  ")[0] for line in lines] == names
     assert "66.7% (20.8 to 93.9)" in lines[2] and "100.0% (43.9 to 100.0)" in lines[2] and "p = 1.000" in lines[2]
-    assert lines[-1].split() == ["further", "1", "of", "2", "2", "of", "2"]
+    assert lines[-2].split() == ["further", "1", "of", "2", "2", "of", "2"]
     record = json.loads(json.dumps(to_record(figures)))
     assert [one["tuned"] for one in record] == [one.tuned for one in figures]
     assert record[1]["base_interval"]["low"] == wilson_interval(2, 3).low
