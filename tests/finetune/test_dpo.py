@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.adapters import Lora
-from finetune.dpo import DpoSettings, main
+from finetune.dpo import main
+from finetune.dpo_settings import DpoSettings
 from finetune.export import load_assistant, save_assistant
 from finetune.preference_start import load_start, prepare_start
 from scratch_models.run_folder import RunFolder
