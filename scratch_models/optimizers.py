@@ -42,8 +42,8 @@ def make_optimizers(
 
 
 def adamw(groups: Sequence[dict[str, Any]]) -> Optimizer:
-    """AdamW on the groups that hold a parameter; each group's `lr` is its peak."""
-    return torch.optim.AdamW([group for group in groups if group["params"]])
+    """AdamW on the groups that hold a parameter, in one kernel; each group's `lr` is its peak."""
+    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
 
 def learning_rate_factor(step: int, settings: LoopSettings) -> float:

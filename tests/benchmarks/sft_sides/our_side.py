@@ -1,0 +1,95 @@
+"""Our side of `sft_speed`, in a process of its own: the loop that every entry trains with. Prints one line of JSON."""
+
+import dataclasses
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from finetune.batches import Row, cut_by_tokens, pad
+from finetune.engine import start_engine
+from finetune.supervised_loss import SupervisedLoss
+from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.devices import make_accelerator
+from scratch_models.loop_settings import LoopSettings
+from scratch_models.optimizers import make_optimizers
+from scratch_models.run_folder import choose_run_folder
+from scratch_models.training import MicroBatch, start_run, train
+from tests.benchmarks.matmul_rate import product_gflops
+from tests.benchmarks.sft_sides.work import (
+    CONVERSATIONS_PER_STEP,
+    LEARNING_RATE,
+    StepClock,
+    Work,
+    make_tokenizer,
+    read_problems,
+)
+
+TOKENS_PER_MICRO_BATCH = 4096
+
+
+class InOrder:
+    """The conversations in the order of the file, eight a step; notes when each step begins, which ends the last."""
+
+    def __init__(self, rows: list[Row], clock: StepClock) -> None:
+        self.rows, self.clock = rows, clock
+
+    def of_step(self, step: int) -> list[Row]:
+        """The rows that a step reads."""
+        return self.rows[CONVERSATIONS_PER_STEP * step : CONVERSATIONS_PER_STEP * (step + 1)]
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
+        """What the loop asks for."""
+        if step:
+            self.clock.note()
+        rows = sorted(self.of_step(step), key=lambda row: len(row[0]))
+        return [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
+
+
+def make_rows(steps: int) -> list[Row]:
+    """Ids and targets as TRL makes them: the whole text is encoded at once, and the prompt's length cuts it."""
+    tokenizer = make_tokenizer()
+    rows = []
+    for problem in read_problems(steps):
+        prompt = len(tokenizer(problem["prompt"])["input_ids"])
+        ids = [*tokenizer(problem["prompt"] + problem["completion"])["input_ids"], tokenizer.eos_token_id]
+        rows.append((ids[:-1], [IGNORED_TARGET] * (prompt - 1) + ids[prompt:]))
+    return rows
+
+
+def main(work: Work) -> None:
+    """Trains, and prints the figures, with the rate of matrix products before and after."""
+    rate = product_gflops(torch.float32, 10)
+    settings = LoopSettings(
+        max_steps=work.steps,
+        learning_rate=LEARNING_RATE,
+        precision=cast(Literal["fp32", "bf16"], work.precision),
+        evaluation_steps=0,
+        checkpoint_steps=0,
+    )
+    accelerator = make_accelerator("auto")
+    model = work.make_model().get_base_model()
+    assert isinstance(model, PreTrainedModel)
+    start_engine(model, settings, accelerator)
+    loss_model = SupervisedLoss(model)
+    optimizers = make_optimizers(loss_model, settings)
+    folder = choose_run_folder(str(Path(tempfile.mkdtemp()) / "run"), "speed", {}, resume=False)
+    run = start_run(folder, settings, accelerator, dataclasses.asdict(work))
+    clock = StepClock()
+    batches = InOrder(make_rows(work.steps), clock)
+    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=lambda step: {})
+    clock.note()
+    rate += product_gflops(torch.float32, 10)
+    steps = [batches.of_step(step) for step in range(work.steps)]
+    tokens = [sum(len(ids) + 1 for ids, _ in rows) for rows in steps]
+    learned = [sum(target != IGNORED_TARGET for _, targets in rows for target in targets) for rows in steps]
+    floor = work.floor_mflop(sum(tokens[1:]), sum(learned[1:])) / 1e3
+    losses = [entry["loss_nats"] for entry in run.read_metrics()]
+    clock.report(tokens, losses, floor_gflop=floor, fp32_gflops=statistics.median(rate))
+
+
+if __name__ == "__main__":
+    main(Work.from_arguments())
