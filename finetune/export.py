@@ -21,6 +21,7 @@ from configs import InputError
 from finetune.adapters import changes_to_base
 from finetune.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
+from finetune.hub import fetch
 from tokenizer_ext.certificate import Certificate, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters
 from tokenizer_ext.extend import Extended
@@ -101,13 +102,13 @@ def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
 
 
 def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model, adapter included, and its tokenizer: of a run, its `final/`, an adapter, or any folder.
+    """The model, adapter included, and its tokenizer: of a run, its `final/`, an adapter, any folder, or a Hub name.
 
     Raises:
         InputError: there is no model, or the run is not finished.
 
     """
-    path = model_folder(Path(folder))
+    path = model_folder(fetch(folder))
     if not (path / ADAPTER_CONFIG).is_file():
         return load_model(str(path)), load_tokenizer(str(path))
     adapted, tokenizer = load_adapted(path)
@@ -187,4 +188,6 @@ def _tidy_adapter(adapter: Path) -> None:
     path = adapter / ADAPTER_CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = BASE_BESIDE_ADAPTER
+    if isinstance(config["target_modules"], list):  # a set in peft, so in another order every time
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from finetune.hub import is_on_hub
 from finetune.report import Report
 from finetune.score_table import to_markdown
+from scratch_models.checkpoint import file_sha256
 
 CARD = """---
 {front}---
@@ -25,7 +27,7 @@ CARD = """---
 {usage}
 ```
 
-The paths are relative to this folder.
+{paths}
 
 ## Against its base
 
@@ -50,6 +52,11 @@ FILE = "README.md"
 RECORD = "run.json"
 OF_THIS_MACHINE = ("output_dir", "resume", "dry_run")
 ADAPTER_OPENING = "`base/` is the extended model with the trained rows of its new tokens, `adapter/` the LoRA adapter."
+PATHS = "The paths are relative to this folder."
+ADAPTER_PATHS = (
+    PATHS
+    + ' From the Hub, give the name of the repository and `subfolder="base"` or `subfolder="adapter"` in their place.'
+)
 MERGED_OPENING = (
     "The adapter is merged into the base, as one model. `receipt.json` says how far its logits lie from the adapter's, "
     "compared after it was read back from disk."
@@ -70,7 +77,6 @@ chat = [{"role": "user", "content": "..."}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 reply = model.generate(**inputs, max_new_tokens=96)[0, inputs["input_ids"].shape[1] :]
 print(tokenizer.decode(reply, skip_special_tokens=True))"""
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SHA256 = re.compile(r"_sha256$")
 
 
@@ -84,12 +90,11 @@ def write_model_card(report: Report, base: str, final: Path, record: Mapping[str
         title=report.title.replace(base, public_name(base)),
         opening=ADAPTER_OPENING if has_adapter else "Every weight was trained.",
         usage=(OPEN_ADAPTER if has_adapter else OPEN_MODEL) + USE,
+        paths=ADAPTER_PATHS if has_adapter else PATHS,
         table=to_markdown(report.base, report.assistant),
-        facts="\n".join(f"- {name}: {_public(value)}" for name, value in report.facts.items()),
+        facts=_facts(report.facts, record.get("versions", {})),
         settings=yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip(),
-        hashes="\n".join(
-            f"- {SHA256.sub('', name)}: sha256 `{value}`" for name, value in record.items() if SHA256.search(name)
-        ),
+        hashes=_hashes(record, final / "adapter" / "adapter_model.safetensors"),
     )
     (final / FILE).write_text(card, encoding="utf-8")
 
@@ -103,6 +108,7 @@ def write_merged_card(final: Path, merged: Path) -> None:
         "library_name: peft": "library_name: transformers",
         ADAPTER_OPENING: MERGED_OPENING,
         OPEN_ADAPTER: OPEN_MODEL,
+        ADAPTER_PATHS: PATHS,
     }
     for before, after in changes.items():
         card = card.replace(before, after, 1)
@@ -124,14 +130,23 @@ def public_name(name: str) -> str:
     return name if is_on_hub(name) or "/" not in name else Path(name).name
 
 
-def is_on_hub(name: str) -> bool:
-    """Whether a name can be one of the Hub, and is no path of this machine."""
-    return HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
-
-
 def _public(value: Any) -> Any:
     # A sentence is no path, though it may hold a slash.
     return public_name(value) if isinstance(value, str) and " " not in value else value
+
+
+def _facts(facts: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    said = {name: _public(value) for name, value in facts.items() if value != RECORD}  # it stays where it is
+    if versions:
+        said["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "\n".join(f"- {name}: {str(value).replace(chr(10), '; ')}" for name, value in said.items())
+
+
+def _hashes(record: Mapping[str, Any], adapter: Path) -> str:
+    hashes = {SHA256.sub("", name): value for name, value in record.items() if SHA256.search(name)}
+    if adapter.is_file():
+        hashes["adapter"] = file_sha256(adapter)
+    return "\n".join(f"- {name}: sha256 `{value}`" for name, value in hashes.items())
 
 
 def _front(base: str, data: str | None, *, has_adapter: bool) -> str:

@@ -218,6 +218,7 @@ def adapter(tmp_path):
 def test_the_adapter_names_its_base_relative_to_itself_and_says_nothing_of_this_machine(adapter):
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "../base"
+    assert config["target_modules"] == sorted(config["target_modules"])
     assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
 
 

@@ -1,11 +1,16 @@
 """A finished folder is uploaded whole, private unless told, and what stands in the way is said before training."""
 
+from fnmatch import fnmatch
+
 import huggingface_hub
 import pytest
+import torch
 
 from configs import InputError
 from finetune import hub
+from finetune.export import load_assistant
 from finetune.hub import check_repository, push
+from tests.finetune.trained_runs import save_run, tuned
 
 
 class _Hub:
@@ -75,3 +80,41 @@ def test_a_folder_without_a_model_is_not_uploaded(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="holds no finished model"):
         push(tmp_path, "me/chat")
     assert taken.made == []
+
+
+def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(tmp_path, monkeypatch):
+    final = save_run(tuned(), tmp_path / "run")
+    asked = []
+
+    def download(name, *, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(final)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    ids = torch.arange(20)[None]
+    model, tokenizer = load_assistant("my-name/my-assistant")
+    assert torch.equal(model(ids).logits, load_assistant(final)[0](ids).logits) and tokenizer.chat_template
+    ((name, patterns),) = asked
+    files = [path.name for path in final.rglob("*") if path.is_file()]
+    assert name == "my-name/my-assistant"
+    assert all(any(fnmatch(file, pattern) for pattern in patterns) for file in files)
+
+
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/sft-9", "sft-9", str(tmp_path / "a" / "b")):
+        with pytest.raises(InputError):
+            load_assistant(name)
+
+
+def test_what_the_hub_does_not_give_is_one_line(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("Repository Not Found\nRequest ID: 7")
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    with pytest.raises(
+        InputError, match=r"me/chat: no such folder, and not fetched from the Hub \(Repository Not Found\)"
+    ):
+        load_assistant("me/chat")

@@ -1,5 +1,6 @@
 """The card says what a model was made of and how to open it, and nothing of the machine that it was made on."""
 
+import hashlib
 import json
 
 import pytest
@@ -19,7 +20,13 @@ SETTINGS = {
     "output_dir": "/home/somebody/runs/sft-1",
     "corpus": None,
 }
-RECORD = {"settings": SETTINGS, "data_sha256": "ab12", "base_sha256": "cd34", "machine": {"cores": 2}}
+RECORD = {
+    "versions": {"torch": "2.13.0"},
+    "settings": SETTINGS,
+    "data_sha256": "ab12",
+    "base_sha256": "cd34",
+    "machine": {"cores": 2},
+}
 
 
 def _scores(bits):
@@ -34,7 +41,7 @@ def _report(base="/home/somebody/models/small", data="/home/somebody/secret/chat
         base_by_prompt={"question": _scores(2.0)},
         assistant=_scores(1.5),
         samples=(),
-        facts={"base": base, "data": data, "read": "1,000 conversations of 2/3 of the file"},
+        facts={"base": base, "data": data, "read": "1,000 chats of 2/3 of the file\n5 held out", "all": "run.json"},
         metrics=(),
     )
 
@@ -63,7 +70,12 @@ def test_the_card_holds_data_settings_hashes_and_the_table(final):
         "corpus": None,
     }
     assert "- data: sha256 `ab12`\n- base: sha256 `cd34`\n" in card
-    assert "- read: 1,000 conversations of 2/3 of the file" in card
+    assert "- read: 1,000 chats of 2/3 of the file; 5 held out\n- versions: torch 2.13.0\n" in card
+
+
+def test_the_card_names_the_file_of_the_adapter_by_its_hash(final):
+    (final / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
+    assert f"- adapter: sha256 `{hashlib.sha256(b'weights').hexdigest()}`" in _card(final)
 
 
 def test_the_card_names_no_folder_of_the_machine(final):
