@@ -2,12 +2,12 @@
 
 A base model knows no chat format, so it is asked in three plain-text ways and each figure is taken from the way that
 suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that spell it,
-without the end-of-turn token that only an assistant has. Of a conversation with several replies the last is asked for,
-with all that came before it.
+without the end-of-turn token that only an assistant has; what a calculator gives counts on neither side. Of a
+conversation with several replies the last is asked for, with all that came before it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -18,12 +18,10 @@ from finetune.conversations import Conversation
 from finetune.plain_prompts import PLAIN_PROMPTS
 from finetune.replies import generate_ids
 from finetune.reply_checks import is_right, repeats_itself
-from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH, reply_costs
+from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH, reply_costs  # noqa: F401 - the monitor takes it from here
 from finetune.ways import ChatWay, PlainWay, Way, fits
 from scratch_models.corpus import bits_per_byte
 from scratch_models.sampling import Sampling
-
-__all__ = ["TOKENS_PER_MICRO_BATCH", "ChatWay"]  # the monitor takes them from here
 
 GREEDY = Sampling(temperature=0)
 
@@ -78,9 +76,9 @@ class Interview:
 
     scores: Scores
     answered: list[Answered]
-    reply_nats: list[float] = field(default_factory=list)
+    reply_nats: list[float]
     """What each known reply costs."""
-    reply_bytes: list[int] = field(default_factory=list)
+    reply_bytes: list[int]
 
 
 def ask_plainly(
