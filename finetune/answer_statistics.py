@@ -1,7 +1,7 @@
 """How sure a comparison is: intervals for a share, for the difference of two shares, and for a difference of costs.
 
 Base and assistant answer the same questions, so their difference is taken question by question: what is hard for both
-says nothing about it. All intervals are at 95 %.
+says nothing about it. All intervals are at 95 %. They are written out here, since scipy is none of our dependencies.
 """
 
 import math

@@ -1,6 +1,8 @@
 """Multiple choice: the choice is that of the lowest loss of transformers, and any record with an answer is read."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +11,13 @@ from configs import InputError
 from finetune.conversations import Message
 from finetune.evaluation import plain_ways
 from finetune.multiple_choice import ChoiceQuestion, choose, choose_fitting, to_choice_question
+from finetune.reply_checks import is_right
 from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tokenizer_ext.hf_tokenizer import next_token_id
 
+GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
 ASKED = (Message("user", "What is the sum?"),)
 CHOICES = [("72", "the sum of the numbers is 72", "é"), ("a", "b"), ("numbers", "no", "the the the the", "語")]
 QUESTIONS = [ChoiceQuestion(ASKED, choices, 0, f"quiz.jsonl:{n}") for n, choices in enumerate(CHOICES)]
@@ -128,6 +132,18 @@ def test_any_record_with_an_answer_is_a_question_with_its_answer(tmp_path):
     assert {one.messages[0].content for one in conversations} == {"2+2?", "Add.\n\n2+2", "Who?"}
     assert all(one.messages[-1].role == "assistant" for one in conversations)
     assert (choices[0].choices, choices[0].right, choices[0].asked) == (("3", "4"), 1, (Message("user", "2+2?"),))
+
+
+def test_gsm8ks_answers_are_those_that_its_own_code_extracts_and_its_own_replies_are_right():
+    if not GSM8K.is_file():
+        pytest.skip(f"{GSM8K} is not there")
+    conversations, _ = read_questions(str(GSM8K))
+    for one in conversations:
+        worked = one.messages[-1].content
+        # https://github.com/openai/grade-school-math, grade_school_math/dataset.py: ANS_RE
+        (extracted,) = re.findall(r"#### (\-?[0-9\.\,]+)", worked)
+        assert one.answer == extracted and is_right(worked, one.answer)
+        assert is_right(extracted.replace(",", ""), one.answer) and not is_right(f"#### 1{extracted}", one.answer)
 
 
 @pytest.mark.parametrize(

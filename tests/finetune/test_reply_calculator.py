@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from finetune.annotations import count_annotations
 from finetune.calculator import split_results
 from finetune.replies import generate_ids, stream_reply
 from finetune.reply_calculator import ReplyCalculator
@@ -61,6 +64,21 @@ def test_arithmetic_that_is_asked_is_completed_and_nothing_else(tokenizer, chose
 @pytest.mark.parametrize("token", ["=2", "=24>>"])
 def test_a_token_that_goes_on_behind_the_equals_sign_gives_way_to_the_result(tokenizer, token):
     assert _heard(tokenizer, "<<", "48", "/", "4", token) == "<<48/4=12>>"
+
+
+OFTEN = [*"<<<>==0123456789+-*/(). ,x", "<<", " <", ">>", "48", "=2", "=24", "=24>>", "2=", " =", "é"]
+
+
+@given(st.lists(st.sampled_from(OFTEN), max_size=40))
+def test_whatever_a_model_chooses_no_result_is_made_up(tokenizer, chosen):
+    counts = count_annotations([_heard(tokenizer, *chosen)])
+    assert counts.wrong == 0
+
+
+@given(st.lists(st.sampled_from([*"<=0123456789+-*/(). ,x", "<<", "2=", "é"]), max_size=40))
+def test_what_a_model_chooses_is_kept_around_the_results(tokenizer, chosen):
+    text = _heard(tokenizer, *chosen)
+    assert "".join(piece for piece, own in split_results(text) if own) == "".join(chosen)
 
 
 def test_code_inside_an_annotation_is_left_alone_and_never_run(tokenizer, tmp_path, monkeypatch):
