@@ -16,12 +16,12 @@ LEVELS = 2**16
 
 
 class MaskSource:
-    """Masks of one call, in the order in which they are asked for."""
+    """Masks of one call, in the order in which they are asked for; the same seed draws the same again."""
 
-    def __init__(self, dropped_share: float) -> None:
+    def __init__(self, dropped_share: float, seed: int | None = None) -> None:
         self.threshold = round(dropped_share * LEVELS)
-        seed = int(torch.randint(torch.iinfo(torch.int64).max, ()))
-        self.bits = np.random.SFC64(seed)
+        self.seed = int(torch.randint(torch.iinfo(torch.int64).max, ())) if seed is None else seed
+        self.bits = np.random.SFC64(self.seed)
 
     @property
     def scale(self) -> float:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from finetune.flat_forward import flat_hidden_states, use_flat_attention
 from finetune.lean_layers import swap_activations, swap_dropout, swap_frozen_linears
 from finetune.swapped_forwards import SwappedForwards
-from scratch_models.kept_memory import keep_freed_memory
+from scratch_models.kept_memory import keep_freed_memory, return_freed_memory
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.sharding import wants_sharding
@@ -74,6 +74,7 @@ class Engine:
             module._compiled_call_impl = None
         self.lays_flat, self.checkpoints_gradients, self.compiled_blocks = False, False, 0
         _engines.pop(self.model, None)
+        return_freed_memory()
 
 
 def start_engine(

@@ -5,7 +5,8 @@ Registered with transformers under `FLAT_ATTENTION`. The lengths of the conversa
 or neither (when a model speaks or is evaluated) it is transformers' own attention.
 
 torch's fused kernel is left aside because it knows no dropout on a CPU, takes thrice as long for the backward pass of
-bfloat16, and wants one length a call. Probabilities are kept for the backward pass: (H, L, L) a conversation.
+bfloat16, and wants one length a call. Probabilities, (H, L, L) a conversation, are kept for the backward pass where
+conversations are short, and computed anew where they are long: what is kept grows with the tokens, not their square.
 
 Shapes: N tokens of all conversations, L tokens of one, H heads, K heads of keys and values, G = H / K, E width of a
 head.
@@ -24,6 +25,7 @@ from transformers.masking_utils import sdpa_mask
 from finetune.dropout_masks import MaskSource
 
 FLAT_ATTENTION = "graft_flat"
+LONGEST_KEPT = 512  # tokens
 
 
 def as_mask(lengths: Tensor) -> Tensor:
@@ -97,15 +99,13 @@ class _Attention(torch.autograd.Function):
         saved: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
             for place, (q, k, v) in _conversations(lengths, query, key, value):
-                scores = _hide_unseen((q * scaling) @ k.transpose(1, 2), window)  # (K, G L, L)
-                probabilities = torch.softmax(scores, -1, out=scores)
-                saved.append(probabilities)
-                if source is not None:
-                    saved.append(source.draw(probabilities.shape))
-                    probabilities = (probabilities * saved[-1]).mul_(source.scale)
-                _put(out, place, probabilities @ v)
-        ctx.lengths, ctx.scaling, ctx.scale = lengths, scaling, None if source is None else source.scale
-        ctx.save_for_backward(query, key, value, *saved)
+                probabilities = _probabilities(q, k, scaling, window)  # (K, G L, L)
+                mask = None if source is None else source.draw(probabilities.shape)
+                _put(out, place, _dropped(probabilities, mask, source) @ v)
+                saved += [probabilities] if mask is None else [probabilities, mask]
+        ctx.lengths, ctx.scaling, ctx.window, ctx.dropout = lengths, scaling, window, dropout
+        ctx.seed = None if source is None else source.seed
+        ctx.save_for_backward(query, key, value, *(saved if max(lengths) <= LONGEST_KEPT else ()))
         return out
 
     @staticmethod
@@ -115,21 +115,29 @@ class _Attention(torch.autograd.Function):
         # Laid out as the layers before it read them, token by token.
         gradients = [one.new_empty(one.shape[1], one.shape[0], one.shape[2]) for one in (query, key, value)]
         kept = iter(saved)
+        source = MaskSource(ctx.dropout, ctx.seed) if ctx.dropout else None
         of_out = upstream.transpose(0, 1)  # (H, N, E)
         for place, (q, k, v, o) in _conversations(ctx.lengths, query, key, value, of_out):
-            probabilities = next(kept)  # (K, G L, L)
-            of_scores = o @ v.transpose(1, 2)  # (K, G L, L)
-            if ctx.scale is not None:
-                mask = next(kept)
-                of_scores.mul_(mask).mul_(ctx.scale)
-                dropped = (probabilities * mask).mul_(ctx.scale)
-                _put(gradients[2], place, dropped.transpose(1, 2) @ o)
-            else:
-                _put(gradients[2], place, probabilities.transpose(1, 2) @ o)
+            probabilities = next(kept) if saved else _probabilities(q, k, ctx.scaling, ctx.window)  # (K, G L, L)
+            mask = None
+            if source is not None:
+                mask = next(kept) if saved else source.draw(probabilities.shape)
+            _put(gradients[2], place, _dropped(probabilities, mask, source).transpose(1, 2) @ o)
+            of_scores = _dropped(o @ v.transpose(1, 2), mask, source)  # (K, G L, L)
             of_scores = torch._softmax_backward_data(of_scores, probabilities, -1, probabilities.dtype)
             _put(gradients[0], place, (of_scores @ k).mul_(ctx.scaling))
             _put(gradients[1], place, (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling))
         return *(one.transpose(0, 1) for one in gradients), None, None, None, None
+
+
+def _probabilities(query: Tensor, key: Tensor, scaling: float, window: int | None) -> Tensor:
+    """What each place of a conversation takes from each: (K, G L, E) and (K, L, E) -> (K, G L, L)."""
+    scores = _hide_unseen((query * scaling) @ key.transpose(1, 2), window)
+    return torch.softmax(scores, -1, out=scores)
+
+
+def _dropped(values: Tensor, mask: Tensor | None, source: MaskSource | None) -> Tensor:
+    return values if mask is None or source is None else (values * mask).mul_(source.scale)
 
 
 def _conversations(lengths: list[int], query: Tensor, key: Tensor, value: Tensor, *like_query: Tensor) -> Any:

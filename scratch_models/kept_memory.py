@@ -12,9 +12,18 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 
 def keep_freed_memory() -> None:
     """From now on, where the C library is glibc."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap, too
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # which is not given back in between
+    library = _c_library()
+    if library is not None and hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap, too
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # which is not given back in between
+
+
+def return_freed_memory() -> None:
+    """Gives the system back, once, what has been kept so far."""
+    library = _c_library()
+    if library is not None and hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform.startswith("linux") else None

@@ -1,7 +1,8 @@
 """The precision that a device computes fastest in, found by measuring, and refused where the device lacks it."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from configs import InputError
 Precision = Literal["fp32", "bf16"]
 
 LEAST_GAIN = 1.15  # below it a second measurement might choose otherwise
-PROBE_TOKENS, PROBE_ROUNDS = 512, 5
+PROBE_TOKENS, PROBE_ROUNDS, WARM_UP_ROUNDS = 512, 20, 3
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,31 @@ def probe_precision(device: torch.device, width: int) -> Probe:
     values = torch.randn(PROBE_TOKENS, width, device=device)
     weight = torch.randn(width, 4 * width, device=device)
     half = weight.to(torch.bfloat16)
-    operations = 2 * PROBE_TOKENS * width * 4 * width
-    fp32 = operations / _seconds(lambda: values @ weight, device) / 1e9
-    if not has_bf16(device):
-        return Probe(fp32, None)
+
+    def multiply() -> torch.Tensor:
+        return values @ weight
 
     def multiply_in_half() -> torch.Tensor:
         return (values.to(torch.bfloat16) @ half).float()
 
-    return Probe(fp32, operations / _seconds(multiply_in_half, device) / 1e9)
+    gflop = 2 * PROBE_TOKENS * width * 4 * width / 1e9
+    if not has_bf16(device):
+        return Probe(gflop / _seconds([multiply], device)[0], None)
+    whole, halved = _seconds([multiply, multiply_in_half], device)
+    return Probe(gflop / whole, gflop / halved)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The shortest of a few rounds: what disturbs a measurement only makes it longer."""
-    work()
-    shortest = float("inf")
-    for _ in range(PROBE_ROUNDS):
-        _wait(device)
-        start = time.perf_counter()
-        work()
-        _wait(device)
-        shortest = min(shortest, time.perf_counter() - start)
+def _seconds(works: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
+    """The shortest time of each, in turns: what disturbs a measurement only makes it longer."""
+    shortest = [math.inf] * len(works)
+    for turn in range(-WARM_UP_ROUNDS, PROBE_ROUNDS):
+        for number, work in enumerate(works):
+            _wait(device)
+            start = time.perf_counter()
+            work()
+            _wait(device)
+            if turn >= 0:
+                shortest[number] = min(shortest[number], time.perf_counter() - start)
     return shortest
 
 

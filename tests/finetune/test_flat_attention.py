@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from finetune import flat_attention
 from finetune.flat_attention import as_mask, attend
 
 LENGTHS, WIDTH = [3, 1, 6], 4
@@ -32,8 +33,10 @@ def by_conversation(inputs, mask=None):
     return torch.cat(outs, dim=2).transpose(1, 2)
 
 
+@pytest.mark.parametrize("longest_kept", [1, 512])
 @pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (4, 2), (4, 1)])
-def test_each_conversation_sees_itself_alone(heads: int, key_heads: int):
+def test_each_conversation_sees_itself_alone(heads: int, key_heads: int, longest_kept: int, monkeypatch):
+    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", longest_kept)
     inputs = make(heads, key_heads)
     ours, theirs = flat(*inputs), by_conversation(inputs)
     torch.testing.assert_close(ours, theirs)
@@ -50,8 +53,11 @@ def test_a_sliding_window_hides_what_lies_further_back():
     torch.testing.assert_close(flat(*inputs, sliding_window=3), by_conversation(inputs, mask=seen))
 
 
+@pytest.mark.parametrize("longest_kept", [1, 512])
 @pytest.mark.parametrize("key_heads", [1, 2])
-def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(key_heads: int):
+def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(key_heads: int, longest_kept: int, monkeypatch):
+    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", longest_kept)
+
     def attended(*inputs):
         torch.manual_seed(1)
         return flat(*inputs, dropout=0.3)
@@ -70,6 +76,23 @@ def test_half_precision_gives_what_its_rounding_allows():
     exact = by_conversation([one.float() for one in inputs])
     assert flat(*inputs).dtype == torch.bfloat16
     torch.testing.assert_close(flat(*inputs).float(), exact, atol=2e-2, rtol=2e-2)
+
+
+def test_what_is_kept_of_long_conversations_grows_with_their_tokens(monkeypatch):
+    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", 8)
+    elements = []
+    for tokens in (100, 200):
+        inputs = [torch.randn(1, 2, tokens, WIDTH, requires_grad=True) for _ in range(3)]
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            attend(nn.Module(), inputs[0], inputs[1], inputs[2], as_mask(torch.tensor([tokens])), dropout=0.1)
+        elements.append(sum(sizes))
+    assert elements[1] == 2 * elements[0]
 
 
 def test_what_it_does_not_know_is_refused():

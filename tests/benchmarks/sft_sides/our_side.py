@@ -1,6 +1,7 @@
 """Our side of `sft_speed`, in a process of its own: the loop that every entry trains with. Prints one line of JSON."""
 
 import dataclasses
+import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -50,13 +51,14 @@ class InOrder:
 
 
 def make_rows(steps: int) -> list[Row]:
-    """Ids and targets as TRL makes them: the whole text is encoded at once, and the prompt's length cuts it."""
+    """Ids and targets as TRL makes them: of the whole text, learned from where the prompt's ids are no longer its."""
     tokenizer = make_tokenizer()
     rows = []
     for problem in read_problems(steps):
-        prompt = len(tokenizer(problem["prompt"])["input_ids"])
+        prompt = tokenizer(problem["prompt"])["input_ids"]
         ids = [*tokenizer(problem["prompt"] + problem["completion"])["input_ids"], tokenizer.eos_token_id]
-        rows.append((ids[:-1], [IGNORED_TARGET] * (prompt - 1) + ids[prompt:]))
+        given = len(os.path.commonprefix([prompt, ids]))
+        rows.append((ids[:-1], [IGNORED_TARGET] * (given - 1) + ids[given:]))
     return rows
 
 
