@@ -21,6 +21,7 @@ from finetune.computing import start_computing
 from finetune.dpo_parts import (
     ask_reference,
     choose_asked,
+    choose_objective,
     choose_ways,
     describe_plan,
     describe_run,
@@ -65,7 +66,7 @@ def main(settings: DpoSettings) -> None:
     if settings.dry_run:
         return
     run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets, engine))
-    loss_model = PreferenceLoss(subject.model, settings.objective).to(accelerator.device)
+    loss_model = PreferenceLoss(subject.model, choose_objective(settings, subject)).to(accelerator.device)
     reference = ask_reference(settings, subject, material, ways, asked, run, accelerator)
     monitor = PreferenceMonitor(subject, loss_model, material, in_favour(reference), accelerator, settings.reply_tokens)
     if not settings.resume:

@@ -16,7 +16,7 @@ from finetune.engine import Engine, engine_of, start_engine
 from finetune.evaluation import Interview, choose_askable, interview, plain_ways
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
 from finetune.outcome import describe_engine
-from finetune.preference_loss import PreferenceLoss
+from finetune.preference_loss import Objective, PreferenceLoss
 from finetune.preference_material import PreferenceMaterial, first_pair, prepare_preferences
 from finetune.preference_sets import PreferenceSets, read_preference_sets
 from finetune.preference_start import read_original
@@ -52,6 +52,14 @@ def read_material(settings: DpoSettings, subject: Subject, sets: PreferenceSets)
     )
 
 
+def choose_objective(settings: DpoSettings, subject: Subject) -> Objective:
+    """The loss of a pair."""
+    weight = settings.chosen_weight
+    if weight is None:
+        weight = 1.0 if subject.extended.certificate.control_tokens else 0.0
+    return Objective(kind=settings.loss, beta=settings.beta, chosen_weight=weight)
+
+
 def choose_ways(subject: Subject, tokenizer: PreTrainedTokenizerFast) -> dict[str, Way]:
     """How the reference is asked: an assistant in its chat format, a base that does not know it in plain text."""
     if subject.extended.certificate.control_tokens:
@@ -73,7 +81,8 @@ def describe_plan(settings: DpoSettings, subject: Subject, material: PreferenceM
     parameters, trained = subject.count_parameters()
     lines = [
         f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-        f"reference: {describe_reference(subject)}; {describe_engine(engine)}",
+        f"loss: {choose_objective(settings, subject).describe()}; {describe_engine(engine)}",
+        f"reference: {describe_reference(subject)}",
         material.describe(),
     ]
     if added := subject.extended.certificate.control_tokens:
@@ -117,7 +126,7 @@ def ask_reference(
         if kept is None:
             pairs = material.batches.read_in(settings.max_steps), range(len(material.held_out))
             accelerator.print(f"Asking the reference about {sum(map(len, pairs)):,} pairs …")
-            asking = PreferenceLoss(model, settings.objective)
+            asking = PreferenceLoss(model, Objective())  # which of them has no effect on log-probabilities
             kept = [
                 pair_log_probabilities(asking, batches, numbers, accelerator)
                 for batches, numbers in zip(sets, pairs, strict=True)
@@ -149,7 +158,7 @@ def describe_run(
         "base": settings.base,
         "data": settings.data,
         "method": settings.method,
-        "loss": f"{settings.loss}, beta {settings.beta:g}, weight of the chosen reply {settings.chosen_weight:g}",
+        "loss": choose_objective(settings, subject).describe(),
         "reference": describe_reference(subject),
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
         "read": material.describe(),

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from configs import InputError
 from finetune.adapters import Lora
 from finetune.conversation_sets import EMBEDDED
-from finetune.preference_loss import Objective
 from scratch_models.loop_settings import LoopSettings
 
 
@@ -25,8 +24,9 @@ class DpoSettings(LoopSettings):
     """What is made of a pair's log-ratios: DPO's own loss, or IPO's."""
     beta: float = 0.1
     """How much a nat of difference from the reference counts; higher keeps closer to it."""
-    chosen_weight: float = 0.0
-    """Weight of the chosen reply's nats per token in the loss; above 0 it stays likely in itself."""
+    chosen_weight: float | None = None
+    """Weight of the chosen reply's nats per token in the loss; by default 0, and 1 for a base that knows no chat format
+    yet: from comparing alone it would not learn to reply."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 multiplies matrices in half precision, of the reference too; auto takes what is faster here, measured."""
     lora_rank: int = 16
@@ -55,6 +55,10 @@ class DpoSettings(LoopSettings):
     """Of them, those whose prompts are answered before training and after it."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
+    keep_best: bool = False
+    """End with the weights that had the fewest held-out bits per byte of chosen replies, not with the last ones."""
+    early_stopping_evaluations: int = 0
+    """Evaluations in a row without fewer held-out bits per byte of chosen replies that end the run; 0: never."""
     max_steps: int = 200
     """Optimizer steps."""
     learning_rate: float = 3e-4
@@ -72,15 +76,11 @@ class DpoSettings(LoopSettings):
         self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
         for name in ("lora_alpha", "beta"):
             self.expect(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
-        self.expect("chosen_weight", 0 <= self.chosen_weight < math.inf, "a finite number, 0 or more")
+        weight = self.chosen_weight
+        self.expect("chosen_weight", weight is None or 0 <= weight < math.inf, "a finite number, 0 or more")
         for name in ("lora_options", "target_modules", "merge"):
             if self.method == "full" and getattr(self, name):
                 raise InputError(f"{name}: with --method full there is no adapter: leave it out, or use --method lora")
-
-    @property
-    def objective(self) -> Objective:
-        """The loss of a pair."""
-        return Objective(kind=self.loss, beta=self.beta, chosen_weight=self.chosen_weight)
 
     @property
     def lora(self) -> Lora | None:

@@ -35,6 +35,15 @@ class Objective:
     chosen_weight: float = 0.0
     """Weight of the chosen reply's nats per token."""
 
+    def describe(self) -> str:
+        """The objective in words.
+
+        >>> Objective(chosen_weight=1.0).describe()
+        'sigmoid, beta 0.1, plus 1 x the nats per token of the chosen reply'
+        """
+        chosen = f", plus {self.chosen_weight:g} x the nats per token of the chosen reply" if self.chosen_weight else ""
+        return f"{self.kind}, beta {self.beta:g}{chosen}"
+
     def losses(self, log_probabilities: Tensor, reference: Tensor, tokens: Tensor) -> Tensor:
         """The loss of each pair: three of (2P,) -> (P,). `tokens` is how many each reply has.
 

@@ -108,7 +108,7 @@ def test_the_report_compares_the_reference_with_what_it_became(finished):
     report = json.loads((finished / "report.json").read_text())
     assert list(report["base_by_prompt"]) == ["chat"] and report["base"]["conversations"] == 4
     assert len(report["samples"]) == len(report["rejected"]) == 4
-    assert report["likelier"][1] >= report["likelier"][0]
+    assert report["likelier"][1] >= report["likelier"][0] and report["facts"]["loss"] == "sigmoid, beta 0.1"
     page = (finished / "report.html").read_text()
     assert "reward margin" in page and page.count("<img") == 2
     card = (finished / "final" / "README.md").read_text()
@@ -181,6 +181,8 @@ def test_a_base_without_chat_format_is_asked_in_plain_text_and_learns_its_contro
     assert "4 control tokens were added" in capsys.readouterr().out
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["reference"] == "the original model, read once more"
+    loss = json.loads((tmp_path / "run" / "report.json").read_text())["facts"]["loss"]
+    assert loss.endswith("plus 1 x the nats per token of the chosen reply"), "it has to learn to reply, too"
     assert len(json.loads((tmp_path / "run" / "report.json").read_text())["base_by_prompt"]) == 3
     assert abs(_metrics(tmp_path / "run")[0]["held_out_reward_margin"]) < 1e-4
 
