@@ -42,7 +42,8 @@ model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), 
 model.set_adapter("{first}")
 tokenizer = AutoTokenizer.from_pretrained("base")
 ```
-
+"""
+SERVE = """
     vllm serve base --enable-lora --max-lora-rank {rank} --lora-modules {modules}
 """
 
@@ -171,13 +172,14 @@ def _largest_difference(adapters: Mapping[str, Path], gathered: Mapping[str, Pat
 
 def _card(title: str, adapters: Mapping[str, Path]) -> str:
     first, *others = adapters
-    return CARD.format(
-        title=title,
-        first=first,
-        others="\n".join(f'model.load_adapter("{name}", adapter_name="{name}")' for name in others),
-        rank=max(_config(adapter)["r"] for adapter in adapters.values()),
-        modules=" ".join(f"{name}={name}" for name in adapters),
-    )
+    loaded = "\n".join(f'model.load_adapter("{name}", adapter_name="{name}")' for name in others)
+    card = CARD.format(title=title, first=first, others=loaded)
+    configs = {name: _config(adapter) for name, adapter in adapters.items()}
+    # vLLM serves plain LoRA; a DoRA, or one with whole modules beside it, has to be merged for it.
+    plain = {name: one["r"] for name, one in configs.items() if not one["use_dora"] and not one["modules_to_save"]}
+    if plain:
+        card += SERVE.format(rank=max(plain.values()), modules=" ".join(f"{name}={name}" for name in plain))
+    return card
 
 
 def _config(adapter: Path) -> dict:

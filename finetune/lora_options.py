@@ -66,6 +66,9 @@ def check_options(options: Mapping[str, Any], model: PreTrainedModel, layers: Se
             f"lora_options: init_lora_weights is {start!r}: {REFUSED_STARTS[start]}; expected one of {STARTS}"
         )
     _check_saved_modules(options.get("modules_to_save") or (), model)
+    for name in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(options.get(name, {}), Mapping):
+            raise InputError(f"lora_options: {name} is {options[name]!r}, expected a mapping such as {{c_attn: 4}}")
     for name in ("rank_pattern", "alpha_pattern", "exclude_modules"):
         _check_means_a_layer(name, options.get(name) or (), layers)
 

@@ -100,10 +100,10 @@ def write_model_card(report: Report, base: str, final: Path, record: Mapping[str
 
 
 def write_merged_card(final: Path, merged: Path) -> None:
-    """Writes the card of a finished run into the folder of its merged model, where the run has one."""
-    if not (final / FILE).is_file():
+    """Writes the card of a run into the folder of its merged model; above other adapters there is none of ours."""
+    card = (final / FILE).read_text(encoding="utf-8") if (final / FILE).is_file() else ""
+    if ADAPTER_OPENING not in card:
         return
-    card = (final / FILE).read_text(encoding="utf-8")
     changes = {
         "library_name: peft": "library_name: transformers",
         ADAPTER_OPENING: MERGED_OPENING,

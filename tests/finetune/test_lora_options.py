@@ -57,6 +57,7 @@ def test_every_field_of_peft_is_ours_fixed_refused_or_free():
             {"rank_pattern": {"q_proj": 2}},
             "rank_pattern names q_proj, which no adapted layer is called, expected some of ",
         ),
+        ({"rank_pattern": "{c_fc:1}"}, "rank_pattern is '{c_fc:1}', expected a mapping such as {c_attn: 4}"),
         ({"exclude_modules": ["h.7.mlp.c_fc"]}, "exclude_modules names h.7.mlp.c_fc, which no adapted layer is called"),
         ({"use_qalora": True}, "use_qalora cannot be used here: peft does it for GPTQ bases alone"),
         ({"init_lora_weights": "orthogonal"}, "requires the LoRA rank to be even"),

@@ -101,7 +101,9 @@ def test_the_card_of_a_merged_model_opens_it_as_one_model(final, tmp_path):
     assert card.split("## Against its base")[1] == before.split("## Against its base")[1]
 
 
-def test_a_run_without_a_card_has_none_once_merged(final, tmp_path):
+def test_where_no_card_of_ours_stands_above_an_adapter_there_is_none_once_merged(final, tmp_path):
+    write_merged_card(final, tmp_path)
+    (final / "README.md").write_text("# Of another project")
     write_merged_card(final, tmp_path)
     assert not (tmp_path / "README.md").exists()
 
