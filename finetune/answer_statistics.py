@@ -2,6 +2,8 @@
 
 Base and assistant answer the same questions, so their difference is taken question by question: what is hard for both
 says nothing about it. All intervals are at 95 %. They are written out here, since scipy is none of our dependencies.
+
+Shapes: N questions, R resamples of them, K kinds of numbers.
 """
 
 import math
@@ -10,9 +12,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
+from torch import Tensor
 
 NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
-RESAMPLES, RESAMPLED_AT_ONCE = 2000, 100
+RESAMPLED_AT_ONCE, DRAWS = 100, 20
 
 
 @dataclass(frozen=True)
@@ -88,20 +91,30 @@ def ratio_difference(
         second_weights: The same of the second.
 
     """
-    parts = torch.tensor([first, first_weights, second, second_weights], dtype=torch.float64)  # (4, N)
-    value = _ratios(parts.sum(dim=1, keepdim=True)).item()
+    sums = _resampled_sums(first, first_weights, second, second_weights)  # (4, R)
+    drawn = sums[2] / sums[3] - sums[0] / sums[1]  # (R)
+    return Difference(sum(second) / sum(second_weights) - sum(first) / sum(first_weights), _middle(drawn))
+
+
+def ratio_interval(values: Sequence[float], weights: Sequence[float]) -> Interval:
+    """The interval of a sum over its weights, as of bits per byte, by the bootstrap over questions."""
+    sums = _resampled_sums(values, weights)  # (2, R)
+    return _middle(sums[0] / sums[1])
+
+
+def _resampled_sums(*numbers: Sequence[float]) -> Tensor:
+    """The sums over the same drawn questions of each kind of number, (K, R); the draws are the same every time."""
+    parts = torch.tensor(numbers, dtype=torch.float64)  # (K, N)
+    questions = parts.shape[1]
     generator = torch.Generator().manual_seed(0)
-    drawn = []
-    for _ in range(RESAMPLES // RESAMPLED_AT_ONCE):
-        chosen = torch.randint(len(first), (RESAMPLED_AT_ONCE, len(first)), generator=generator)  # (R, N)
-        drawn.append(_ratios(parts[:, chosen].sum(dim=-1)))  # (4, R) -> (R)
-    low, high = torch.cat(drawn).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Difference(value, Interval(low, high))
+    draws = [torch.randint(questions, (RESAMPLED_AT_ONCE, questions), generator=generator) for _ in range(DRAWS)]
+    return torch.cat([parts[:, chosen].sum(dim=-1) for chosen in draws], dim=1)
 
 
-def _ratios(sums: torch.Tensor) -> torch.Tensor:
-    first, first_weights, second, second_weights = sums
-    return second / second_weights - first / first_weights
+def _middle(drawn: Tensor) -> Interval:
+    """What the middle 95 % of the resampled values span."""
+    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Interval(low, high)
 
 
 def _count_pairs(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, int, int]:

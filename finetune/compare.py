@@ -92,6 +92,7 @@ def main(settings: CompareSettings) -> None:
         print(show_replies(base, tuned, settings.prompt, settings))
         return
     asking = Asking(settings.conversations, settings.reply_tokens, has_calculator(settings))
+    print(f"Asking both on {settings.data}{', with the calculator' if asking.calculator else ''} …", flush=True)
     parts = [measure_replies(base, tuned, conversations, asking)] if conversations else []
     parts += [measure_choices(base, tuned, choices, asking)] if choices else []
     print("\n\n".join(part.text for part in parts))

@@ -16,6 +16,7 @@ from finetune.answer_statistics import (
     Interval,
     mcnemar_p,
     ratio_difference,
+    ratio_interval,
     share_difference,
     wilson_interval,
 )
@@ -33,9 +34,9 @@ class Figure:
     tuned: float
     difference: float
     """Tuned minus base."""
+    base_interval: Interval
+    tuned_interval: Interval
     difference_interval: Interval
-    base_interval: Interval | None = None
-    tuned_interval: Interval | None = None
     questions: int
     p_value: float | None = None
     """Of McNemar's exact test, for shares."""
@@ -102,12 +103,15 @@ def to_record(figures: Sequence[Figure]) -> list[dict[str, Any]]:
 
 
 def _compare_costs(base: Interview, tuned: Interview) -> Figure:
-    bits = ratio_difference(_bits(base.reply_nats), _bits(tuned.reply_nats), base.reply_bytes, tuned.reply_bytes)
+    base_bits, tuned_bits = _bits(base.reply_nats), _bits(tuned.reply_nats)
+    bits = ratio_difference(base_bits, tuned_bits, base.reply_bytes, tuned.reply_bytes)
     return Figure(
         name="bits per byte, lower is better",
         base=base.scores.bits_per_byte,
         tuned=tuned.scores.bits_per_byte,
         difference=bits.value,
+        base_interval=ratio_interval(base_bits, base.reply_bytes),
+        tuned_interval=ratio_interval(tuned_bits, tuned.reply_bytes),
         difference_interval=bits.interval,
         questions=len(tuned.answered),
     )
@@ -132,12 +136,11 @@ def _bits(nats: Sequence[float]) -> list[float]:
     return [one / math.log(2) for one in nats]
 
 
-def _write_cost(cost: float, _interval: Interval | None) -> str:
-    return f"{cost:.3f}"
+def _write_cost(cost: float, interval: Interval) -> str:
+    return f"{cost:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-def _write_share(share: float, interval: Interval | None) -> str:
-    assert interval is not None
+def _write_share(share: float, interval: Interval) -> str:
     return f"{share:.1%} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from finetune.answer_statistics import mcnemar_p, ratio_difference, share_difference, wilson_interval
+from finetune.answer_statistics import mcnemar_p, ratio_difference, ratio_interval, share_difference, wilson_interval
 
 
 def _pairs(both, only_first, only_second, neither):
@@ -85,6 +85,13 @@ def test_the_bootstrap_is_that_of_scipy():
     assert ours.value == pytest.approx(((second - first).sum() / weights.sum()).item())
     for ends in zip(vars(ours.interval).values(), theirs.confidence_interval, strict=True):
         assert abs(ends[0] - ends[1]) < 0.1 * width
+
+
+def test_the_interval_of_one_ratio_is_that_of_its_difference_from_nothing():
+    values, weights = [0.1 * n % 1 for n in range(40)], [1.0 + n % 3 for n in range(40)]
+    alone = ratio_interval(values, weights)
+    assert alone == ratio_difference([0.0] * 40, values, weights, weights).interval
+    assert alone.low < sum(values) / sum(weights) < alone.high
 
 
 def test_a_paired_difference_is_far_surer_than_the_two_figures_by_themselves():

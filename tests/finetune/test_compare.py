@@ -114,7 +114,9 @@ def _record(*contents):
 def _measure(run, capsys, path, *records):
     path.write_text("\n".join(json.dumps(record) for record in records))
     run_here(main, CompareSettings, tuned=run, data=path, reply_tokens=9)
-    return capsys.readouterr().out
+    announced, shown = capsys.readouterr().out.split("\n", 1)
+    assert announced == f"Asking both on {path} …"
+    return shown
 
 
 def test_of_a_talk_the_last_reply_is_asked_whatever_is_said_after_it(run, capsys, tmp_path):
