@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor
 
 from configs import InputError
@@ -35,6 +35,8 @@ def make_accelerator(
         cpu=not torch.accelerator.is_available(),
         log_with=tracker_names(log_with) or None,
         project_dir=None if log_with is None else str(run_path or RUNS),
+        # Else DDP holds a copy of every gradient.
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
     # `accelerate launch` sets OMP_NUM_THREADS=1 unless it is set, which leaves all cores but one idle.
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"

@@ -108,6 +108,14 @@ def test_a_resumed_run_finds_the_best_weights_of_an_unbroken_one(tmp_path: Path,
     assert same_bits(resumed[0], unbroken[0]) and same_bits(resumed[0], unbroken[best])
 
 
+def test_weights_that_a_resumed_run_never_reaches_again_are_not_its_best(tmp_path: Path):
+    settings = replace(SETTINGS, checkpoint_steps=5)
+    with pytest.raises(Interrupted):
+        run_loop(tmp_path, settings, {2: 3.0, 4: 2.0, 6: 0.5}, stop_at=8)
+    again = run_loop(tmp_path, replace(settings, resume=True), {6: 1.0, 8: 0.7})  # as a GPU may not repeat itself
+    assert same_bits(again[0], again[8])
+
+
 @pytest.mark.parametrize("setting", [{"keep_best": True}, {"keep_best": False, "early_stopping_evaluations": 1}])
 def test_an_evaluation_that_does_not_measure_it_is_refused(tmp_path: Path, setting: dict):
     with pytest.raises(InputError, match=f"keep_best and early_stopping_evaluations: .* measures no {MEASURE}"):

@@ -1,10 +1,6 @@
 """The loop trains the same model in 1, 2 and 4 processes, on two machines, and sharded; each launch runs once."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,21 +13,12 @@ from scratch_models.devices import make_accelerator
 from scratch_models.optimizers import make_optimizers
 from scratch_models.run_folder import RunFolder
 from scratch_models.training import train
-from tests.house.repository import ROOT
+from tests.scratch_models.launches import LAUNCHES, PROCESSES, launch
 from tests.scratch_models.loop_in_processes import ADAMW, STEPS, UnevenBatches, main, make_model
 
 pytestmark = pytest.mark.long
 
-FILES = ROOT / "configs" / "accelerate"
-SHARDS = "two_cpu_shards.yaml"
-LAUNCHES = {
-    "two processes": (("two_cpu_processes.yaml",),),
-    "four processes": (("two_cpu_processes.yaml", "--num_processes", "4"),),
-    "two shards": ((SHARDS,),),
-    "four shards": ((SHARDS, "--num_processes", "4"),),
-    "two machines": tuple(("two_machines.yaml", "--machine_rank", rank) for rank in "01"),
-}
-PROCESSES = {"two processes": 2, "four processes": 4, "two shards": 2, "four shards": 4, "two machines": 2}
+SCRIPT = "tests/scratch_models/loop_in_processes.py"
 
 
 @dataclass(frozen=True)
@@ -66,38 +53,8 @@ def alone(tmp_path_factory) -> Launched:
 @pytest.fixture(scope="module", params=LAUNCHES, ids=str)
 def launched(request, tmp_path_factory) -> Launched:
     folder = tmp_path_factory.mktemp("launched")
-    launch(LAUNCHES[request.param], folder)
+    launch(SCRIPT, LAUNCHES[request.param], folder)
     return Launched(request.param, folder)
-
-
-def launch(machines: tuple[tuple[str, ...], ...], folder: Path) -> None:
-    """Runs the script under each machine's launcher; all of them meet on this one."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    port = str(free_port() if len(machines) > 1 else 0)
-    started = []
-    for file, *options in machines:
-        command = ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(FILES / file), *options]
-        script = [str(ROOT / "tests/scratch_models/loop_in_processes.py"), str(folder)]
-        started.append(
-            subprocess.Popen(
-                [sys.executable, *command, "--main_process_port", port, *script],
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        said = [process.communicate(timeout=150)[1] for process in started]
-    finally:  # processes that wait for each other for ever
-        for process in started:
-            process.terminate()
-    assert [process.returncode for process in started] == [0] * len(started), said
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_as_many_processes_ran_as_were_asked_for(launched: Launched):
