@@ -1,12 +1,16 @@
 """What is measured while an assistant is in training: held-out loss, and its replies to a few fixed questions."""
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
 
 from finetune.batches import cut_by_tokens, pad, to_row
+from finetune.chat import RenderedConversation
 from finetune.conversation_sets import spread
 from finetune.evaluation import TOKENS_PER_MICRO_BATCH, Answered, ChatWay, answer
 from finetune.learning_material import LearningMaterial
@@ -38,8 +42,10 @@ class HeldOutMonitor:
         self.watched = choose_watched(base_answered, replies)
         rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
         self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
-        self.reply_bytes = material.held_out_reply_bytes
         self.way = ChatWay(subject.tokenizer, calculator=calculator)
+        # What a calculator gives costs the model nothing, so it may not count as said either.
+        said = partial(said_bytes, end_id=self.way.chat.end_id, tokenizer=subject.tokenizer)
+        self.reply_bytes = sum(map(said, material.held_out)) if calculator else material.held_out_reply_bytes
 
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out conversations after a step."""
@@ -62,6 +68,21 @@ class HeldOutMonitor:
             "stop_rate": sum(one.stopped for one in answered) / len(answered),
             "sample_replies": [_show(before, now, step) for before, now in shown],
         }
+
+
+def said_bytes(rendered: RenderedConversation, *, end_id: int, tokenizer: PreTrainedTokenizerFast) -> int:
+    """UTF-8 bytes of what is learned of a conversation, without the ends of turns."""
+    learned = [
+        [id_ for id_, _ in stretch if id_ != end_id]
+        for is_learned, stretch in groupby(
+            zip(rendered.input_ids, rendered.supervised, strict=True), key=lambda pair: pair[1]
+        )
+        if is_learned
+    ]
+    texts = (
+        str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in learned
+    )
+    return sum(len(text.encode()) for text in texts)
 
 
 def choose_watched(answered: Sequence[Answered], number: int = SHOWN_REPLIES) -> list[Answered]:

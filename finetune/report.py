@@ -40,6 +40,7 @@ def to_html(report: Report) -> str:
     """One page that needs nothing beside it: its plots are inside."""
     samples = [(one.question, one.base, one.assistant, one.expected) for one in report.samples]
     by_prompt = prompt_rows(report.base_by_prompt)
+    asked = any("stop_rate" in entry for entry in report.metrics)
     return page(
         report.title,
         [
@@ -49,7 +50,7 @@ def to_html(report: Report) -> str:
             image("Bits per byte of base and assistant", plot_bits_per_byte(report.base, report.assistant)),
             heading("While it trained"),
             image("Loss by step", plot_losses(report.metrics)),
-            image("Stop rate by step", plot_stop_rate(report.metrics)),
+            *([image("Stop rate by step", plot_stop_rate(report.metrics))] if asked else []),
             heading("Replies"),
             table(["question", "base", "assistant", "expected"], samples, kind="samples"),
             heading("The base by prompt"),

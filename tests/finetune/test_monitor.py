@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from finetune import monitor
+from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
 from finetune.evaluation import Answered
-from finetune.monitor import HeldOutMonitor, choose_watched
+from finetune.monitor import HeldOutMonitor, choose_watched, said_bytes
 
 
 def _answered(number, checkable=()):
@@ -67,3 +68,24 @@ def test_as_many_are_watched_as_there_are_and_as_wanted(number, wanted, watched)
 def test_those_watched_come_from_all_over_the_set():
     numbers = [int(one.question[1:]) for one in choose_watched(_answered(100), 10)]
     assert numbers[0] == 0 and max(numbers) > 80 and numbers == sorted(numbers)
+
+
+def _turns(*contents):
+    roles = ("user", "assistant") * len(contents)
+    return Conversation(tuple(map(Message, roles, contents)), "p")
+
+
+@pytest.mark.parametrize(
+    "contents", [("1+1?", "2"), ("é", "né à ", "ok?", "日本 <|end|>"), ("Add!", "<<48/2=24>>24 #### 24")]
+)
+def test_bytes_said_are_those_of_the_assistants_messages(chat_tokenizer, contents):
+    chat = ChatFormat(chat_tokenizer)
+    said = said_bytes(chat.render(_turns(*contents)), end_id=chat.end_id, tokenizer=chat_tokenizer)
+    assert said == sum(len(content.encode()) for content in contents[1::2])
+
+
+def test_what_the_calculator_gives_is_not_said(chat_tokenizer):
+    chat = ChatFormat(chat_tokenizer, calculator=True)
+    rendered = chat.render(_turns("<<1+1=2>>", "48/2 = <<48/2=24>>24, <<1+1=2>>2"))
+    own = len("48/2 = <<48/2=24, <<1+1=2")
+    assert said_bytes(rendered, end_id=chat.end_id, tokenizer=chat_tokenizer) == own
