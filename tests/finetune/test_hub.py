@@ -10,76 +10,60 @@ from configs import InputError
 from finetune import hub
 from finetune.export import load_assistant
 from finetune.hub import check_repository, push
+from tests.finetune.local_hub import serve_hub
 from tests.finetune.trained_runs import save_run, tuned
 
 
-class _Hub:
-    """Takes what the client of the Hub would send."""
-
-    def __init__(self, monkeypatch, token="hf_1", failure=None):
-        self.made, self.taken, self.failure = [], [], failure
-        monkeypatch.setattr(hub, "get_token", lambda: token)
-        monkeypatch.setattr(
-            huggingface_hub.HfApi, "create_repo", lambda _, *names, **options: self._create(*names, **options)
-        )
-        monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda _, **options: self._upload(**options))
-
-    def _create(self, repo_id, *, private, exist_ok):
-        if self.failure:
-            raise self.failure
-        self.made.append((repo_id, private, exist_ok))
-        return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
-
-    def _upload(self, *, repo_id, folder_path, commit_message):
-        files = {str(path.relative_to(folder_path)) for path in folder_path.rglob("*") if path.is_file()}
-        self.taken.append((repo_id, files, commit_message))
+@pytest.fixture
+def local(monkeypatch):
+    with serve_hub() as served:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", served.address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_1")
+        yield served
 
 
 @pytest.fixture
 def final(tmp_path):
     for name in ("README.md", "base/config.json", "base/model.safetensors", "adapter/adapter_config.json"):
         (tmp_path / "final" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "final" / name).write_text("{}")
+        (tmp_path / "final" / name).write_text(f"content of {name}")
     return tmp_path / "final"
 
 
 @pytest.mark.parametrize("private", [True, False])
-def test_the_whole_folder_is_uploaded_to_a_repository_that_is_private_unless_told(final, monkeypatch, private):
-    taken = _Hub(monkeypatch)
+def test_the_client_uploads_every_byte_to_a_repository_that_is_private_unless_told(final, local, private):
     address = push(final, "me/chat") if private else push(final, "me/chat", private=False)
-    assert address == "https://huggingface.co/me/chat"
-    assert taken.made == [("me/chat", private, True)]
-    ((repository, files, message),) = taken.taken
-    assert repository == "me/chat" and message == "Upload final"
-    assert files == {"README.md", "base/config.json", "base/model.safetensors", "adapter/adapter_config.json"}
+    assert address == f"{local.address}/me/chat"
+    assert local.private == {"me/chat": private} and local.tokens == {"Bearer hf_1"}
+    paths = [path for path in final.rglob("*") if path.is_file()]
+    assert local.files["me/chat"] == {str(path.relative_to(final)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize("name", ["", "a/b/c", "me/", "me/my model", "me/..", "/home/me/model"])
-def test_a_name_that_the_hub_would_not_take_is_refused(monkeypatch, name):
-    _Hub(monkeypatch)
+def test_a_name_that_the_hub_would_not_take_is_refused(local, name):
     with pytest.raises(InputError, match=r"push_to_hub: found .*, expected the name of a repository such as"):
         check_repository(name)
 
 
-def test_a_machine_that_is_not_logged_in_is_told_before_anything_is_sent(final, monkeypatch):
-    taken = _Hub(monkeypatch, token=None)
+def test_a_machine_that_is_not_logged_in_is_told_before_anything_is_sent(final, local, monkeypatch):
+    monkeypatch.setattr(hub, "get_token", lambda: None)
     with pytest.raises(InputError, match="push_to_hub me/chat: this machine is not logged in to the Hub"):
         push(final, "me/chat")
-    assert taken.made == []
+    assert local.private == {}
 
 
-def test_a_failure_of_the_hub_is_one_line_that_says_where_the_model_is(final, monkeypatch):
-    _Hub(monkeypatch, failure=OSError("503 Server Error\nRequest ID: 7"))
-    with pytest.raises(InputError, match=r"push_to_hub me/chat: not uploaded \(503 Server Error\)") as refused:
+def test_a_refusal_of_the_hub_is_one_line_that_says_where_the_model_is(final, local):
+    local.refusal = (403, "no rights")
+    with pytest.raises(InputError, match=r"push_to_hub me/chat: not uploaded \(.*403") as refused:
         push(final, "me/chat")
     assert f"hf upload me/chat {final}" in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_folder_without_a_model_is_not_uploaded(tmp_path, monkeypatch):
-    taken = _Hub(monkeypatch)
+def test_a_folder_without_a_model_is_not_uploaded(tmp_path, local):
     with pytest.raises(InputError, match="holds no finished model"):
         push(tmp_path, "me/chat")
-    assert taken.made == []
+    assert local.private == {}
 
 
 def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(tmp_path, monkeypatch):
