@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
@@ -85,9 +86,7 @@ def main(settings: CompareSettings) -> None:
     """Loads both models, asks both, shows what they say."""
     quiet_libraries()
     conversations, choices = read_asked(settings.data) if settings.data is not None else ([], [])
-    folder = choose_base(settings)
-    tuned = load_assistant(settings.tuned)
-    base = load_model(folder), load_tokenizer(folder)
+    base, tuned = load_both(settings)
     if settings.prompt is not None:
         print(show_replies(base, tuned, settings.prompt, settings))
         return
@@ -98,6 +97,17 @@ def main(settings: CompareSettings) -> None:
     print("\n\n".join(part.text for part in parts))
     if settings.output is not None:
         write_record(Path(settings.output), settings, parts)
+
+
+def load_both(settings: CompareSettings) -> tuple[Model, Model]:
+    """The base and the tuned model with their tokenizers, on the accelerator where there is one."""
+    folder = choose_base(settings)
+    tuned = load_assistant(settings.tuned)
+    base = load_model(folder), load_tokenizer(folder)
+    if torch.accelerator.is_available():
+        for model, _ in (base, tuned):
+            model.to(torch.accelerator.current_accelerator())
+    return base, tuned
 
 
 def choose_base(settings: CompareSettings) -> str:

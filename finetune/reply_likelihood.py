@@ -65,13 +65,13 @@ def _micro_batch_nats(model: PreTrainedModel, group: Sequence[Row]) -> list[floa
     batch = {name: tensor.to(device) for name, tensor in pad(list(group)).items()}
     hidden = model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state  # (B, T, D)
     scored = batch["targets"] != IGNORED_TARGET  # (B, T)
-    row_of_position = scored.nonzero()[:, 0]  # (S)
-    nats = _position_nats(model, hidden[scored], batch["targets"][scored])  # (S)
-    return torch.zeros(len(group), dtype=torch.float64, device=device).index_add_(0, row_of_position, nats).tolist()
+    row_of_position = scored.nonzero()[:, 0].cpu()  # (S)
+    nats = _position_nats(model, hidden[scored], batch["targets"][scored]).cpu().double()  # (S)
+    return torch.zeros(len(group), dtype=torch.float64).index_add_(0, row_of_position, nats).tolist()  # (B)
 
 
 def _position_nats(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
     head = model.get_output_embeddings()
     chunks = zip(hidden.split(POSITIONS_PER_CHUNK), targets.split(POSITIONS_PER_CHUNK), strict=True)
     nats = [F.cross_entropy(head(some).float(), wanted, reduction="none") for some, wanted in chunks]  # (C) each
-    return torch.cat([hidden.new_zeros(0), *nats]).double()  # (S)
+    return torch.cat([hidden.new_zeros(0).float(), *nats])  # (S)
