@@ -121,7 +121,7 @@ def ask_reference(
 ) -> dict[str, Interview]:
     """Gives every pair its reference; the reference's replies come back in the main process, the others get none."""
     sets = (material.batches, material.held_out_batches)
-    kept = read_reference(run.path, [len(batches.rows) for batches in sets]) if settings.resume else None
+    kept = read_reference(run.path, [len(batches) for batches in sets]) if settings.resume else None
     with reference_model(subject, lambda: read_original_alike(settings, subject, accelerator)) as model:
         if kept is None:
             pairs = material.batches.read_in(settings.max_steps), range(len(material.held_out))

@@ -4,60 +4,72 @@ Every pair is read once an epoch. What a step reads does not depend on the numbe
 whole pairs: first all chosen rows, then all rejected rows in the same order, each with the log-probability that the
 reference gives it.
 
-Shapes: P pairs of a micro-batch, so 2P rows; T tokens of its longest row; N pairs of the set.
+Shapes: P pairs of a micro-batch, so 2P rows; T tokens of its longest row; N pairs and M ids of the set.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.batches import LARGEST_FILLING_SHARE, pad, to_row
-from finetune.chat import ChatFormat, RenderedConversation
+from finetune.chat import ChatFormat
 from finetune.preference_pairs import Pair
+from finetune.rendered import RenderedSet
 from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.micro_batches import MicroBatch
 from scratch_models.seeds import seeded_generator
 
 
 @dataclass(frozen=True)
-class RenderedPair:
-    """The ids of both conversations of a pair; supervised is the reply alone, and what ends it."""
+class RenderedPairs:
+    """The ids of both conversations of N pairs; supervised is the reply alone, and what ends it."""
 
-    chosen: RenderedConversation
-    rejected: RenderedConversation
+    chosen: RenderedSet
+    rejected: RenderedSet
 
-    def tokens(self) -> int:
-        """The length of the longer one."""
-        return max(len(self.chosen.input_ids), len(self.rejected.input_ids))
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def lengths(self) -> list[int]:
+        """Of each pair, the tokens of the longer conversation."""
+        longer: list[int] = np.maximum(self.chosen.lengths, self.rejected.lengths).tolist()
+        return longer
+
+    def only(self, numbers: Sequence[int]) -> "RenderedPairs":
+        """Some of the pairs; the ids stay where they lie."""
+        places = np.array(numbers, dtype=np.int64)
+        return RenderedPairs(self.chosen.only(places), self.rejected.only(places))
 
 
-def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> list[RenderedPair]:
+def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
     """The pairs in the ids of a chat format, in their order; never cut."""
-    sides = (pair.with_chosen() for pair in pairs), (pair.with_rejected() for pair in pairs)
-    rendered = chat.render_all([one for side in sides for one in side])
-    replies = [
-        _reply_only(one, len(pair.prompt), chat.end_id) for one, pair in zip(rendered, [*pairs, *pairs], strict=True)
-    ]
-    return [RenderedPair(*both) for both in zip(replies[: len(pairs)], replies[len(pairs) :], strict=True)]
+    sides = [pair.with_chosen() for pair in pairs], [pair.with_rejected() for pair in pairs]
+    rendered = chat.render_set([*sides[0], *sides[1]])
+    replies = _replies_only(rendered, [len(pair.prompt) for pair in (*pairs, *pairs)], chat.end_id)
+    return RenderedPairs(replies[: len(pairs)], replies[len(pairs) :])
 
 
 class PreferenceBatches:
     """The micro-batches of every step, once the reference's log-probabilities (N, 2) are known."""
 
-    def __init__(
-        self, rendered: Sequence[RenderedPair], pairs_per_step: int, tokens_per_micro_batch: int, seed: int
-    ) -> None:
-        self.rows = [(to_row(one.chosen), to_row(one.rejected)) for one in rendered]
-        self.lengths = [one.tokens() for one in rendered]
+    def __init__(self, rendered: RenderedPairs, pairs_per_step: int, tokens_per_micro_batch: int, seed: int) -> None:
+        self.rendered, self.lengths = rendered, rendered.lengths()
         self.per_step, self.tokens_per_micro_batch, self.seed = pairs_per_step, tokens_per_micro_batch, seed
         self.steps_per_epoch = -(-len(rendered) // pairs_per_step)
-        self.reply_tokens = torch.tensor(
-            [[sum(one.chosen.supervised), sum(one.rejected.supervised)] for one in rendered]
-        )
         self.reference = torch.zeros(len(rendered), 2)
         self._epoch: tuple[int, list[Tensor]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.rendered)
+
+    def reply_tokens(self) -> Tensor:
+        """How many tokens each reply has, (N, 2)."""
+        counts = [side.count_supervised() for side in (self.rendered.chosen, self.rendered.rejected)]
+        return torch.tensor(np.stack(counts, axis=1))
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step."""
@@ -74,7 +86,7 @@ class PreferenceBatches:
         """The numbers of the pairs that so many steps read, without repetition."""
         last_epoch, place = divmod(steps - 1, self.steps_per_epoch)
         if last_epoch:
-            return list(range(len(self.rows)))
+            return list(range(len(self)))
         return sorted(torch.cat(self._order(0)[: place + 1]).tolist())
 
     def share_of(self, pairs: Sequence[int], rank: int, world_size: int) -> Iterator[tuple[list[int], MicroBatch]]:
@@ -89,11 +101,12 @@ class PreferenceBatches:
             yield mine, self._batch(mine or groups[0][:1])
 
     def _order(self, epoch: int) -> list[Tensor]:
-        order = torch.randperm(len(self.rows), generator=seeded_generator(self.seed, epoch))
+        order = torch.randperm(len(self), generator=seeded_generator(self.seed, epoch))
         return list(order.split(self.per_step))
 
     def _batch(self, pairs: Sequence[int]) -> MicroBatch:
-        rows = [self.rows[pair][side] for side in (0, 1) for pair in pairs]
+        sides = self.rendered.chosen, self.rendered.rejected
+        rows = [to_row(side[pair]) for side in sides for pair in pairs]
         return {**pad(rows), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
 
 
@@ -126,11 +139,17 @@ def count_pairs(micro_batch: MicroBatch) -> int:
     return int(learned.view(2, -1).all(dim=0).sum())
 
 
-def _reply_only(rendered: RenderedConversation, prompt_messages: int, end_id: int) -> RenderedConversation:
-    """The conversation with nothing of its prompt supervised; every message ends in `end_id`, which content lacks."""
-    ends = [place for place, id_ in enumerate(rendered.input_ids) if id_ == end_id]
-    prompt = ends[prompt_messages - 1] + 1
-    return RenderedConversation(rendered.input_ids, [False] * prompt + rendered.supervised[prompt:])
+def _replies_only(rendered: RenderedSet, prompt_messages: Sequence[int], end_id: int) -> RenderedSet:
+    """The conversations with nothing of their prompts supervised; every message ends in `end_id`, which content lacks.
+
+    `rendered` must be whole, its conversations one behind the other.
+    """
+    ends_before = np.concatenate([[0], np.cumsum(rendered.input_ids == end_id)])  # (M + 1,)
+    earlier: NDArray[np.int64] = np.repeat(
+        ends_before[rendered.starts] + np.array(prompt_messages), rendered.lengths
+    )  # (M,)
+    in_reply = ends_before[:-1] >= earlier
+    return RenderedSet(rendered.input_ids, rendered.supervised & in_reply, rendered.starts, rendered.lengths)
 
 
 def _without_targets(micro_batch: MicroBatch) -> MicroBatch:

@@ -1,6 +1,6 @@
 """The rendered pairs of a preference run, with what was left out counted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from finetune.chat import ChatFormat, mask_as_text
 from finetune.conversation_sets import spread
-from finetune.preference_batches import PreferenceBatches, RenderedPair, render_pairs
+from finetune.preference_batches import PreferenceBatches, RenderedPairs, render_pairs
 from finetune.preference_pairs import Pair
 from finetune.preference_sets import PreferenceSets
 
@@ -17,7 +17,7 @@ from finetune.preference_sets import PreferenceSets
 class PreferenceMaterial:
     """What a run reads."""
 
-    training: list[RenderedPair]
+    training: RenderedPairs
     batches: PreferenceBatches
     held_out: list[Pair]
     """What evaluations read, spread evenly over all that is held out."""
@@ -27,9 +27,9 @@ class PreferenceMaterial:
 
     def describe(self) -> str:
         """What is read and what is left out, counted."""
-        sides = [side for pair in self.training for side in (pair.chosen, pair.rejected)]
-        tokens = sum(len(side.input_ids) for side in sides)
-        supervised = sum(sum(side.supervised) for side in sides)
+        sides = self.training.chosen, self.training.rejected
+        tokens = sum(int(side.lengths.sum()) for side in sides)
+        supervised = sum(int(side.count_supervised().sum()) for side in sides)
         left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
         return (
             f"{len(self.training):,} pairs to learn from; an epoch is {self.batches.steps_per_epoch:,} steps and "
@@ -55,49 +55,44 @@ def prepare_preferences(
 
     """
     chat = ChatFormat(tokenizer)
-    training = keep_fitting_pairs(render_pairs(chat, sets.training), sets.training, maximum_tokens, "pairs")
-    held_out = keep_fitting_pairs(render_pairs(chat, sets.held_out), sets.held_out, maximum_tokens, "held-out pairs")
-    read = spread(held_out, held_out_pairs)
-    batches, held_out_batches = (
-        PreferenceBatches(pairs, pairs_per_step, tokens_per_micro_batch, seed)
-        for pairs in ([rendered for rendered, _ in training], [rendered for rendered, _ in read])
-    )
+    training, held_out = render_pairs(chat, sets.training), render_pairs(chat, sets.held_out)
+    fitting = find_fitting(training, maximum_tokens, "pairs")
+    fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")
+    read = spread(fitting_held_out, held_out_pairs)
+    kept, kept_held_out = training.only(fitting), held_out.only(read)
     return PreferenceMaterial(
-        training=[rendered for rendered, _ in training],
-        batches=batches,
-        held_out=[pair for _, pair in read],
-        held_out_batches=held_out_batches,
+        training=kept,
+        batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed),
+        held_out=[sets.held_out[number] for number in read],
+        held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed),
         left_out={
             **sets.left_out,
-            f"pairs of more than {maximum_tokens} tokens": len(sets.training) - len(training),
-            f"held-out pairs of more than {maximum_tokens} tokens": len(sets.held_out) - len(held_out),
+            f"pairs of more than {maximum_tokens} tokens": len(training) - len(fitting),
+            f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
         },
     )
 
 
-def keep_fitting_pairs(
-    rendered: Sequence[RenderedPair], pairs: Sequence[Pair], maximum_tokens: int, what: str
-) -> list[tuple[RenderedPair, Pair]]:
-    """The pairs whose longer side fits, beside what they were.
+def find_fitting(rendered: RenderedPairs, maximum_tokens: int, what: str) -> list[int]:
+    """The numbers of the pairs whose longer conversation fits.
 
     Raises:
         InputError: nothing fits.
 
     """
-    kept = [both for both in zip(rendered, pairs, strict=True) if both[0].tokens() <= maximum_tokens]
-    if not kept:
-        shortest = min((one.tokens() for one in rendered), default=0)
+    lengths = rendered.lengths()
+    fitting = [number for number, tokens in enumerate(lengths) if tokens <= maximum_tokens]
+    if not fitting:
         raise InputError(
-            f"maximum_tokens {maximum_tokens}: none of {len(rendered)} {what} fits, the shortest has {shortest} "
-            "tokens: raise the limit or give shorter ones"
+            f"maximum_tokens {maximum_tokens}: none of {len(lengths)} {what} fits, the shortest has "
+            f"{min(lengths, default=0)} tokens: raise the limit or give shorter ones"
         )
-    return kept
+    return fitting
 
 
 def first_pair(material: PreferenceMaterial, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
     """Both sides of the first pair with what is compared made visible."""
-    first = material.training[0]
-    sides = {"chosen": first.chosen, "rejected": first.rejected}
+    sides = {"chosen": material.training.chosen[0], "rejected": material.training.rejected[0]}
     return "\n".join(
         f"{name}: {mask_as_text(side, lambda ids: str(tokenizer.decode(ids)), colour=colour)}"
         for name, side in sides.items()

@@ -51,8 +51,8 @@ class PreferenceMonitor:
     def measure(self) -> dict[str, float]:
         """Loss and rewards of the held-out pairs, and bits per byte of the replies that are preferred."""
         batches = self.material.held_out_batches
-        found = pair_log_probabilities(self.loss_model, batches, range(len(batches.rows)), self.accelerator)  # (N, 2)
-        figures = reward_figures(found, batches.reference, batches.reply_tokens, self.loss_model.objective)
+        found = pair_log_probabilities(self.loss_model, batches, range(len(batches)), self.accelerator)  # (N, 2)
+        figures = reward_figures(found, batches.reference, batches.reply_tokens(), self.loss_model.objective)
         nats = -float(found[:, 0].double().sum())
         return {f"held_out_{name}": value for name, value in figures.items()} | {
             "held_out_chosen_likelier": chosen_likelier(found),

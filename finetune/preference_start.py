@@ -7,6 +7,7 @@ the assistant is what remains when it is switched off.
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.adapters import Lora
@@ -35,8 +36,24 @@ def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTra
 
 
 def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> Subject:
-    """The model with the control tokens that it lacks, and what trains of it."""
+    """The model with the control tokens that it lacks, and what trains of it; its own dropout is off."""
+    switch_off_dropout(model)
     return make_subject(model, tokenizer, [], new_tokens=0, lora=lora)
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """Takes a model's dropout away, which its config keeps: its noise would count as a difference from the reference.
+
+    >>> model = nn.Sequential(nn.Dropout(0.1))
+    >>> switch_off_dropout(model)
+    >>> model[0].p
+    0.0
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "attention_dropout", None), float):  # a number in Llama's and its like's layers
+            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def read_original(base: str, device: torch.device) -> PreTrainedModel:

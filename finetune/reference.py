@@ -56,7 +56,7 @@ def pair_log_probabilities(
     """
     was_training = loss_model.training
     loss_model.eval()
-    found = torch.zeros(len(batches.rows), 2, device=accelerator.device)
+    found = torch.zeros(len(batches), 2, device=accelerator.device)
     with accelerator.autocast():
         for numbers, micro_batch in batches.share_of(pairs, accelerator.process_index, accelerator.num_processes):
             of_rows = loss_model(**to_device(micro_batch, accelerator), summed=False)  # (2P,)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from finetune.batches import to_row
 from finetune.chat import ChatFormat
 from finetune.preference_batches import PreferenceBatches, render_pairs
 from finetune.preference_loss import Objective, PreferenceLoss
@@ -31,9 +32,10 @@ def both(request, chat_tokenizer):
 def test_trl_reads_the_same_ids_and_compares_the_same_of_them(both):
     _, trainer, batches = both
     theirs = peer_batch(trainer)
-    for number, pair in enumerate(batches.rows):
-        for side, (ids, targets) in enumerate(pair):
-            row = number + side * len(batches.rows)
+    for number in range(len(batches)):
+        for side, rendered in enumerate((batches.rendered.chosen, batches.rendered.rejected)):
+            ids, targets = to_row(rendered[number])
+            row = number + side * len(batches)
             length = int(theirs["attention_mask"][row].sum())
             assert theirs["input_ids"][row, : length - 1].tolist() == ids
             compared = theirs["completion_mask"][row, 1:length].bool()

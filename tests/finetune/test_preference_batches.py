@@ -16,15 +16,12 @@ def test_what_is_compared_is_the_reply_and_its_end(chat_tokenizer):
         {"role": "assistant", "content": "<|end|> is text here"},
         {"role": "user", "content": "b"},
     ]
-    pair = render_pairs(chat, [to_pair({"prompt": prompt, "chosen": "good", "rejected": "worse"}, "x:1")])[0]
-    for side, reply in ((pair.chosen, "good"), (pair.rejected, "worse")):
-        compared = [id_ for id_, learned in zip(side.input_ids, side.supervised, strict=True) if learned]
-        assert chat_tokenizer.decode(compared) == f"{reply}<|end|>"
-        assert side.input_ids[: side.supervised.index(True)] == chat.render_prompt(to_pair_prompt(prompt))
-
-
-def to_pair_prompt(prompt):
-    return to_pair({"prompt": prompt, "chosen": "c", "rejected": "d"}, "x:1").prompt
+    another = to_pair({"prompt": "c", "chosen": "d", "rejected": "e"}, "x:1")
+    asked = to_pair({"prompt": prompt, "chosen": "good", "rejected": "worse"}, "x:2")
+    rendered = render_pairs(chat, [another, asked])
+    for side, reply in ((rendered.chosen[1], "good"), (rendered.rejected[1], "worse")):
+        assert chat_tokenizer.decode(_compared(side)) == f"{reply}<|end|>"
+        assert side.input_ids[: side.supervised.index(True)] == chat.render_prompt(asked.prompt)
 
 
 def test_rows_are_all_chosen_then_all_rejected_with_the_reference_of_each(chat_tokenizer):
@@ -35,7 +32,11 @@ def test_rows_are_all_chosen_then_all_rejected_with_the_reference_of_each(chat_t
         assert torch.equal(chosen + 1, rejected)
         for row, pair in enumerate((chosen / 2).int().tolist()):
             of_chosen = [id_ for id_ in micro_batch["targets"][row].tolist() if id_ != IGNORED_TARGET]
-            assert of_chosen == [id_ for id_ in batches.rows[pair][0][1] if id_ != IGNORED_TARGET]
+            assert of_chosen == _compared(batches.rendered.chosen[pair])
+
+
+def _compared(rendered):
+    return [id_ for id_, learned in zip(rendered.input_ids, rendered.supervised, strict=True) if learned]
 
 
 def _read(batches, steps, processes):

@@ -32,9 +32,7 @@ def _plain_log_probabilities(model, rendered):
 
 
 def _plain_loss(model, pair, reference, objective):
-    (chosen, tokens), (rejected, of_rejected) = (
-        _plain_log_probabilities(model, side) for side in (pair.chosen, pair.rejected)
-    )
+    (chosen, tokens), (rejected, of_rejected) = (_plain_log_probabilities(model, side) for side in pair)
     left, right = chosen - reference[0], rejected - reference[1]
     if objective.kind == "ipo":
         loss = (left / tokens - right / of_rejected - 1 / (2 * objective.beta)) ** 2
@@ -53,7 +51,7 @@ def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer
     trained = [parameter for parameter in subject.model.parameters() if parameter.requires_grad]
     expected = sum(
         _plain_loss(subject.model, pair, reference, objective)
-        for pair, reference in zip(rendered, batches.reference, strict=True)
+        for pair, reference in zip(zip(rendered.chosen, rendered.rejected, strict=True), batches.reference, strict=True)
     )
     loss_model = PreferenceLoss(subject.model, objective)
     found = sum(loss_model(**micro_batch) for micro_batch in batches.micro_batches(0, 0, 1))

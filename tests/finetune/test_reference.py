@@ -15,14 +15,14 @@ from finetune.reference import (
 )
 from scratch_models.devices import make_accelerator
 from tests.finetune.preference_models import adapted, batches_of, move
-from tests.finetune.tiny_models import save_tiny_base
+from tests.finetune.tiny_models import TINY_MODELS, save_tiny_base
 
 CPU = torch.device("cpu")
 
 
 def _ask(model, batches):
     loss_model = PreferenceLoss(model, Objective())
-    return pair_log_probabilities(loss_model, batches, range(len(batches.rows)), make_accelerator("fp32"))
+    return pair_log_probabilities(loss_model, batches, range(len(batches)), make_accelerator("fp32"))
 
 
 def _never():
@@ -88,3 +88,18 @@ def test_a_reference_is_kept_for_a_resumed_run_and_a_damaged_one_is_not_used(tmp
     assert read_reference(tmp_path, [5, 4]) is None and read_reference(tmp_path / "none", [5, 3]) is None
     (tmp_path / "reference.safetensors").write_bytes(b"{}")
     assert read_reference(tmp_path, [5, 3]) is None
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_dropout_of_the_base_makes_no_difference_from_the_reference(chat_tokenizer, architecture):
+    model = TINY_MODELS[architecture](len(chat_tokenizer))
+    model.config.attention_dropout = 0.5
+    for layer in model.modules():
+        if hasattr(layer, "attention_dropout"):
+            layer.attention_dropout = 0.5
+    subject = prepare_start(model, chat_tokenizer, Lora(rank=4, alpha=8.0, dropout=0.0))
+    micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
+    loss_model = PreferenceLoss(subject.model, Objective())
+    found = [loss_model.train(mode)(**micro_batch, summed=False) for mode in (True, False)]
+    torch.testing.assert_close(found[0], found[1])
+    assert architecture == "llama" or subject.model.config.attn_pdrop == 0.1, "what is saved has its dropout"
