@@ -60,16 +60,15 @@ def step_costs(batches: Batches, max_steps: int, processes: int) -> dict[int, St
 
 
 def choose_steps(costs: Mapping[int, StepCost]) -> list[int]:
-    """The steps to do: the heaviest, then more of them, spread over the run, the less there is in one.
+    """The steps to do: the heaviest, then others spread over the run; the more of them, the less there is in one.
 
-    >>> choose_steps({0: StepCost(9000, 900), 1: StepCost(9000, 1000), 2: StepCost(9000, 800)})
-    [1, 0, 0, 1, 2]
+    >>> choose_steps({step: StepCost(filled=9000, largest=900 + step % 3) for step in range(8)})
+    [2, 0, 2, 4, 6]
     """
     heaviest = max(costs, key=lambda step: costs[step].largest)
     mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens))) - 1
-    known = list(costs)
-    return [heaviest, *(known[place * len(known) // number] for place in range(number))]
+    number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens)))
+    return [heaviest, *spread(list(costs), number - 1)]
 
 
 @dataclass(frozen=True)

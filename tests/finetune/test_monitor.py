@@ -71,8 +71,8 @@ def test_those_watched_come_from_all_over_the_set():
 
 
 def _turns(*contents):
-    roles = ("user", "assistant") * len(contents)
-    return Conversation(tuple(map(Message, roles, contents)), "p")
+    turns = [Message("assistant" if place % 2 else "user", content) for place, content in enumerate(contents)]
+    return Conversation(tuple(turns), "p")
 
 
 @pytest.mark.parametrize(
