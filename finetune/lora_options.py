@@ -61,7 +61,7 @@ def check_options(options: Mapping[str, Any], model: PreTrainedModel, layers: Se
         _check_name(name)
         _check_bool(name, value)
     start = options.get("init_lora_weights", True)
-    if start in REFUSED_STARTS:
+    if isinstance(start, str) and start in REFUSED_STARTS:
         raise InputError(
             f"lora_options: init_lora_weights is {start!r}: {REFUSED_STARTS[start]}; expected one of {STARTS}"
         )

@@ -46,6 +46,7 @@ def test_every_field_of_peft_is_ours_fixed_refused_or_free():
         ),
         ({"init_lora_weights": "lora_ga"}, "init_lora_weights is 'lora_ga': without gradients taken first"),
         ({"init_lora_weights": "pisa"}, "peft cannot use them (Unknown initialization init_lora_weights='pisa')"),
+        ({"init_lora_weights": ["pissa"]}, "peft cannot use them ("),
         ({"bias": "some"}, "peft cannot use them (Requested bias: some, is not implemented.)"),
         ({"trainable_token_indices": [1]}, "rows of tokens train as new tokens, or with --method full"),
         ({"layer_replication": [[0, 2]]}, "layer_replication cannot be used here"),

@@ -19,7 +19,8 @@ from finetune.subject import make_subject
 from tests.finetune.trained_runs import DOCUMENTS, VARIANTS, base_model, base_tokenizer, save_run, tuned
 from tokenizer_ext.certificate import hash_weights, read_certificate
 
-CASES = list(itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9, None]))
+CASES = [*itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9]), ("gpt2", True, "PiSSA", None)]
+"""All 32 are in tests/benchmarks/merge_receipts.py."""
 
 
 @pytest.mark.parametrize(("kind", "tied", "variant", "new_tokens"), CASES)
