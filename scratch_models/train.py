@@ -10,6 +10,7 @@ the loss and a sample.
 import dataclasses
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,7 @@ from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.optimizers import make_optimizers
+from scratch_models.precision import expect_precision
 from scratch_models.run_folder import choose_run_folder
 from scratch_models.sampling import Sampling
 from scratch_models.scratch_folder import ScratchModel, Vocabulary, save_scratch_model
@@ -77,6 +79,9 @@ class TrainSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
+        for name in ("compile", "gradient_checkpointing"):
+            self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
         for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
@@ -87,7 +92,8 @@ class TrainSettings(LoopSettings):
 def main(settings: TrainSettings) -> None:
     """Reads, makes, trains, saves, samples."""
     run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
-    accelerator = make_accelerator(settings.precision)
+    accelerator = make_accelerator(settings.precision, settings.log_with, run.path)
+    expect_precision(settings.precision, accelerator.device)
     torch.manual_seed(settings.seed)
     with accelerator.main_process_first():  # it fills the caches that the others then read
         text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
@@ -104,11 +110,17 @@ def main(settings: TrainSettings) -> None:
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
     if accelerator.is_main_process:
         save_scratch_model(model, text.vocabulary, run.final)
-        last = run.read_metrics()[-1]
+        last = best_line(run.read_metrics(), settings)
         print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
         print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
         print(sample(model, text, settings))
     accelerator.end_training()
+
+
+def best_line(metrics: Sequence[Mapping[str, float]], settings: TrainSettings) -> Mapping[str, float]:
+    """The evaluation of the weights that a run ended with: its last, or with `keep_best` its best."""
+    evaluated = [line for line in metrics if "held_out_bits_per_byte" in line]
+    return min(evaluated, key=lambda line: line["held_out_bits_per_byte"]) if settings.keep_best else evaluated[-1]
 
 
 def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
@@ -145,12 +157,15 @@ def describe(settings: TrainSettings, model: nn.Module, text: TrainingText) -> s
 
 
 class HeldOutEvaluation:
-    """Held-out loss during training on some blocks, at the last step on all."""
+    """Held-out loss during training on some blocks, at the last step on all unless evaluations are compared."""
 
     def __init__(
         self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator
     ) -> None:
-        self.loss_model, self.max_steps, self.accelerator = loss_model, settings.max_steps, accelerator
+        self.loss_model, self.accelerator = loss_model, accelerator
+        # Evaluations that are compared with each other must read the same.
+        compared = settings.keep_best or settings.early_stopping_evaluations
+        self.reads_all_at = None if compared else settings.max_steps
         # The whole held-out part is read in micro-batches of a size that a small machine holds.
         blocks = max(1, min(4096 // settings.block_size, settings.evaluation_blocks))
         self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, blocks)
@@ -159,7 +174,7 @@ class HeldOutEvaluation:
 
     def __call__(self, step: int) -> dict[str, float]:
         """What a line of `metrics.jsonl` says of the held-out text after a step."""
-        chosen = self.micro_batches if step == self.max_steps else self.micro_batches[:: self.spread]
+        chosen = self.micro_batches if step == self.reads_all_at else self.micro_batches[:: self.spread]
         nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
         return {
             "held_out_loss_nats": nats / targets,

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from configs import InputError, MissingInput, load_config
+from scratch_models.checkpoint import load_newest_checkpoint
 from scratch_models.scratch_folder import load_scratch_model
 from scratch_models.train import TrainSettings, main
 from tests.house.repository import ROOT
@@ -85,6 +86,21 @@ def test_a_run_leaves_the_files_of_every_run(text_file: str):
     assert record["settings"]["data"] == text_file
     assert {"data_sha256", "tokenizer_sha256", "versions", "world_size"} <= record.keys()
     assert sorted(path.name for path in Path("here/checkpoints").iterdir()) == ["step_00000004", "step_00000006"]
+
+
+def test_the_best_weights_are_saved_and_their_figure_is_printed(text_file: str, capsys: pytest.CaptureFixture[str]):
+    # So high a rate is at its best early.
+    options = ("--learning_rate", "3", "--max_steps", "6", "--evaluation_steps", "1", "--keep_best")
+    run("--data", text_file, *options, "--output_dir", "here")
+    best = min(metrics_of("here"), key=lambda line: line["held_out_bits_per_byte"])
+    assert best["step"] < 6
+    assert f"({best['held_out_bits_per_byte']:.4f} bits per byte)" in capsys.readouterr().out
+    trained, _ = load_scratch_model("here")
+    kept = load_newest_checkpoint(Path("here/best"))[0]
+    assert kept.step == best["step"]
+    assert torch.equal(
+        trained.token_embedding_table.weight, kept.tensors["trained"]["model.token_embedding_table.weight"]
+    )
 
 
 @pytest.mark.parametrize("model", [(), SMALL_GPT], ids=["bigram", "gpt"])
@@ -245,6 +261,10 @@ def test_bad_input_ends_the_process_with_status_2_and_one_line(
         ("--seed -1", "seed: found -1"),
         ("--sample_characters 0", "sample_characters: found 0"),
         ("--data SHORT --model gpt --width 10 --heads 3", "width 10 is not a multiple of heads 3"),
+        ("--early_stopping_evaluations -1", "early_stopping_evaluations: found -1, expected 0 or more"),
+        ("--data SHORT --log_with tensorbord", "log_with: found 'tensorbord', expected one of .*mean tensorboard"),
+        ("--precision auto", "precision: found auto, expected fp32 or bf16"),
+        ("--gradient_checkpointing", "gradient_checkpointing: found True, expected False"),
         ("--resume", "resume: which run"),
         ("--resume --output_dir nowhere", "no run.json"),
     ],
