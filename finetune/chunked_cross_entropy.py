@@ -6,7 +6,7 @@ into the gradients, and overwritten by the next chunk: loss and gradients come f
 segments, of which only some train: the others are read where they lie, and get no gradient. Sums are kept in float32;
 half-precision weights and autocast multiply in their own type, as `nn.Linear` would.
 
-Shapes: S tokens, C tokens of a chunk, D width, R rows of all segments together, K rows of a block.
+Shapes: S tokens, C tokens of a chunk, F tokens of those, D width, R rows of all segments together, K rows of a block.
 """
 
 import math
@@ -22,8 +22,10 @@ Segment = tuple[Tensor, Tensor | None]
 """Weight (rows, D) and bias (rows,) of successive ids."""
 
 # More tokens share the reading of a row. On a CPU 64 cost 1.2 times as much as 128, and 32 twice; from 128 to 256
-# float32 gains a tenth and bfloat16 a quarter.
-LEAST_CHUNK_TOKENS, MOST_CHUNK_TOKENS = 64, 256
+# float32 gains a tenth and bfloat16 a quarter, and from 213 to 640 float32 another tenth.
+LEAST_CHUNK_TOKENS, MOST_CHUNK_TOKENS = 64, 640
+MOST_CHUNK_LOGITS = 2**25  # which is 128 MB, and lets a large vocabulary have fewer tokens a chunk
+CACHED_LOGITS = 2**19  # of some tokens, which lie in the cache while they become a gradient
 BLOCK_ROWS = 8192  # whose product stays in the cache; and no more rows are cast at once
 
 
@@ -44,7 +46,8 @@ def summed_cross_entropy(
     True
     """
     if chunk_tokens is None:
-        chunks = max(2, math.ceil(len(hidden) / MOST_CHUNK_TOKENS))
+        most = min(MOST_CHUNK_TOKENS, max(1, MOST_CHUNK_LOGITS // sum(len(weight) for weight, _ in segments)))
+        chunks = max(2, math.ceil(len(hidden) / most))
         chunk_tokens = max(LEAST_CHUNK_TOKENS, math.ceil(len(hidden) / chunks))
     flat = [part for segment in segments for part in segment]
     nats: Tensor = _ChunkedCrossEntropy.apply(torch.is_grad_enabled(), chunk_tokens, hidden, targets, *flat)
@@ -121,43 +124,49 @@ def _sum_chunks(
     chunk_tokens: int,
 ) -> Tensor:
     nats = hidden.new_zeros((), dtype=of_sums)
-    buffer = hidden.new_empty(min(chunk_tokens, len(hidden)), blocks[-1].place.stop, dtype=of_sums)  # (C, R)
+    buffer = hidden.new_empty(min(chunk_tokens, len(hidden)), blocks[-1].place.stop)  # (C, R)
     gradient_wanted = hidden_gradient is not None or any(
         gradient is not None for block in blocks for gradient in (block.weight_gradient, block.bias_gradient)
     )
     for start in range(0, len(hidden), chunk_tokens):
         chunk = slice(start, start + chunk_tokens)
         logits = _fill_logits(buffer[: len(hidden[chunk])], hidden[chunk], blocks)  # (C, R)
-        of_chunk, of_logits = _nats_and_gradient(logits, targets[chunk])
-        nats += of_chunk
+        nats += _replace_by_gradient(logits, targets[chunk], of_sums)
         if gradient_wanted:
             of_hidden = None if hidden_gradient is None else hidden_gradient[chunk]
-            _add_gradients(of_logits, hidden[chunk], blocks, of_hidden)
+            _add_gradients(logits, hidden[chunk], blocks, of_hidden)
     return nats
 
 
 def _fill_logits(logits: Tensor, hidden: Tensor, blocks: Sequence[_Block]) -> Tensor:
     for block in blocks:
-        weight, out = block.weight.to(hidden.dtype), logits[:, block.place]
-        if out.dtype == hidden.dtype:
-            torch.mm(hidden, weight.T, out=out)  # (C, K)
-        else:
-            out.copy_(hidden @ weight.T)
+        out = logits[:, block.place]  # (C, K)
+        torch.mm(hidden, block.weight.to(hidden.dtype).T, out=out)
         if block.bias is not None:
             out += block.bias
     return logits
 
 
-def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The summed nats, and softmax minus one-hot, which on a CPU takes the logits' place."""
-    targets = targets.unsqueeze(1)  # (C, 1)
-    of_targets, largest = logits.gather(1, targets), logits.amax(dim=1, keepdim=True)  # (C, 1)
-    # One kernel, where torch's parts of it would each read and write all logits. That it may write where it reads is
-    # known of the CPU's.
-    softmax = torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)  # (C, R)
-    log_total = -softmax.amax(dim=1, keepdim=True).log()  # (C, 1); the largest is exp(0) / total
-    softmax.scatter_add_(1, targets, torch.full_like(of_targets, -1.0))
-    return (largest + log_total - of_targets).sum(), softmax
+def _replace_by_gradient(logits: Tensor, targets: Tensor, of_sums: torch.dtype) -> Tensor:
+    """The summed nats; the logits become softmax minus one-hot, in place."""
+    on_cpu = logits.device.type == "cpu"
+    rows = max(1, CACHED_LOGITS // logits.shape[1]) if on_cpu else len(logits)
+    scratch = (
+        None if logits.dtype == of_sums else logits.new_empty(min(rows, len(logits)), logits.shape[1], dtype=of_sums)
+    )
+    nats = logits.new_zeros((), dtype=of_sums)
+    for few, their_targets in zip(logits.split(rows), targets.unsqueeze(1).split(rows), strict=True):  # (F, R), (F, 1)
+        exact = few if scratch is None else scratch[: len(few)].copy_(few)
+        of_targets, largest = exact.gather(1, their_targets), exact.amax(dim=1, keepdim=True)  # (F, 1)
+        # One kernel, where torch's parts of it would each read and write all logits. That it may write where it reads
+        # is known of the CPU's.
+        softmax = torch.softmax(exact, 1, out=exact if on_cpu else None)  # (F, R)
+        log_total = -softmax.amax(dim=1, keepdim=True).log()  # (F, 1); the largest is exp(0) / total
+        softmax.scatter_add_(1, their_targets, torch.full_like(of_targets, -1.0))
+        nats += (largest + log_total - of_targets).sum()
+        if softmax is not few:
+            few.copy_(softmax)
+    return nats
 
 
 def _add_gradients(of_logits: Tensor, hidden: Tensor, blocks: Sequence[_Block], hidden_gradient: Tensor | None) -> None:
@@ -165,7 +174,6 @@ def _add_gradients(of_logits: Tensor, hidden: Tensor, blocks: Sequence[_Block], 
         of_block = of_logits[:, block.place]  # (C, K)
         if block.bias_gradient is not None:
             block.bias_gradient.add_(of_block.sum(dim=0))
-        of_block = of_block.to(hidden.dtype)
         if hidden_gradient is not None:
             _add_product(hidden_gradient, of_block, block.weight.to(hidden.dtype))  # (C, D)
         if block.weight_gradient is not None:

@@ -101,8 +101,10 @@ class _Attention(torch.autograd.Function):
             for place, (q, k, v) in _conversations(lengths, query, key, value):
                 probabilities = _probabilities(q, k, scaling, window)  # (K, G L, L)
                 mask = None if source is None else source.draw(probabilities.shape)
-                _put(out, place, _dropped(probabilities, mask, source) @ v)
+                _put(out, place, _masked(probabilities, mask) @ v)
                 saved += [probabilities] if mask is None else [probabilities, mask]
+        if source is not None:
+            out.mul_(source.scale)  # here and not where the mask is: a row of heads is shorter than one of places
         ctx.lengths, ctx.scaling, ctx.window, ctx.dropout = lengths, scaling, window, dropout
         ctx.seed = None if source is None else source.seed
         ctx.save_for_backward(query, key, value, *(saved if max(lengths) <= LONGEST_KEPT else ()))
@@ -116,14 +118,14 @@ class _Attention(torch.autograd.Function):
         gradients = [one.new_empty(one.shape[1], one.shape[0], one.shape[2]) for one in (query, key, value)]
         kept = iter(saved)
         source = MaskSource(ctx.dropout, ctx.seed) if ctx.dropout else None
-        of_out = upstream.transpose(0, 1)  # (H, N, E)
+        of_out = (upstream if source is None else upstream * source.scale).transpose(0, 1)  # (H, N, E)
         for place, (q, k, v, o) in _conversations(ctx.lengths, query, key, value, of_out):
             probabilities = next(kept) if saved else _probabilities(q, k, ctx.scaling, ctx.window)  # (K, G L, L)
             mask = None
             if source is not None:
                 mask = next(kept) if saved else source.draw(probabilities.shape)
-            _put(gradients[2], place, _dropped(probabilities, mask, source).transpose(1, 2) @ o)
-            of_scores = _dropped(o @ v.transpose(1, 2), mask, source)  # (K, G L, L)
+            _put(gradients[2], place, _masked(probabilities, mask).transpose(1, 2) @ o)
+            of_scores = _masked(o @ v.transpose(1, 2), mask)  # (K, G L, L)
             of_scores = torch._softmax_backward_data(of_scores, probabilities, -1, probabilities.dtype)
             _put(gradients[0], place, (of_scores @ k).mul_(ctx.scaling))
             _put(gradients[1], place, (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling))
@@ -136,8 +138,8 @@ def _probabilities(query: Tensor, key: Tensor, scaling: float, window: int | Non
     return torch.softmax(scores, -1, out=scores)
 
 
-def _dropped(values: Tensor, mask: Tensor | None, source: MaskSource | None) -> Tensor:
-    return values if mask is None or source is None else (values * mask).mul_(source.scale)
+def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values * mask
 
 
 def _conversations(lengths: list[int], query: Tensor, key: Tensor, value: Tensor, *like_query: Tensor) -> Any:

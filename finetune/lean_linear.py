@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 
@@ -92,14 +93,17 @@ class _Product(torch.autograd.Function):
         ctx.scaling = scaling
         with torch.autocast(values.device.type, enabled=False):
             values = values.to(weight.dtype)
-            out = values @ weight if bias is None else torch.addmm(bias, values, weight)  # (N, O)
+            out = values @ weight  # (N, O)
             if down is None or up is None:
                 ctx.save_for_backward(weight)
-                return out
+                return out if bias is None else out.add_(bias)
             read = values if adapter_values is None else adapter_values.to(weight.dtype)
-            down, up = down.to(weight.dtype), up.to(weight.dtype)
-            narrow = read @ down.T  # (N, R)
-            out.addmm_(narrow, up.T, alpha=scaling)
+            down, up = down.to(weight.dtype), up.to(weight.dtype).T.contiguous()  # (R, I), (R, O)
+            narrow = (read @ down.T).mul_(scaling)  # (N, R)
+            if bias is None:
+                out.addmm_(narrow, up)
+            else:  # The bias comes along as one rank more: added by itself it would cost another pass over all.
+                out.addmm_(F.pad(narrow, (0, 1), value=1.0), torch.cat([up, bias.unsqueeze(0)]))
         ctx.is_apart = adapter_values is not None
         ctx.save_for_backward(weight, read, narrow, down, up)
         return out
@@ -112,9 +116,9 @@ class _Product(torch.autograd.Function):
         if not of_adapter:
             return _as(of_values, ctx.types[0]), None, None, None, None, None, None
         read, narrow, down, up = of_adapter
-        of_narrow = (upstream @ up).mul_(ctx.scaling)  # (N, R)
+        of_narrow = (upstream @ up.T).mul_(ctx.scaling)  # (N, R)
         of_down = of_narrow.T @ read  # (R, I)
-        of_up = (narrow.T @ upstream).mul_(ctx.scaling).T  # (O, R); this order reads what is wide row by row
+        of_up = (narrow.T @ upstream).T  # (O, R); this order reads what is wide row by row
         of_read = None
         if ctx.is_apart:
             of_read = of_narrow @ down if ctx.needs_input_grad[1] else None

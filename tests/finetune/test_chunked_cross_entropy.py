@@ -16,6 +16,7 @@ ROWS = (31, 5, 3)  # old, new, padding
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     monkeypatch.setattr(chunked_cross_entropy, "BLOCK_ROWS", 12)
+    monkeypatch.setattr(chunked_cross_entropy, "CACHED_LOGITS", 80)
 
 
 def make(dtype: torch.dtype = torch.float64, *, bias: bool = True, trained: bool = True, scale: float = 1.0):
@@ -131,12 +132,20 @@ def test_a_target_that_is_no_id_is_refused(target: int):
         summed_cross_entropy(hidden, targets, segments)
 
 
-@pytest.mark.parametrize(("tokens", "chunk_tokens"), [(10, 10), (64, 64), (100, 64), (252, 126), (600, 200)])
-def test_chunks_are_even_of_at_most_256_tokens_and_two_at_least_unless_tokens_are_few(tokens: int, chunk_tokens: int):
+@pytest.mark.parametrize(("tokens", "chunk_tokens"), [(10, 10), (64, 64), (100, 64), (252, 126), (1500, 500)])
+def test_chunks_are_even_of_at_most_640_tokens_and_two_at_least_unless_tokens_are_few(tokens: int, chunk_tokens: int):
     hidden, weight = torch.randn(tokens, 2), torch.randn(1000, 2)
     with LargestTensor(hidden, weight) as largest:
         summed_cross_entropy(hidden, torch.zeros(tokens, dtype=torch.int64), [(weight, None)])
     assert largest.elements == chunk_tokens * 1000
+
+
+def test_a_chunk_of_a_large_vocabulary_has_fewer_tokens(monkeypatch):
+    monkeypatch.setattr(chunked_cross_entropy, "MOST_CHUNK_LOGITS", 100 * 1000)
+    hidden, weight = torch.randn(400, 2), torch.randn(1000, 2)
+    with LargestTensor(hidden, weight) as largest:
+        summed_cross_entropy(hidden, torch.zeros(400, dtype=torch.int64), [(weight, None)])
+    assert largest.elements == 100 * 1000
 
 
 @pytest.mark.parametrize("autocast", [False, True])

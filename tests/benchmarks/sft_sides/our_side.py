@@ -1,7 +1,6 @@
 """Our side of `sft_speed`, in a process of its own: the loop that every entry trains with. Prints one line of JSON."""
 
 import dataclasses
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -57,7 +56,8 @@ def make_rows(steps: int) -> list[Row]:
     for problem in read_problems(steps):
         prompt = tokenizer(problem["prompt"])["input_ids"]
         ids = [*tokenizer(problem["prompt"] + problem["completion"])["input_ids"], tokenizer.eos_token_id]
-        given = len(os.path.commonprefix([prompt, ids]))
+        differs = [place for place, (id_, whole) in enumerate(zip(prompt, ids, strict=False)) if id_ != whole]
+        given = min(differs, default=len(prompt))
         rows.append((ids[:-1], [IGNORED_TARGET] * (given - 1) + ids[given:]))
     return rows
 
