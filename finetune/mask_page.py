@@ -6,7 +6,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat import CONTROL_TOKENS, END_TOKEN, RenderedConversation
+from finetune.chat import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS, RenderedConversation
 from tokenizer_ext.html_page import page, paragraph, table
 from tokenizer_ext.streaming import TextStream
 from tokenizer_ext.terminal import printable
@@ -22,13 +22,16 @@ STYLE = """<style>
 def mask_as_html(rendered: RenderedConversation, tokenizer: PreTrainedTokenizerFast, title: str) -> str:
     """The page of one conversation: what is learned is green, what is only read is grey; ids show under the pointer."""
     learned = sum(rendered.supervised)
-    end = tokenizer.convert_tokens_to_ids(END_TOKEN)
-    ends = [flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ == end]
+    end, assistant = tokenizer.convert_tokens_to_ids([END_TOKEN, ROLE_TOKENS["assistant"]])
+    ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ == end)
     counts = [
         ("tokens", f"{len(rendered.input_ids):,}"),
         ("learned (green)", f"{learned:,}"),
         ("only read (grey)", f"{len(rendered.input_ids) - learned:,}"),
-        (f"turns that end in a learned {END_TOKEN}", f"{sum(ends):,} of {len(ends):,}"),
+        (
+            f"turns of the assistant that end in a learned {END_TOKEN}",
+            f"{ends:,} of {rendered.input_ids.count(assistant):,}",
+        ),
     ]
     spans = "".join(_span(text, ids, flag) for text, ids, flag in token_texts(rendered, tokenizer))
     return page(
