@@ -69,7 +69,7 @@ class Stepper:
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
                 nats += self._backward(micro_batch, 1 / supervised).cpu().double()
         for _ in range(missing):
-            self._backward(min(micro_batches, key=lambda one: one["input_ids"].numel()), 0.0)
+            self._backward(min(micro_batches, key=_size), 0.0)
         return float(nats)
 
     def _backward(self, micro_batch: MicroBatch, weight: float) -> Tensor:
@@ -89,6 +89,10 @@ class Stepper:
     def _trained(self) -> list[Tensor]:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
+
+
+def _size(micro_batch: MicroBatch) -> int:
+    return sum(tensor.numel() for tensor in micro_batch.values())
 
 
 def _refuse_not_finite(step: int, loss_nats: float, norm: float) -> None:

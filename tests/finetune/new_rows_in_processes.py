@@ -10,18 +10,20 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from finetune.adapters import Lora, attach_lora
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.sharding import gather_model, shard
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings import fold, new_row_parameters, separate_new_rows
 
@@ -29,6 +31,7 @@ NEW_TOKENS, STEPS, T = 5, 10, 12
 FIRST_NEW_ID = VOCABULARY - NEW_TOKENS - 2  # with two padding rows
 KINDS = ("tied", "untied", "tied with LoRA")
 WAYS = ("ddp", "fsdp2")
+ONE_OF_TWO = SimpleNamespace(device=torch.device("cpu"), num_processes=2)  # what an accelerator says of this process
 # Learned targets of the four rows of a step: the two processes have 13 and 20 of them. No new id is among the inputs of
 # the first row, which is all that a process sees in some steps.
 LEARNED = (1, 8, 12, 12)
@@ -89,22 +92,17 @@ def in_both_ways(kind: str, rank: int) -> Iterator[tuple[str, dict[str, Any]]]:
     found: dict[str, Any] = {"losses": train(DistributedDataParallel(SupervisedLoss(model)), rank, 2)}
     yield "ddp", found | {"rows": [rows.tolist() for rows in new_row_parameters(model).values()]}
     model = make_model(kind)
-    loss_model = shard(SupervisedLoss(model))
+    loss_model = SupervisedLoss(model)
+    shard(loss_model, cast(Accelerator, ONE_OF_TWO))
     shards = [[*rows.to_local().shape] for rows in new_row_parameters(model).values()]  # type: ignore[attr-defined]
     whole = sum(parameter.numel() for parameter in loss_model.parameters())
     held = sum(parameter.to_local().numel() for parameter in loss_model.parameters())  # type: ignore[attr-defined]
     found = {"losses": train(loss_model, rank, 2), "shards": shards, "held": held / whole}
     gathered = [rows.full_tensor() for rows in new_row_parameters(model).values()]  # type: ignore[attr-defined]
-    yield "fsdp2", found | {"rows": [rows.tolist() for rows in gathered], "refused": refusal_to_fold(model)}
-
-
-def shard(loss_model: SupervisedLoss) -> SupervisedLoss:
-    """The module with every block, and the rest as a whole, spread over the processes."""
-    blocks = [module for module in loss_model.modules() if isinstance(module, nn.ModuleList)]
-    for block in blocks[0]:
-        fully_shard(block)
-    fully_shard(loss_model)
-    return loss_model
+    found |= {"rows": [rows.tolist() for rows in gathered], "refused": refusal_to_fold(model)}
+    gather_model(loss_model)
+    found["plain"] = [rows.tolist() for rows in new_row_parameters(model).values()]
+    yield "fsdp2", found | {"refused_when_gathered": refusal_to_fold(model)}
 
 
 def refusal_to_fold(model: PreTrainedModel) -> str:

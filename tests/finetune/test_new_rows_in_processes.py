@@ -61,6 +61,7 @@ def test_fsdp_leaves_each_process_half_of_the_rows_and_of_all_weights(folder, ki
 def test_rows_that_no_process_holds_whole_are_not_folded_but_those_gathered_are(folder):
     found = json.loads((folder / "untied fsdp2.json").read_text())
     assert "its new rows are sharded over processes: copy the full_tensor()" in found["refused"]
+    assert found["plain"] == found["rows"] and found["refused_when_gathered"] == ""
     model = make_model("untied")
     for parameter, rows in zip(new_row_parameters(model).values(), found["rows"], strict=True):
         parameter.data.copy_(torch.tensor(rows))
