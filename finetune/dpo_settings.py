@@ -61,7 +61,7 @@ class DpoSettings(LoopSettings):
     """Evaluations in a row without fewer held-out bits per byte of chosen replies that end the run; 0: never."""
     max_steps: int = 200
     """Optimizer steps."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     warmup_steps: int = 20
     """Steps in which the learning rate rises from 0."""

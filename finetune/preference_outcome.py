@@ -35,6 +35,7 @@ def make_preference_report(
         base=best_scores([one.scores for one in reference.values()]),
         base_by_prompt={name: one.scores for name, one in reference.items()},
         assistant=tuned.scores,
+        pairs=len(material.held_out),
         held_out=held_out,
         likelier=(chosen_likelier(material.held_out_batches.reference), held_out["held_out_chosen_likelier"]),
         samples=pair_samples(in_favour(reference), tuned.answered),

@@ -23,6 +23,8 @@ REWARDS = (
 class PreferenceReport(Report):
     """What a preference run shows of itself; its base is the reference."""
 
+    pairs: int
+    """Held-out pairs whose rewards were read; of their prompts some were answered."""
     held_out: dict[str, float]
     """Loss and rewards of the held-out pairs after training."""
     likelier: tuple[float, float]
@@ -36,8 +38,8 @@ def rows_of(report: PreferenceReport) -> list[tuple[str, str, str]]:
     rewards = report.held_out
     before, after = (format(share, ".1%") for share in report.likelier)
     return [
-        ("pairs whose chosen reply is the likelier one", before, after),
-        ("reward accuracy", "", f"{rewards['held_out_reward_accuracy']:.1%}"),
+        (f"of {report.pairs} pairs, those whose chosen reply is the likelier one", before, after),
+        ("reward accuracy", "–", f"{rewards['held_out_reward_accuracy']:.1%}"),
         ("reward margin", "0", f"{rewards['held_out_reward_margin']:.3f}"),
         ("reward of the chosen reply", "0", f"{rewards['held_out_chosen_reward']:.3f}"),
         ("reward of the rejected reply", "0", f"{rewards['held_out_rejected_reward']:.3f}"),
@@ -47,7 +49,7 @@ def rows_of(report: PreferenceReport) -> list[tuple[str, str, str]]:
 
 def to_text(report: PreferenceReport) -> str:
     """The table for the terminal."""
-    rows = [("on held-out pairs", "reference", "tuned"), *rows_of(report)]
+    rows = [(_asked(report), "reference", "tuned"), *rows_of(report)]
     width = max(len(name) for name, _, _ in rows)
     return "\n".join(f"{name:<{width}}  {left:>9}  {right:>9}" for name, left, right in rows)
 
@@ -55,7 +57,11 @@ def to_text(report: PreferenceReport) -> str:
 def to_markdown(report: PreferenceReport) -> str:
     """The table for the model card."""
     rows = "\n".join(f"| {name} | {left} | {right} |" for name, left, right in rows_of(report))
-    return f"| {report.base.conversations} held-out pairs | reference | tuned |\n|---|---:|---:|\n{rows}\n"
+    return f"| {_asked(report)} | reference | tuned |\n|---|---:|---:|\n{rows}\n"
+
+
+def _asked(report: PreferenceReport) -> str:
+    return f"held-out pairs, {report.base.conversations} of them answered"
 
 
 def write_preference_report(report: PreferenceReport, folder: Path) -> None:

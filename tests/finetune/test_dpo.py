@@ -13,6 +13,7 @@ from finetune.dpo import main
 from finetune.dpo_settings import DpoSettings
 from finetune.export import load_assistant, save_assistant
 from finetune.preference_start import load_start, prepare_start
+from scratch_models.precision import has_bf16
 from scratch_models.run_folder import RunFolder
 from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.pair_records import write_pairs
@@ -24,6 +25,7 @@ from tokenizer_ext.hf_model import load_model
 
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")
 TWO_PROCESSES = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"
+TWO_SHARDS = ROOT / "configs" / "accelerate" / "two_cpu_shards.yaml"
 SMALL = {
     "max_steps": 12,
     "warmup_steps": 2,
@@ -148,9 +150,10 @@ def test_a_run_that_broke_and_was_resumed_ends_as_the_unbroken_one(finished, bas
 
 
 @pytest.mark.long
-def test_two_processes_learn_what_one_learns(finished, base, data, tmp_path):
+@pytest.mark.parametrize("launch", [TWO_PROCESSES, TWO_SHARDS], ids=["processes", "shards"])
+def test_two_processes_learn_what_one_learns(finished, base, data, tmp_path, launch):
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "run", "tokens_per_micro_batch": 300}
-    ended = run_process("finetune/dpo.py", tmp_path, launch=(*LAUNCH, str(TWO_PROCESSES)), **settings)
+    ended = run_process("finetune/dpo.py", tmp_path, launch=(*LAUNCH, str(launch)), **settings)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Saved: ") == 1
     names = ("loss_nats", "held_out_loss_nats", "held_out_reward_margin")
@@ -161,8 +164,13 @@ def test_two_processes_learn_what_one_learns(finished, base, data, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "full"}, {"lora_options.init_lora_weights": "pissa"}, {"loss": "ipo", "chosen_weight": 0.5}],
-    ids=["full", "pissa", "ipo"],
+    [
+        {"method": "full"},
+        {"lora_options.init_lora_weights": "pissa"},
+        {"lora_options.use_dora": True, "precision": "bf16" if has_bf16(CPU) else "fp32"},
+        {"loss": "ipo", "chosen_weight": 0.5},
+    ],
+    ids=["full", "pissa", "dora in bf16 where it can", "ipo"],
 )
 def test_every_way_to_tune_starts_from_its_reference_and_leaves_it(base, data, tmp_path, changes):
     settings = {**SMALL, **changes, "max_steps": 4, "learning_rate": 0.002, "evaluation_steps": 4, "warmup_steps": 0}
