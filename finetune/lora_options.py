@@ -66,6 +66,9 @@ def check_options(options: Mapping[str, Any], model: PreTrainedModel, layers: Se
             f"lora_options: init_lora_weights is {start!r}: {REFUSED_STARTS[start]}; expected one of {STARTS}"
         )
     _check_saved_modules(options.get("modules_to_save") or (), model)
+    head = model.get_output_embeddings()
+    if options.get("bias") == "all" and any("bias" in name for name, _ in head.named_parameters()):
+        raise InputError(f"lora_options: bias is 'all', which the head has too: {TABLES}; pass lora_only")
     for name in ("rank_pattern", "alpha_pattern"):
         if not isinstance(options.get(name, {}), Mapping):
             raise InputError(f"lora_options: {name} is {options[name]!r}, expected a mapping such as {{c_attn: 4}}")

@@ -9,7 +9,7 @@ from configs import InputError
 from finetune.adapters import Lora, attach_lora
 from finetune.lora_options import FIXED, OURS, REFUSED, check_options
 from finetune.target_layers import linear_layer_names
-from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2, tiny_llama
+from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 
 
 def _attach(model, rank=4, **options):
@@ -85,6 +85,16 @@ def test_every_start_says_what_the_base_says(kind, start):
     before = model(ids).logits
     _attach(model, init_lora_weights=start)
     torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=2e-5)
+
+
+def test_biases_of_the_head_are_no_part_of_an_adapter():
+    model = tiny_gpt2()
+    model.lm_head = torch.nn.Linear(32, VOCABULARY)
+    with pytest.raises(InputError, match=r"bias is 'all', which the head has too: rows of tokens .* pass lora_only"):
+        _attach(model, bias="all")
+    trained = {name for name, one in _attach(model, bias="lora_only").named_parameters() if one.requires_grad}
+    assert any(name.endswith("c_fc.base_layer.bias") for name in trained)
+    assert not any("lm_head" in name for name in trained)
 
 
 def test_no_option_is_nothing_to_check():
