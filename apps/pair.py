@@ -12,6 +12,7 @@ from configs import InputError, MissingInput
 from finetune.conversation_sets import EMBEDDED
 from finetune.export import find_base, load_assistant
 from finetune.plain_prompts import PLAIN_PROMPTS, PlainPrompt
+from finetune.recorded_settings import find_recorded
 from finetune.ways import ChatWay, PlainWay
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.run_folder import RUNS, newest_run
@@ -102,7 +103,8 @@ class Pair:
         self.names = names
         self.assistant, tokenizer = load_assistant(names.tuned)
         try:
-            self.chat = ChatWay(tokenizer)
+            self.calculator = find_recorded(names.tuned, "calculator") is True
+            self.chat = ChatWay(tokenizer, calculator=self.calculator)
         except InputError as error:
             raise InputError(f"tuned {names.tuned}: {error}") from None
         self.base, self.base_tokenizer = load_model(names.base), load_tokenizer(names.base)
@@ -113,4 +115,5 @@ class Pair:
     def sides(self, asked: Asked) -> tuple[Side, Side]:
         """The base in the plain-text way that was chosen, the assistant in its chat format."""
         prompt = VERBATIM if asked.plain_way == RAW else PLAIN_PROMPTS[asked.plain_way]
-        return Side(self.base, PlainWay(self.base_tokenizer, prompt)), Side(self.assistant, self.chat)
+        plain = PlainWay(self.base_tokenizer, prompt, calculator=self.calculator)
+        return Side(self.base, plain), Side(self.assistant, self.chat)

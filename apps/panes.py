@@ -85,6 +85,7 @@ def speak(side: Side, asked: Asked, stop: threading.Event) -> Generator[Pane]:
         stop_ids=side.way.stop_ids,
         sampling=asked.sampling,
         stop=stop,
+        calculator=side.way.calculator,
     )
     ids: list[int] = []
     seconds = 0.0

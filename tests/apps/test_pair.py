@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -103,3 +104,12 @@ def test_the_base_is_asked_in_the_chosen_way_and_the_assistant_always_in_its_for
         "bare": "1+1?\n\n",
         "raw": "1+1?",
     }
+
+
+def test_the_calculator_is_on_where_the_run_says_so(folders, tmp_path):
+    assert Pair(Names(str(folders[0]), str(folders[1]))).chat.calculator is None
+    run = tmp_path / "sft-8"
+    shutil.copytree(folders[1], run)
+    (run / "run.json").write_text(json.dumps({"settings": {"base": str(folders[0]), "calculator": True}}))
+    pair = Pair(Names(str(folders[0]), str(run)))
+    assert all(side.way.calculator is not None for side in pair.sides(read_form("1+1?", "raw", 0, 0, 1, 0, 8)))

@@ -170,3 +170,10 @@ def test_a_side_that_the_prompt_does_not_fit_says_both_numbers_and_the_other_goe
         f"prompt: found {positions} tokens, the model has {positions} positions for prompt and reply together; "
         "shorten the prompt"
     )
+
+
+def test_an_assistant_that_learned_with_the_calculator_gets_its_results_in_the_page_too(chat_tokenizer):
+    with_calculator = _said(ChatWay(chat_tokenizer, calculator=True), "clips: <<48/2=9>>")
+    without = _said(ChatWay(chat_tokenizer), "clips: <<48/2=9>>")
+    assert "<<48/2=24>>" in with_calculator.text and "<<48/2=9>>" not in with_calculator.text
+    assert without.text.startswith("clips: <<48/2=9>>")
