@@ -36,13 +36,13 @@ class _Watching(HeldOutMonitor):
 
 @pytest.fixture
 def ask(monkeypatch):
-    """The figures of a monitor whose model ends the replies to questions of even numbers."""
+    """The figures of a monitor whose model ends the replies to questions whose number 3 divides."""
     asked = []
 
     def answer(model, way, conversations, max_new_tokens):
         asked.append([one.messages[0].content for one in conversations])
         return [
-            Answered(one, f"now {one.messages[0].content}", int(one.messages[0].content[1:]) % 2 == 0)
+            Answered(one, f"now {one.messages[0].content}", int(one.messages[0].content[1:]) % 3 == 0)
             for one in conversations
         ]
 
@@ -53,7 +53,7 @@ def ask(monkeypatch):
 def test_the_stop_rate_is_of_all_watched_questions_and_two_replies_are_shown(ask, capsys):
     figures, asked = ask(_answered(40, checkable=(1,)), 8)
     assert len(asked) == len(set(asked)) == 8
-    assert figures["stop_rate"] == sum(int(one[1:]) % 2 == 0 for one in asked) / 8
+    assert figures["stop_rate"] == sum(int(one[1:]) % 3 == 0 for one in asked) / 8
     assert [one["question"] for one in figures["sample_replies"]] == ["q0", "q1"]
     assert figures["sample_replies"][1] == {"question": "q1", "base": "base 1", "assistant": "now q1"}
     assert capsys.readouterr().out.count("assistant:") == 2
