@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune.adapters import base_is_given_back
+from finetune.engine import engine_of
 from finetune.preference_batches import PreferenceBatches
 from finetune.preference_loss import PreferenceLoss
 from finetune.subject import Subject
@@ -43,7 +44,10 @@ def reference_model(subject: Subject, read_original: Callable[[], PreTrainedMode
         with subject.adapted.disable_adapter():
             yield subject.model
     else:
-        yield read_original()
+        original = read_original()
+        yield original
+        if engine := engine_of(original):
+            engine.release()  # or it would keep the original in memory
 
 
 @torch.no_grad()

@@ -1,9 +1,13 @@
 """The reference is the model as it was before it learned, wherever that comes from."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from finetune.adapters import Lora
+from finetune.engine import start_engine
 from finetune.preference_loss import Objective, PreferenceLoss
 from finetune.preference_start import load_start, prepare_start, read_original
 from finetune.reference import (
@@ -14,6 +18,7 @@ from finetune.reference import (
     write_reference,
 )
 from scratch_models.devices import make_accelerator
+from scratch_models.loop_settings import LoopSettings
 from tests.finetune.preference_models import adapted, batches_of, move
 from tests.finetune.tiny_models import TINY_MODELS, save_tiny_base
 
@@ -63,6 +68,22 @@ def test_where_switching_off_does_not_give_the_base_back_the_original_is_read(tm
     assert subject.adapted is not None
     with subject.adapted.disable_adapter():
         assert not torch.allclose(_ask(subject.model, batches), _ask(expected_of.model, batches), atol=1e-3)
+
+
+def test_the_original_is_dropped_once_it_was_asked(tmp_path):
+    base, read = str(save_tiny_base(tmp_path)), []
+
+    def read_and_start():
+        original = read_original(base, CPU)
+        start_engine(original, LoopSettings(max_steps=1, learning_rate=1.0), make_accelerator("fp32"), precision="fp32")
+        read.append(weakref.ref(original))
+        return original
+
+    subject = prepare_start(*load_start(base, CPU), Lora(rank=4, alpha=8.0, dropout=0.0))
+    with reference_model(subject, read_and_start):
+        assert read[0]() is not None
+    gc.collect()
+    assert read[0]() is None, "no second model while the first one learns"
 
 
 def test_a_model_that_trains_as_a_whole_is_its_own_reference_before_the_first_step(chat_tokenizer, tmp_path):
