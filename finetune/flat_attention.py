@@ -5,15 +5,16 @@ Registered with transformers under `FLAT_ATTENTION`. The lengths of the conversa
 or neither (when a model speaks or is evaluated) it is transformers' own attention.
 
 torch's fused kernel is left aside because it knows no dropout on a CPU, takes thrice as long for the backward pass of
-bfloat16, and wants one length a call. Probabilities, (H, L, L) a conversation, are kept for the backward pass where
-conversations are short, and computed anew where they are long: what is kept grows with the tokens, not their square.
+bfloat16, and wants one length a call. Probabilities are kept for the backward pass where conversations are short, and
+computed anew where they are long: what is kept grows with the tokens, not their square.
 
-Shapes: N tokens of all conversations, L tokens of one, H heads, K heads of keys and values, G = H / K, E width of a
-head.
+Shapes: N tokens of all conversations, Q queries of a block of one, L keys that they may see, H heads, K heads of keys
+and values, G = H / K, E width of a head.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from finetune.dropout_masks import MaskSource
 
 FLAT_ATTENTION = "graft_flat"
 LONGEST_KEPT = 512  # tokens
+BLOCK_QUERIES = 96
 
 
 def as_mask(lengths: Tensor) -> Tensor:
@@ -58,7 +60,9 @@ def attend(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     lengths, window = attention_mask.flatten().tolist(), options.get("sliding_window")
-    out: Tensor = _Attention.apply(query[0], key[0], value[0], lengths, scaling, dropout, window)
+    out: Tensor = _Attention.apply(
+        query.squeeze(0), key.squeeze(0), value.squeeze(0), lengths, scaling, dropout, window
+    )
     return out.unsqueeze(0), None
 
 
@@ -66,19 +70,35 @@ AttentionInterface.register(FLAT_ATTENTION, attend)
 AttentionMaskInterface.register(FLAT_ATTENTION, sdpa_mask)
 
 
-@lru_cache(maxsize=8)
-def _largest_bias(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)
+class _Block(NamedTuple):
+    """Successive queries of one conversation, and the keys up to the last of them."""
+
+    start: int
+    """Where the conversation starts."""
+    begin: int
+    """Where the queries begin."""
+    end: int
+    """Where queries and keys end."""
+    is_last: bool
+    """Whether it is the conversation's last, which comes first."""
+
+    def queries(self, one: Tensor, key_heads: int) -> Tensor:
+        """Their part of (H, N, E), heads that share keys below each other: (K, G Q, E)."""
+        return one[:, self.begin : self.end].reshape(key_heads, -1, one.shape[-1])
+
+    def keys(self, one: Tensor) -> Tensor:
+        """Their part of (K, N, E): (K, L, E)."""
+        return one[:, self.start : self.end]
 
 
-def _hide_unseen(scores: Tensor, window: int | None) -> Tensor:
-    """Scores of (K, G L, L), in place, with -inf where a key comes after the query, or so many places before it."""
-    L = scores.shape[-1]
-    of_heads = scores.view(-1, L, L)
-    of_heads.add_(_largest_bias(-(-L // 256) * 256, scores.dtype, scores.device)[:L, :L])
-    if window is not None and window < L:
-        of_heads.add_(torch.full_like(of_heads[0], -torch.inf).tril_(-window))
-    return scores
+def _blocks(lengths: list[int]) -> Iterator[_Block]:
+    """The blocks of all conversations: no key is multiplied that all queries of a block come before."""
+    start = 0
+    for length in lengths:
+        for begin in reversed(range(0, length, BLOCK_QUERIES)):
+            end = min(begin + BLOCK_QUERIES, length)
+            yield _Block(start, start + begin, start + end, is_last=end == length)
+        start += length
 
 
 class _Attention(torch.autograd.Function):
@@ -98,10 +118,11 @@ class _Attention(torch.autograd.Function):
         source = MaskSource(dropout) if dropout else None
         saved: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
-            for place, (q, k, v) in _conversations(lengths, query, key, value):
-                probabilities = _probabilities(q, k, scaling, window)  # (K, G L, L)
+            for block in _blocks(lengths):
+                probabilities = _probabilities(block, query, key, scaling, window)  # (K, G Q, L)
                 mask = None if source is None else source.draw(probabilities.shape)
-                _put(out, place, _masked(probabilities, mask) @ v)
+                of_block = _masked(probabilities, mask) @ block.keys(value)  # (K, G Q, E)
+                _rows(out, block.begin, block.end).copy_(of_block.view(H, -1, E))
                 saved += [probabilities] if mask is None else [probabilities, mask]
         if source is not None:
             out.mul_(source.scale)  # here and not where the mask is: a row of heads is shorter than one of places
@@ -119,42 +140,47 @@ class _Attention(torch.autograd.Function):
         kept = iter(saved)
         source = MaskSource(ctx.dropout, ctx.seed) if ctx.dropout else None
         of_out = (upstream if source is None else upstream * source.scale).transpose(0, 1)  # (H, N, E)
-        for place, (q, k, v, o) in _conversations(ctx.lengths, query, key, value, of_out):
-            probabilities = next(kept) if saved else _probabilities(q, k, ctx.scaling, ctx.window)  # (K, G L, L)
+        H, K, E = len(query), len(key), query.shape[-1]
+        for block in _blocks(ctx.lengths):
+            probabilities = next(kept) if saved else _probabilities(block, query, key, ctx.scaling, ctx.window)
             mask = None
             if source is not None:
                 mask = next(kept) if saved else source.draw(probabilities.shape)
-            _put(gradients[2], place, _masked(probabilities, mask).transpose(1, 2) @ o)
-            of_scores = _masked(o @ v.transpose(1, 2), mask)  # (K, G L, L)
+            q, o = block.queries(query, K), block.queries(of_out, K)  # (K, G Q, E)
+            of_scores = _masked(o @ block.keys(value).transpose(1, 2), mask)  # (K, G Q, L)
             of_scores = torch._softmax_backward_data(of_scores, probabilities, -1, probabilities.dtype)
-            _put(gradients[0], place, (of_scores @ k).mul_(ctx.scaling))
-            _put(gradients[1], place, (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling))
+            of_queries = (of_scores @ block.keys(key)).mul_(ctx.scaling)  # (K, G Q, E)
+            _rows(gradients[0], block.begin, block.end).copy_(of_queries.view(H, -1, E))
+            of_keys = (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling)  # (K, L, E)
+            of_values = _masked(probabilities, mask).transpose(1, 2) @ o  # (K, L, E)
+            for gradient, part in ((gradients[1], of_keys), (gradients[2], of_values)):
+                rows = _rows(gradient, block.start, block.end)
+                rows.copy_(part) if block.is_last else rows.add_(part)
         return *(one.transpose(0, 1) for one in gradients), None, None, None, None
 
 
-def _probabilities(query: Tensor, key: Tensor, scaling: float, window: int | None) -> Tensor:
-    """What each place of a conversation takes from each: (K, G L, E) and (K, L, E) -> (K, G L, L)."""
-    scores = _hide_unseen((query * scaling) @ key.transpose(1, 2), window)
+def _probabilities(block: _Block, query: Tensor, key: Tensor, scaling: float, window: int | None) -> Tensor:
+    """What each query of a block takes from each key, (K, G Q, L)."""
+    scores = (block.queries(query, len(key)) * scaling) @ block.keys(key).transpose(1, 2)  # (K, G Q, L)
+    queries, keys = block.end - block.begin, block.end - block.start
+    of_heads = scores.view(-1, queries, keys)  # (H, Q, L)
+    of_heads[:, :, keys - queries :].add_(_causal_bias(BLOCK_QUERIES, scores.dtype, scores.device)[:queries, :queries])
+    if window is not None and window < keys:
+        too_far_back = torch.full_like(of_heads[0], -torch.inf).tril_(keys - queries - window)  # (Q, L)
+        of_heads.add_(too_far_back)
     return torch.softmax(scores, -1, out=scores)
+
+
+@lru_cache(maxsize=8)
+def _causal_bias(queries: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-inf where a key comes after the query, for the queries of a block and their own keys."""
+    return torch.full((queries, queries), -torch.inf, dtype=dtype, device=device).triu_(1)
 
 
 def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values * mask
 
 
-def _conversations(lengths: list[int], query: Tensor, key: Tensor, value: Tensor, *like_query: Tensor) -> Any:
-    """Each conversation's places, and its part of the tensors; heads that share keys lie below each other."""
-    K, E = len(key), query.shape[-1]
-    start = 0
-    for length in lengths:
-        place = range(start, start + length)
-        wide = [one[:, start : place.stop].reshape(K, -1, E) for one in (query, *like_query)]  # (K, G L, E)
-        narrow = [one[:, start : place.stop] for one in (key, value)]  # (K, L, E)
-        yield place, (wide[0], *narrow, *wide[1:])
-        start = place.stop
-
-
-def _put(out: Tensor, place: range, part: Tensor) -> None:
-    """Writes a conversation's part, (K, G L, E) or (K, L, E), to its places of (N, H, E) or (N, K, E)."""
-    L = len(place)
-    out[place.start : place.stop].transpose(0, 1).copy_(part.reshape(-1, L, part.shape[-1]))
+def _rows(one: Tensor, begin: int, end: int) -> Tensor:
+    """Successive places of (N, H, E), head by head: (H, Q, E)."""
+    return one[begin:end].transpose(0, 1)

@@ -11,6 +11,11 @@ from finetune.flat_attention import as_mask, attend
 LENGTHS, WIDTH = [3, 1, 6], 4
 
 
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(flat_attention, "BLOCK_QUERIES", 2)
+
+
 def make(heads: int, key_heads: int, dtype: torch.dtype = torch.float64):
     torch.manual_seed(0)
     sizes = (heads, key_heads, key_heads)
@@ -48,7 +53,7 @@ def test_each_conversation_sees_itself_alone(heads: int, key_heads: int, longest
 
 
 def test_a_sliding_window_hides_what_lies_further_back():
-    inputs = make(2, 2)
+    inputs = make(4, 2)
     seen = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)
     torch.testing.assert_close(flat(*inputs, sliding_window=3), by_conversation(inputs, mask=seen))
 
@@ -80,6 +85,7 @@ def test_half_precision_gives_what_its_rounding_allows():
 
 def test_what_is_kept_of_long_conversations_grows_with_their_tokens(monkeypatch):
     monkeypatch.setattr(flat_attention, "LONGEST_KEPT", 8)
+    monkeypatch.setattr(flat_attention, "BLOCK_QUERIES", 32)
     elements = []
     for tokens in (100, 200):
         inputs = [torch.randn(1, 2, tokens, WIDTH, requires_grad=True) for _ in range(3)]
