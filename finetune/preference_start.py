@@ -4,8 +4,6 @@ An assistant that a run left as base and adapter is merged first. So the new ada
 the assistant is what remains when it is switched off.
 """
 
-from pathlib import Path
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -13,19 +11,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.adapters import Lora
 from finetune.conversation_sets import EMBEDDED
 from finetune.export import ADAPTER_CONFIG, load_adapted, model_folder
+from finetune.hub import fetch
 from finetune.subject import Subject, make_subject
 from scratch_models.embedded_base import EMBEDDED_BASE
 from tokenizer_ext.hf_model import load_model, load_tokenizer
 
 
 def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model and its tokenizer: `embedded`, a Hub name, a folder, or a run, whose adapter is merged.
+    """The model and its tokenizer: `embedded`, a Hub name, a folder, or a run here or on the Hub, its adapter merged.
 
     Raises:
         InputError: there is no model, or the run is not finished.
 
     """
-    path = EMBEDDED_BASE if base == EMBEDDED else model_folder(Path(base))
+    path = EMBEDDED_BASE if base == EMBEDDED else model_folder(fetch(base))
     if not (path / ADAPTER_CONFIG).is_file():
         return load_model(str(path)).to(device), load_tokenizer(str(path))
     adapted, tokenizer = load_adapted(path)
