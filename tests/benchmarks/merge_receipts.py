@@ -7,7 +7,7 @@ Each of 32 models is trained for a few steps on conversations, saved as a run sa
 transformers alone; shown is the largest difference of a logit over 8 conversations. GPT-2 is the embedded base, whose
 layers are Conv1D; Llama has its width and depth, nn.Linear, grouped heads and random weights. Last stands what comes of
 PiSSA where it is saved as it lies in memory, adapter and base, which is what happens to those who save both: peft takes
-the adapter's start out of that base once more. 1 to 2 minutes on one core.
+the adapter's start out of that base once more. About 2 minutes on one core.
 """
 
 import argparse
