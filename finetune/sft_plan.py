@@ -66,9 +66,7 @@ def estimate_run(
     usual = min(limit, max(sum(one.supervised) for one in material.held_out))
     batches, evaluations = len(asked) / len(at_once), evaluations_of(settings)
     if accelerator.is_main_process:
-        base = load_base(settings.base, accelerator)
-        asking = Asking(lambda tokens: ask_in_plain_text(settings, *base, at_once, tokens), batches, limit)
-        seconds["asking the base"] = estimate_asking(asking)
+        seconds["asking the base"] = estimate_base(settings, at_once, batches, accelerator)
     monitor = make_monitor(settings, subject, material, [], accelerator)
     optimizer = optimizer_of(settings, subject)
     seconds["training"] = estimate_training(monitor.loss_model, material.batches, optimizer, settings, accelerator)
@@ -79,7 +77,18 @@ def estimate_run(
         seconds["evaluations"] += estimate_asking(asking) if watched else 0.0
         asking = Asking(lambda tokens: ask_assistant(settings, subject, at_once, tokens), batches, usual)
         seconds["asking the assistant"] = estimate_asking(asking)
-    return Estimate(seconds, peak_memory_bytes(), peak_device_bytes(accelerator))
+    # What is merged is read back while the model that was trained still lies beside it.
+    merged = sum(one.numel() * one.element_size() for one in subject.model.parameters()) if settings.merge else 0
+    return Estimate(seconds, peak_memory_bytes() + merged, peak_device_bytes(accelerator))
+
+
+def estimate_base(
+    settings: SftSettings, at_once: Sequence[Conversation], batches: float, accelerator: Accelerator
+) -> float:
+    """Seconds that the base's replies take; the base is gone from memory when they are known, as it is in a run."""
+    base = load_base(settings.base, accelerator)
+    limit = settings.reply_tokens
+    return estimate_asking(Asking(lambda tokens: ask_in_plain_text(settings, *base, at_once, tokens), batches, limit))
 
 
 def inspect_example(number: int, subject: Subject, material: LearningMaterial, accelerator: Accelerator) -> str:
