@@ -147,6 +147,9 @@ def test_a_run_that_broke_and_was_resumed_ends_as_the_unbroken_one(finished, bas
     run_here(main, DpoSettings, **settings, resume=True)
     assert (tmp_path / "broken" / "reference.safetensors").stat().st_mtime_ns == asked, "it is asked once"
     assert _equal(_weights(tmp_path / "broken"), _weights(finished))
+    (tmp_path / "broken" / "reference.safetensors").write_bytes(b"damaged")  # then it is asked again, to the same end
+    run_here(main, DpoSettings, **settings, resume=True)
+    assert _equal(_weights(tmp_path / "broken"), _weights(finished))
 
 
 @pytest.mark.long
