@@ -140,3 +140,22 @@ def _roberta():
 def test_a_model_whose_logits_are_not_its_heads_is_refused(make):
     with pytest.raises(InputError, match="logits are not its head's"):
         SupervisedLoss(make())
+
+
+@pytest.mark.parametrize("prepare", [_plain, _with_new_rows])
+def test_under_autocast_frozen_tables_are_cast_once_and_again_when_they_change(prepare, plain_model, batch):
+    model = prepare(plain_model)
+    model.get_input_embeddings().requires_grad_(False)
+    model.get_output_embeddings().requires_grad_(False)
+    loss_model = SupervisedLoss(model)
+    head = model.get_output_embeddings()
+    table = getattr(head, "head", head).weight
+    with torch.autocast("cpu", torch.bfloat16):
+        first = loss_model(**batch)
+        assert torch.equal(loss_model(**batch), first)
+        with torch.no_grad():
+            table.mul_(2.0)
+        second = loss_model(**batch)
+        assert torch.equal(second, SupervisedLoss(model)(**batch))
+    assert abs(float(second - first)) > 0.1
+    torch.testing.assert_close(second, loss_model(**batch), rtol=1e-2, atol=0)  # in single precision
