@@ -53,11 +53,11 @@ def main() -> None:
     quiet_libraries()
     subject, pairs = make_subject(), read_pairs(problems)
     trainer, batches = make_peer(subject, pairs, beta=BETA), make_batches(subject, pairs)
-    print(f"{'':44}{'wanted':>10}{'seen':>12}")
+    print(f"{'':48}{'wanted':>10}{'seen':>12}")
     for kind in ("sigmoid", "ipo"):
         of_loss, of_gradients = compare(subject, trainer, batches, kind)
-        print(f"{f'{kind}: difference of the losses':44}{'1e-05':>10}{of_loss:12.1e}")
-        print(f"{f'{kind}: difference of the gradients, relative':44}{'1e-04':>10}{of_gradients:12.1e}")
+        print(f"{f'{kind}: difference of the losses':48}{'1e-05':>10}{of_loss:12.1e}")
+        print(f"{f'{kind}: difference of the gradients, relative':48}{'1e-04':>10}{of_gradients:12.1e}")
     show_speed(subject, trainer, batches)
 
 
@@ -161,8 +161,8 @@ def show_speed(subject: Subject, trainer: Any, batches: PreferenceBatches) -> No
     engine.release()
     median = {name: statistics.median(times) for name, times in seconds.items()}
     for name, value in median.items():
-        print(f"{f'{name}: processor seconds for {PAIRS} pairs':44}{'':>10}{value:12.2f}")
-    print(f"{'times as fast as TRL, fp32':44}{'':>10}{median['TRL'] / median['ours']:12.1f}")
+        print(f"{f'{name}: processor seconds for {PAIRS} pairs':48}{'':>10}{value:12.2f}")
+    print(f"{'times as fast as TRL, fp32':48}{'':>10}{median['TRL'] / median['ours']:12.1f}")
 
 
 if __name__ == "__main__":
