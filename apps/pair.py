@@ -10,13 +10,12 @@ from apps.form import RAW, Asked
 from apps.panes import Side
 from configs import InputError, MissingInput
 from finetune.conversation_sets import EMBEDDED
-from finetune.export import find_base, load_assistant
+from finetune.export import find_base, load_assistant, load_base
 from finetune.plain_prompts import PLAIN_PROMPTS, PlainPrompt
 from finetune.recorded_settings import find_recorded
 from finetune.ways import ChatWay, PlainWay
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.run_folder import RUNS, newest_run
-from tokenizer_ext.hf_model import load_model, load_tokenizer
 
 MAXIMUM_EXAMPLES = 4
 FOLDER_STARTS = (".", "/", "~", f"{RUNS}/")
@@ -107,7 +106,7 @@ class Pair:
             self.chat = ChatWay(tokenizer, calculator=self.calculator)
         except InputError as error:
             raise InputError(f"tuned {names.tuned}: {error}") from None
-        self.base, self.base_tokenizer = load_model(names.base), load_tokenizer(names.base)
+        self.base, self.base_tokenizer = load_base(names.base)
         if torch.accelerator.is_available():
             for model in (self.assistant, self.base):
                 model.to(torch.accelerator.current_accelerator())

@@ -3,8 +3,8 @@
     python -m finetune.compare --tuned runs/sft-1 --prompt "What does torch.sum do?"
     python -m finetune.compare --base openai-community/gpt2 --tuned runs/sft-2 --data my_questions.jsonl
 
-The base is asked in plain text, the tuned model in its chat format, both with the same noise. Over a file every figure
-has its interval at 95 %; questions with `choices` are multiple choice, by likelihood.
+The base is asked in plain text, or in the chat format where it knows it, the tuned model in that, both with the same
+noise. Over a file every figure has its interval at 95 %; questions with `choices` are multiple choice, by likelihood.
 """
 
 import json
@@ -20,8 +20,8 @@ from configs import InputError, run_entry
 from finetune.comparison import to_record
 from finetune.conversation_sets import EMBEDDED, read_conversation_sets
 from finetune.conversations import Conversation, Message
-from finetune.evaluation import answer, plain_ways
-from finetune.export import find_base, load_assistant
+from finetune.evaluation import answer, base_ways
+from finetune.export import find_base, load_assistant, load_base
 from finetune.measurement import Asking, Measured, Model, measure_choices, measure_replies
 from finetune.multiple_choice import ChoiceQuestion
 from finetune.recorded_settings import find_recorded
@@ -29,7 +29,6 @@ from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay, Way
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.sampling import Sampling
-from tokenizer_ext.hf_model import load_model, load_tokenizer
 from tokenizer_ext.terminal import printable, quiet_libraries
 
 
@@ -52,7 +51,7 @@ class CompareSettings:
     calculator: Literal["auto", "on", "off"] = "auto"
     """Whether arithmetic inside << >> is completed by evaluating it; `auto` where the tuned model learned with it."""
     plain_prompt: Literal["question", "dialogue", "bare"] = "question"
-    """How the base is asked a prompt; over data it is asked in all three ways."""
+    """How a base without the chat format is asked a prompt; over data it is asked in all three ways."""
     reply_tokens: int = 96
     """Longest reply in tokens."""
     temperature: float = 0.0
@@ -103,7 +102,7 @@ def load_both(settings: CompareSettings) -> tuple[Model, Model]:
     """The base and the tuned model with their tokenizers, on the accelerator where there is one."""
     folder = choose_base(settings)
     tuned = load_assistant(settings.tuned)
-    base = load_model(folder), load_tokenizer(folder)
+    base = load_base(folder)
     if torch.accelerator.is_available():
         for model, _ in (base, tuned):
             model.to(torch.accelerator.current_accelerator())
@@ -128,9 +127,10 @@ def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettin
     # The last message is what a reply is compared with; to a prompt alone there is no known reply.
     asked = Conversation((Message("user", prompt), Message("assistant", "")), source="prompt")
     with_calculator = has_calculator(settings)
-    plain = plain_ways(base[1], calculator=with_calculator)[settings.plain_prompt]
+    of_base = base_ways(base[1], calculator=with_calculator)
+    way = of_base.get("chat", of_base[settings.plain_prompt])
     chat = ChatWay(tuned[1], calculator=with_calculator)
-    ways: dict[str, tuple[PreTrainedModel, Way]] = {"base": (base[0], plain), "tuned": (tuned[0], chat)}
+    ways: dict[str, tuple[PreTrainedModel, Way]] = {"base": (base[0], way), "tuned": (tuned[0], chat)}
     shown = []
     for name, (model, way) in ways.items():
         reply = answer(model, way, [asked], settings.reply_tokens, settings.sampling)[0]

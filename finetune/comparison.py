@@ -1,7 +1,7 @@
 """Base against assistant on the same questions: each figure with how sure it is, as a table and as a record.
 
 A share has the score interval beside it, and the difference of two shares its own and the chance of so large a one were
-both equally good. Of the base's three plain-text ways each figure takes the one that suits the base best; where there
+both equally good. Of the ways to ask the base each figure takes the one that suits it best; where there
 are several, that makes the base look a little better than it is, never the assistant.
 """
 

@@ -1,8 +1,8 @@
 """How well a model replies: bits per byte of known replies, and what its own greedy replies are like.
 
-A base model knows no chat format, so it is asked in three plain-text ways and each figure is taken from the way that
-suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that spell it,
-without the end-of-turn token that only an assistant has; what a calculator gives counts on neither side. Of a
+A base is asked in three plain-text ways, and in the chat format where it knows it already; each figure is taken from
+the way that suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that
+spell it, without the end-of-turn token that only an assistant has; what a calculator gives counts on neither side. Of a
 conversation with several replies the last is asked for, with all that came before it.
 """
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.annotations import count_annotations
+from finetune.chat import CONTROL_TOKENS
 from finetune.conversation_sets import spread
 from finetune.conversations import Conversation
 from finetune.plain_prompts import PLAIN_PROMPTS
@@ -81,7 +82,7 @@ class Interview:
     reply_bytes: list[int]
 
 
-def ask_plainly(
+def interview_base(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Conversation],
@@ -89,8 +90,8 @@ def ask_plainly(
     *,
     calculator: bool = False,
 ) -> dict[str, Interview]:
-    """A base model asked in each of the three plain-text ways; a calculator would complete its arithmetic too."""
-    ways = plain_ways(tokenizer, calculator=calculator)
+    """A base asked in every way that it may understand; a calculator would complete its arithmetic too."""
+    ways = base_ways(tokenizer, calculator=calculator)
     return {name: interview(model, way, conversations, max_new_tokens) for name, way in ways.items()}
 
 
@@ -109,6 +110,14 @@ def ask_in_chat(
 def plain_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
     """The three plain-text ways by name."""
     return {name: PlainWay(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
+
+
+def base_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
+    """The plain-text ways, and the chat format where the tokenizer has it: the base may be an assistant already."""
+    known = tokenizer.get_added_vocab()
+    knows_chat = all(token in known for token in CONTROL_TOKENS)
+    chat: dict[str, Way] = {"chat": ChatWay(tokenizer, calculator=calculator)} if knows_chat else {}
+    return plain_ways(tokenizer, calculator=calculator) | chat
 
 
 def interview(

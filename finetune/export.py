@@ -22,6 +22,7 @@ from finetune.adapters import changes_to_base
 from finetune.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
 from finetune.hub import fetch
+from finetune.recorded_settings import find_recorded
 from tokenizer_ext.certificate import Certificate, hash_weights
 from tokenizer_ext.embeddings import fold, new_row_parameters
 from tokenizer_ext.extend import Extended
@@ -136,14 +137,13 @@ def load_adapted(adapter: Path, name: str = ADAPTER) -> tuple[PeftModel, PreTrai
 
 def find_base(tuned: str | Path) -> str | None:
     """The base that a run recorded in its `run.json`, given any path into its folder; None where there is no record."""
-    path = Path(tuned).absolute()
-    for folder in (path, *path.parents[:3]):
-        try:
-            base = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]["base"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        return str(base)
-    return None
+    base = find_recorded(tuned, "base")
+    return None if base is None else str(base)
+
+
+def load_base(base: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """What a run started from, and its tokenizer: a Hub name, a folder, or a run of its own, whose assistant it is."""
+    return load_assistant(base) if Path(base).exists() else (load_model(base), load_tokenizer(base))
 
 
 def model_folder(path: Path) -> Path:

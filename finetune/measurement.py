@@ -11,10 +11,10 @@ from finetune.evaluation import (
     Answered,
     Interview,
     ask_in_chat,
-    ask_plainly,
+    base_ways,
     best_scores,
     choose_askable,
-    plain_ways,
+    interview_base,
 )
 from finetune.multiple_choice import ChoiceQuestion, Chosen, choose, choose_fitting
 from finetune.score_table import calculation_rows
@@ -46,7 +46,7 @@ class Measured:
 def measure_replies(base: Model, tuned: Model, conversations: list[Conversation], asking: Asking) -> Measured:
     """The figures over the conversations that can be asked of both models, with the number of those left out."""
     asked = choose_askable(conversations, asking.questions, _ways(base, tuned, asking.calculator))
-    of_base = ask_plainly(*base, asked, asking.reply_tokens, calculator=asking.calculator)
+    of_base = interview_base(*base, asked, asking.reply_tokens, calculator=asking.calculator)
     of_tuned = ask_in_chat(*tuned, asked, asking.reply_tokens, calculator=asking.calculator)
     figures = compare_replies(of_base, of_tuned)
     arithmetic = calculation_rows(best_scores([one.scores for one in of_base.values()]), of_tuned.scores)
@@ -63,8 +63,8 @@ def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], as
     """The figures over the multiple-choice questions that fit both models, with the number of those left out."""
     ways = _ways(base, tuned, False)
     asked = choose_fitting(choices, asking.questions, ways)
-    *of_plain_ways, of_tuned = [choose(model, way, asked) for model, way in ways]
-    of_base = dict(zip(plain_ways(base[1]), of_plain_ways, strict=True))
+    *of_base_ways, of_tuned = [choose(model, way, asked) for model, way in ways]
+    of_base = dict(zip(base_ways(base[1]), of_base_ways, strict=True))
     figures = compare_choices(asked, of_base, of_tuned)
     guessed = sum(1 / len(question.choices) for question in asked) / len(asked)
     left_out = min(asking.questions, len(choices)) - len(asked)
@@ -115,5 +115,5 @@ def _choice(question: ChoiceQuestion, chosen: Chosen, number: int) -> dict[str, 
 
 def _ways(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, Way]]:
     """Every way in which the base is asked, then that of the tuned model."""
-    plain = plain_ways(base[1], calculator=calculator).values()
-    return [*((base[0], way) for way in plain), (tuned[0], ChatWay(tuned[1], calculator=calculator))]
+    of_base = base_ways(base[1], calculator=calculator).values()
+    return [*((base[0], way) for way in of_base), (tuned[0], ChatWay(tuned[1], calculator=calculator))]

@@ -19,7 +19,7 @@ class Report:
 
     title: str
     base: Scores
-    """Each figure from the plain-text prompt that suits the base best."""
+    """Each figure from the way of asking that suits the base best."""
     base_by_prompt: dict[str, Scores]
     assistant: Scores
     samples: tuple[SampleReplies, ...]
@@ -46,7 +46,7 @@ def to_html(report: Report) -> str:
         [
             paragraph(f"Both were asked {report.base.conversations} held-out questions."),
             table(["", "base", "assistant"], score_rows(report.base, report.assistant), numbers=True),
-            paragraph("The base is asked in three plain-text ways; each figure is from the way that suits it best."),
+            paragraph("The base is asked in every way listed below; each figure is from the way that suits it best."),
             image("Bits per byte of base and assistant", plot_bits_per_byte(report.base, report.assistant)),
             heading("While it trained"),
             image("Loss by step", plot_losses(report.metrics)),

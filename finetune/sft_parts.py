@@ -13,7 +13,7 @@ from finetune.annotations import refuse_unusable_annotations
 from finetune.computing import Computing
 from finetune.conversation_sets import EMBEDDED, ConversationSets, read_conversation_sets
 from finetune.conversations import Conversation
-from finetune.evaluation import Answered, Interview, ask_in_chat, ask_plainly, choose_askable, plain_ways
+from finetune.evaluation import Answered, Interview, ask_in_chat, base_ways, choose_askable, interview_base
 from finetune.fingerprints import tokenizer_sha256, weights_sha256
 from finetune.learning_material import LearningMaterial, prepare_material
 from finetune.monitor import HeldOutMonitor
@@ -77,7 +77,7 @@ def choose_asked(
     settings: SftSettings, subject: Subject, tokenizer: PreTrainedTokenizerFast, held_out: Sequence[Conversation]
 ) -> list[Conversation]:
     """The held-out conversations that base and assistant are asked: those that fit in every way."""
-    ways = [*plain_ways(tokenizer).values(), ChatWay(subject.tokenizer, calculator=settings.calculator)]
+    ways = [*base_ways(tokenizer).values(), ChatWay(subject.tokenizer, calculator=settings.calculator)]
     return choose_askable(held_out, settings.evaluation_conversations, [(subject.model, way) for way in ways])
 
 
@@ -98,15 +98,15 @@ def make_facts(
 
 
 def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: Accelerator) -> dict[str, Interview]:
-    """The base's replies in every plain-text way, in the main process; the others get none."""
+    """The base's replies in every way that it may understand, in the main process; the others get none."""
     if not accelerator.is_main_process:
         return {}
     model, tokenizer = load_base(settings.base, accelerator)  # anew: the subject's tables have grown
-    print(f"Asking the base {len(asked)} held-out questions in {len(plain_ways(tokenizer))} plain-text ways …")
-    return ask_in_plain_text(settings, model, tokenizer, asked, settings.reply_tokens)
+    print(f"Asking the base {len(asked)} held-out questions in {len(base_ways(tokenizer))} ways …")
+    return ask_in_every_way(settings, model, tokenizer, asked, settings.reply_tokens)
 
 
-def ask_in_plain_text(
+def ask_in_every_way(
     settings: SftSettings,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -114,7 +114,7 @@ def ask_in_plain_text(
     tokens: int,
 ) -> dict[str, Interview]:
     """The base's replies of at most so many tokens."""
-    return ask_plainly(model, tokenizer, asked, tokens, calculator=settings.calculator)
+    return interview_base(model, tokenizer, asked, tokens, calculator=settings.calculator)
 
 
 def make_monitor(

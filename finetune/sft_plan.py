@@ -25,7 +25,7 @@ from finetune.learning_material import LearningMaterial, first_example
 from finetune.mask_page import mask_as_html
 from finetune.outcome import describe_engine
 from finetune.rehearsed_steps import estimate_training
-from finetune.sft_parts import ask_assistant, ask_in_plain_text, load_base, make_monitor, optimizer_of
+from finetune.sft_parts import ask_assistant, ask_in_every_way, load_base, make_monitor, optimizer_of
 from finetune.sft_settings import SftSettings
 from finetune.subject import Subject
 from scratch_models.run_folder import RUNS
@@ -88,7 +88,7 @@ def estimate_base(
     """Seconds that the base's replies take; the base is gone from memory when they are known, as it is in a run."""
     base = load_base(settings.base, accelerator)
     limit = settings.reply_tokens
-    return estimate_asking(Asking(lambda tokens: ask_in_plain_text(settings, *base, at_once, tokens), batches, limit))
+    return estimate_asking(Asking(lambda tokens: ask_in_every_way(settings, *base, at_once, tokens), batches, limit))
 
 
 def inspect_example(number: int, subject: Subject, material: LearningMaterial, accelerator: Accelerator) -> str:

@@ -11,7 +11,7 @@ from finetune.chat import ChatFormat
 from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversation_sets import spread
 from finetune.conversations import Message, read_conversations
-from finetune.evaluation import ask_in_chat, ask_plainly, best_scores
+from finetune.evaluation import ask_in_chat, best_scores, interview_base
 from finetune.export import load_assistant, save_assistant
 from finetune.plain_prompts import PLAIN_PROMPTS
 from finetune.score_table import score_rows
@@ -84,12 +84,18 @@ def test_a_seed_repeats_what_is_drawn_and_another_draws_anew(run, capsys):
     assert drawn(1) == drawn(1) != drawn(2)
 
 
+def test_a_run_that_went_on_from_another_stands_beside_that_ones_assistant(run, capsys):
+    run_here(main, CompareSettings, tuned=run, base=str(run), prompt=PROMPT, reply_tokens=9)
+    base, tuned = capsys.readouterr().out.strip().split("\n\ntuned:\n")
+    assert base.removeprefix("base:\n") == tuned != ""
+
+
 def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_path):
     data = write_questions(tmp_path / "data.jsonl", 12)
     run_here(main, CompareSettings, tuned=run, data=data, conversations=5, reply_tokens=9)
     shown = capsys.readouterr().out
     asked = spread(read_conversations(str(data)), 5)
-    of_base = ask_plainly(load_model(str(base)), load_tokenizer(str(base)), asked, 9)
+    of_base = interview_base(load_model(str(base)), load_tokenizer(str(base)), asked, 9)
     scores = score_rows(
         best_scores([one.scores for one in of_base.values()]), ask_in_chat(*load_assistant(run), asked, 9).scores
     )

@@ -14,10 +14,11 @@ from finetune.evaluation import (
     Scores,
     answer,
     ask_in_chat,
-    ask_plainly,
+    base_ways,
     best_scores,
     choose_askable,
     exact_match_rate,
+    interview_base,
     plain_ways,
     reply_bits_per_byte,
 )
@@ -26,7 +27,8 @@ from finetune.reply_checks import is_right, repeats_itself
 from finetune.ways import ChatWay, PlainWay, fits
 from scratch_models.sampling import Sampling
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.bpe import train_bpe
+from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 QUESTION = Message("user", "What is the sum of the numbers?")
 CONVERSATIONS = [
@@ -113,9 +115,14 @@ def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_lim
 
 def test_a_base_that_ends_its_text_has_stopped(chat_tokenizer):
     model = _constant_model(chat_tokenizer, chat_tokenizer.eos_token_id)
-    interviews = ask_plainly(model, chat_tokenizer, CONVERSATIONS, 12)
-    assert list(interviews) == list(PLAIN_PROMPTS)
-    assert [one.scores.stop_rate for one in interviews.values()] == [1.0] * 3
+    interviews = interview_base(model, chat_tokenizer, CONVERSATIONS, 12)
+    assert list(interviews) == [*PLAIN_PROMPTS, "chat"]
+    assert [one.scores.stop_rate for one in interviews.values()] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
+    bpe = train_bpe(["plain text"] * 2, 260, special_tokens=["<|endoftext|>"])
+    assert list(base_ways(to_hf_tokenizer(bpe.ranks, bpe.special_tokens))) == list(PLAIN_PROMPTS)
 
 
 def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenizer):
@@ -216,7 +223,7 @@ def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
     conversations = [_asking("1+1?"), _asking(chr(1) * POSITIONS), without_question, _asking("", "72"), _asking("2?")]
     asked = choose_askable(conversations, number, ways)
     assert asked == {1: [conversations[0]], 3: [conversations[0]], 100: [conversations[0], conversations[4]]}[number]
-    ask_plainly(model, chat_tokenizer, asked, 4)
+    interview_base(model, chat_tokenizer, asked, 4)
 
 
 def test_where_nothing_can_be_asked_one_line_says_so(chat_tokenizer):

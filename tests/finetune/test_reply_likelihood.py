@@ -6,7 +6,7 @@ import torch
 from finetune import reply_likelihood
 from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
-from finetune.evaluation import ask_in_chat, ask_plainly, plain_ways, reply_bits_per_byte
+from finetune.evaluation import ask_in_chat, interview_base, plain_ways, reply_bits_per_byte
 from finetune.reply_likelihood import reply_costs, row_nats
 from finetune.ways import ChatWay
 from scratch_models.corpus import bits_per_byte
@@ -108,9 +108,9 @@ def test_base_and_assistant_are_asked_with_the_calculator_or_both_without(chat_t
     monkeypatch.setattr("finetune.evaluation.generate_ids", generate)
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     interviews = [
-        *ask_plainly(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),
+        *interview_base(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),
         ask_in_chat(model, chat_tokenizer, ASKED, 4, calculator=calculator),
     ]
-    assert seen == [calculator] * 4
+    assert seen == [calculator] * 5
     assert {(one.scores.calculations, one.scores.calculations_right) for one in interviews} == {(2, 1)}
     assert {one.reply_bytes[0] for one in interviews} == {len(REPLY.encode()) - 4 * calculator}
