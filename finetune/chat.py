@@ -41,7 +41,7 @@ __all__ = [
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END_TOKEN = "<|end|>"
 CONTROL_TOKENS = (*ROLE_TOKENS.values(), END_TOKEN)
-ENCODED_AT_ONCE = 2048
+ENCODED_AT_ONCE = 256
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

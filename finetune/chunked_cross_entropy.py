@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 Segment = tuple[Tensor, Tensor | None]
 """Weight (rows, D) and bias (rows,) of successive ids."""
@@ -26,6 +27,7 @@ Segment = tuple[Tensor, Tensor | None]
 LEAST_CHUNK_TOKENS, MOST_CHUNK_TOKENS = 64, 640
 MOST_CHUNK_LOGITS = 2**25  # which is 128 MB, and lets a large vocabulary have fewer tokens a chunk
 CACHED_LOGITS = 2**19  # of some tokens, which lie in the cache while they become a gradient
+CHUNK_MULTIPLE_IN_HALF = 64  # tokens
 BLOCK_ROWS = 8192  # whose product stays in the cache; and no more rows are cast at once
 
 
@@ -63,15 +65,21 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         autocast = torch.is_autocast_enabled(device)
         factors = hidden.to(torch.get_autocast_dtype(device) if autocast else hidden.dtype)  # (S, D)
         of_sums = torch.promote_types(factors.dtype, torch.float32)
+        if device == "cpu" and factors.dtype != of_sums:
+            # For every number of tokens that it has not met a CPU compiles the products of half precision anew.
+            factors = F.pad(factors, (0, 0, 0, -len(factors) % CHUNK_MULTIPLE_IN_HALF))
+            chunk_tokens += -chunk_tokens % CHUNK_MULTIPLE_IN_HALF
         gradients = [
             torch.zeros_like(tensor, dtype=of_sums) if tensor is not None and with_gradients and needed else None
             for tensor, needed in zip(
-                (hidden, *flat), (ctx.needs_input_grad[2], *ctx.needs_input_grad[4:]), strict=True
+                (factors, *flat), (ctx.needs_input_grad[2], *ctx.needs_input_grad[4:]), strict=True
             )
         ]
         with torch.autocast(device, enabled=False):
             blocks = _blocks(flat, gradients[1:])
             nats = _sum_chunks(factors, targets, blocks, gradients[0], of_sums, chunk_tokens)
+        if gradients[0] is not None:
+            gradients[0] = gradients[0][: len(hidden)]
         ctx.save_for_backward(*gradients)
         ctx.types = [None if tensor is None else tensor.dtype for tensor in (hidden, *flat)]
         return nats
@@ -131,7 +139,9 @@ def _sum_chunks(
     for start in range(0, len(hidden), chunk_tokens):
         chunk = slice(start, start + chunk_tokens)
         logits = _fill_logits(buffer[: len(hidden[chunk])], hidden[chunk], blocks)  # (C, R)
-        nats += _replace_by_gradient(logits, targets[chunk], of_sums)
+        real = len(targets[chunk])  # the rest, at the very end, is filling
+        nats += _replace_by_gradient(logits[:real], targets[chunk], of_sums)
+        logits[real:].zero_()
         if gradient_wanted:
             of_hidden = None if hidden_gradient is None else hidden_gradient[chunk]
             _add_gradients(logits, hidden[chunk], blocks, of_hidden)

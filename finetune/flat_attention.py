@@ -55,15 +55,20 @@ def attend(
         if options.get(name) is not None:
             raise NotImplementedError(f"{FLAT_ATTENTION}: {name} is not known to it")
     device = query.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    of_layers = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    if device == "cpu":
+        # Products this small are no faster in half precision, and each length of a conversation would have them
+        # compiled anew. A rotation leaves queries and keys of another type than values.
+        dtype = torch.promote_types(query.dtype, torch.float32)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    else:
+        query, key, value = query.to(of_layers), key.to(of_layers), value.to(of_layers)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     lengths, window = attention_mask.flatten().tolist(), options.get("sliding_window")
     out: Tensor = _Attention.apply(
         query.squeeze(0), key.squeeze(0), value.squeeze(0), lengths, scaling, dropout, window
     )
-    return out.unsqueeze(0), None
+    return out.unsqueeze(0).to(of_layers), None
 
 
 AttentionInterface.register(FLAT_ATTENTION, attend)

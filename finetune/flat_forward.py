@@ -12,13 +12,15 @@ from finetune.flat_rows import lay_end_to_end
 from scratch_models.corpus import IGNORED_TARGET
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+MULTIPLE_IN_HALF = 64  # tokens
 
 
 def flat_hidden_states(
     model: PreTrainedModel, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The last hidden states of conversations end to end and their targets: (1, N, D) and (1, N)."""
-    rows = lay_end_to_end(input_ids, targets, position_ids)
+    in_half = torch.is_autocast_enabled(input_ids.device.type)
+    rows = lay_end_to_end(input_ids, targets, position_ids, MULTIPLE_IN_HALF if in_half else 1)
     output = model.base_model(
         input_ids=rows.input_ids,
         attention_mask=as_mask(rows.lengths),

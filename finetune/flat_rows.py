@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scratch_models.corpus import IGNORED_TARGET
 
@@ -28,8 +29,13 @@ class FlatRows:
     """Tokens of each conversation, (S,)."""
 
 
-def lay_end_to_end(input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> FlatRows:
+def lay_end_to_end(
+    input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None, multiple: int = 1
+) -> FlatRows:
     """The conversations of B rows; with `position_ids`, which start anew at 0, a row may hold several.
+
+    With a `multiple`, a last conversation in which nothing is learned fills N up to one: a CPU compiles the products of
+    half precision anew for every N that it has not met.
 
     Where nothing at all is learned, one token is left, so that every process still takes part in its sums.
 
@@ -49,9 +55,10 @@ def lay_end_to_end(input_ids: Tensor, targets: Tensor, position_ids: Tensor | No
     if not bool(learned.any()):
         ends[0] = 1
     kept = (position_ids < ends[conversation]).nonzero().squeeze(1)  # (N,)
+    filling = -len(kept) % multiple
     return FlatRows(
-        input_ids=ids[kept].unsqueeze(0),
-        targets=flat_targets[kept].unsqueeze(0),
-        position_ids=position_ids[kept].unsqueeze(0),
-        lengths=ends[ends > 0],
+        input_ids=F.pad(ids[kept], (0, filling)).unsqueeze(0),
+        targets=F.pad(flat_targets[kept], (0, filling), value=IGNORED_TARGET).unsqueeze(0),
+        position_ids=F.pad(position_ids[kept], (0, filling)).unsqueeze(0),
+        lengths=F.pad(ends[ends > 0], (0, int(filling > 0)), value=filling),
     )

@@ -37,3 +37,13 @@ def test_one_token_is_left_where_nothing_is_learned():
     assert rows.input_ids.tolist() == [[1]]
     assert rows.targets.tolist() == [[N]]
     assert rows.lengths.tolist() == [1]
+
+
+def test_a_last_conversation_without_targets_fills_up_to_a_multiple():
+    ids, targets = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[-100, 7, -100], [9, 4, -100]])
+    plain, filled = lay_end_to_end(ids, targets), lay_end_to_end(ids, targets, multiple=8)
+    assert filled.lengths.tolist() == [*plain.lengths.tolist(), 4]
+    assert filled.targets.tolist() == [[*plain.targets[0].tolist(), *[-100] * 4]]
+    assert filled.input_ids.shape == filled.position_ids.shape == (1, 8)
+    assert filled.input_ids[0, :4].tolist() == plain.input_ids[0].tolist()
+    assert lay_end_to_end(ids, targets, multiple=4).lengths.tolist() == plain.lengths.tolist()
