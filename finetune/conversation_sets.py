@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from configs import InputError
-from finetune.conversations import Conversation, read_conversations
+from finetune.conversations import Conversation, Message, read_conversations
 from finetune.embedded_conversations import keep_half_checkable, make_conversations
 from scratch_models.embedded_corpus import embedded_corpus
 
@@ -110,5 +110,10 @@ def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSets
 def _question(conversation: Conversation) -> bytes:
     """A hash of what was said before the first reply."""
     first_reply = next(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
-    asked = "\0".join(f"{message.role}\0{message.content}" for message in conversation.messages[:first_reply])
+    return hash_asked(conversation.messages[:first_reply])
+
+
+def hash_asked(messages: Sequence[Message]) -> bytes:
+    """The sha256 of what was said before a reply."""
+    asked = "\0".join(f"{message.role}\0{message.content}" for message in messages)
     return hashlib.sha256(asked.encode()).digest()

@@ -1,25 +1,21 @@
 """The settings of preference tuning, in a file of their own: the entry and its parts read them."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from configs import InputError
-from finetune.adapters import Lora
+from finetune.adapter_settings import AdapterSettings
 from finetune.conversation_sets import EMBEDDED
-from scratch_models.loop_settings import LoopSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DpoSettings(LoopSettings):
+class DpoSettings(AdapterSettings):
     """Preference tuning. The defaults make a demo: embedded base, embedded pairs, LoRA."""
 
     base: str = EMBEDDED
     """Model to start from: a run of sft, `embedded`, a Hugging Face folder, or a Hub name."""
     data: str = EMBEDDED
     """Pairs of `prompt`, `chosen` and `rejected`: `embedded`, a .jsonl or .json file, or a Hub name."""
-    method: Literal["lora", "full"] = "lora"
-    """What trains: LoRA, or every weight."""
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     """What is made of a pair's log-ratios: DPO's own loss, or IPO's."""
     beta: float = 0.1
@@ -33,14 +29,6 @@ class DpoSettings(LoopSettings):
     """Rank of the adapter's matrices."""
     lora_alpha: float = 32.0
     """Scale of the adapter: it adds alpha / rank times its product."""
-    lora_dropout: float = 0.0
-    """Share of the adapter's inputs dropped in training."""
-    lora_options: dict[str, Any] = field(default_factory=dict)
-    """Further fields of peft's LoraConfig, as in `--lora_options.use_dora true`: use_rslora, init_lora_weights, ..."""
-    target_modules: str | list[str] | None = None
-    """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
-    merge: bool = False
-    """Also write `merged/`: one model without adapter, compared with the adapter model after it was read back."""
     push_to_hub: str | None = None
     """Repository on the Hub to upload the finished model to, merged where asked, such as `my-name/my-assistant`."""
     pairs_per_step: int = 32
@@ -70,27 +58,9 @@ class DpoSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("lora_rank", "pairs_per_step", "tokens_per_micro_batch", "maximum_tokens")
+        counts = ("pairs_per_step", "tokens_per_micro_batch", "maximum_tokens")
         for name in (*counts, "evaluation_pairs", "evaluation_replies", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
-        self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
-        for name in ("lora_alpha", "beta"):
-            self.expect(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
+        self.expect("beta", 0 < self.beta < math.inf, "a finite number above 0")
         weight = self.chosen_weight
         self.expect("chosen_weight", weight is None or 0 <= weight < math.inf, "a finite number, 0 or more")
-        for name in ("lora_options", "target_modules", "merge"):
-            if self.method == "full" and getattr(self, name):
-                raise InputError(f"{name}: with --method full there is no adapter: leave it out, or use --method lora")
-
-    @property
-    def lora(self) -> Lora | None:
-        """The adapter; None where every weight trains."""
-        if self.method == "full":
-            return None
-        return Lora(
-            rank=self.lora_rank,
-            alpha=self.lora_alpha,
-            dropout=self.lora_dropout,
-            options=self.lora_options,
-            target_modules=self.target_modules,
-        )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
-from finetune.conversation_sets import EMBEDDED, HELD_OUT_EVERY
+from finetune.conversation_sets import EMBEDDED, HELD_OUT_EVERY, hash_asked
 from finetune.embedded_pairs import embedded_pairs
 from finetune.preference_pairs import Pair, read_pairs
 
@@ -52,7 +52,7 @@ def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSets:
 
     """
     differing = [pair for pair in pairs if pair.chosen != pair.rejected]
-    prompts = sorted({_prompt(pair) for pair in differing})
+    prompts = sorted({hash_asked(pair.prompt) for pair in differing})
     if len(prompts) < HELD_OUT_EVERY:
         raise InputError(
             f"{data}: {len(prompts)} different prompts with two different replies are too few, expected at least "
@@ -60,12 +60,7 @@ def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSets:
         )
     held_out = set(prompts[: len(prompts) // HELD_OUT_EVERY])
     return PreferenceSets(
-        training=[pair for pair in differing if _prompt(pair) not in held_out],
-        held_out=[pair for pair in differing if _prompt(pair) in held_out],
+        training=[pair for pair in differing if hash_asked(pair.prompt) not in held_out],
+        held_out=[pair for pair in differing if hash_asked(pair.prompt) in held_out],
         left_out={"pairs whose two replies are the same": len(pairs) - len(differing)},
     )
-
-
-def _prompt(pair: Pair) -> bytes:
-    asked = "\0".join(f"{message.role}\0{message.content}" for message in pair.prompt)
-    return hashlib.sha256(asked.encode()).digest()

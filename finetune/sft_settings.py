@@ -1,17 +1,16 @@
 """The settings of supervised fine-tuning, in a file of their own: the entry, its parts and its plan all read them."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from configs import InputError
-from finetune.adapters import Lora
+from finetune.adapter_settings import AdapterSettings
 from finetune.conversation_sets import EMBEDDED
-from scratch_models.loop_settings import LoopSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftSettings(LoopSettings):
+class SftSettings(AdapterSettings):
     """Supervised fine-tuning. The defaults make the demo: embedded base, embedded conversations, LoRA and new rows."""
 
     base: str = EMBEDDED
@@ -28,12 +27,6 @@ class SftSettings(LoopSettings):
     """Rank of the adapter's matrices."""
     lora_alpha: float = 64.0
     """Scale of the adapter: it adds alpha / rank times its product."""
-    lora_dropout: float = 0.0
-    """Share of the adapter's inputs dropped in training."""
-    lora_options: dict[str, Any] = field(default_factory=dict)
-    """Further fields of peft's LoraConfig, as in `--lora_options.use_dora`: use_rslora, init_lora_weights, ..."""
-    target_modules: str | list[str] | None = None
-    """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
     new_rows_learning_rate: float | None = None
     """Peak learning rate of the rows of new tokens; by default that of the rest."""
     conversations_per_step: int = 32
@@ -52,8 +45,6 @@ class SftSettings(LoopSettings):
     """Longest reply in tokens when the models are asked."""
     calculator: bool = False
     """Let a calculator complete arithmetic such as `<<48/2=24>>` in replies; its results are not learned."""
-    merge: bool = False
-    """Write base and adapter as one model too, to `merged/`, which is read back and compared."""
     push_to_hub: str | None = None
     """Repository on the Hub to upload the finished model to, as a private one, such as `my-name/my-assistant`."""
     inspect: int | None = None
@@ -75,37 +66,14 @@ class SftSettings(LoopSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("lora_rank", "conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
+        counts = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
         for name in (*counts, "evaluation_conversations", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         self.expect("new_tokens", self.new_tokens >= 0, "0 or more")
-        self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
-        self.expect("lora_alpha", 0 < self.lora_alpha < math.inf, "a finite number above 0")
         rate = self.new_rows_learning_rate
         self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
         self.expect("evaluation_replies", self.evaluation_replies >= 0, "0 or more")
         accumulation = self.accumulation_steps
         self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
-        if self.method == "full":
-            self.refuse_adapters()
-
-    def refuse_adapters(self) -> None:
-        """Refuses what only an adapter can have."""
-        if self.new_rows_learning_rate is not None:
+        if self.method == "full" and rate is not None:
             raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")
-        for name in ("lora_options", "target_modules", "merge"):
-            if getattr(self, name):
-                raise InputError(f"{name}: with --method full there is no adapter: leave it out, or use --method lora")
-
-    @property
-    def lora(self) -> Lora | None:
-        """The adapter; None where every weight trains."""
-        if self.method == "full":
-            return None
-        return Lora(
-            rank=self.lora_rank,
-            alpha=self.lora_alpha,
-            dropout=self.lora_dropout,
-            options=self.lora_options,
-            target_modules=self.target_modules,
-        )
