@@ -1,20 +1,57 @@
-"""The files of the repository and the entries among them, for the tests of the house rules."""
+"""The files of the repository, its folders and the entries among them, for the tests of the house rules."""
 
 import ast
 import importlib
+import subprocess
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # From the bottom up: a package imports itself and those before it.
 LAYERS = ("configs", "tokenizer_ext", "scratch_models", "finetune", "apps")
 
+# The same inside a package: a folder imports itself and those before it. Folders in a tuple of their own stand side by
+# side and do not import one another. What stands at the top of a package, its entries among it, imports all folders.
+FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
+    "configs": (),
+    "tokenizer_ext": ("bpe", "pages", "huggingface", "embeddings", "extension", "inspection", "trimming"),
+    "scratch_models": ("loop", "corpus"),
+    "finetune": (
+        "conversations",
+        "chat",
+        "engine",
+        "losses",
+        "lora",
+        "replies",
+        "evaluation",
+        "export",
+        ("rows", "preference", "supervised"),
+    ),
+    "apps": (),
+}
+
 
 def module_files() -> list[Path]:
     """Every Python file of the packages, relative to the repository."""
     return sorted(path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
+
+
+def module_folders() -> list[Path]:
+    """Every folder inside a package that holds Python files, relative to the repository."""
+    return sorted({file.parent for file in module_files() if len(file.parts) > 2})
+
+
+def kept_files() -> list[str]:
+    """Every file of the repository that git knows or could know, with slashes; skips the test where there is no git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode:
+        pytest.skip("no git repository: the files cannot be listed")
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
 @cache

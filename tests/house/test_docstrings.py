@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.repository import entry_files, entry_schema, module_files, syntax_tree
+from tests.house.repository import ROOT, entry_files, entry_schema, module_files, module_folders, syntax_tree
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -27,6 +27,17 @@ def test_every_module_and_public_name_has_a_docstring(file: Path):
     tree = syntax_tree(file)
     documented: list[tuple[str, Documented]] = [("the module", tree), *_public_definitions(tree.body)]
     assert [name for name, node in documented if not ast.get_docstring(node)] == []
+
+
+def test_every_folder_says_in_the_first_line_of_its_init_file_what_it_is_for():
+    said: dict[str, str] = {}
+    for folder in module_folders():
+        file = folder / "__init__.py"
+        assert (ROOT / file).is_file(), f"{folder} has no __init__.py: a wheel would lack it"
+        line = (ast.get_docstring(syntax_tree(file)) or "").partition("\n")[0]
+        assert line.endswith(".") and len(line.split()) >= 3, f"{file}: the first line {line!r} says no purpose"
+        assert line not in said, f"{file} says the same as {said[line]}"
+        said[line] = str(file)
 
 
 def _silent_fields(schema: type) -> list[str]:

@@ -2,12 +2,11 @@
 
 import dataclasses
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.house.repository import LAYERS, ROOT, entry_files, entry_schema
+from tests.house.repository import LAYERS, ROOT, entry_files, entry_schema, kept_files, module_folders
 
 README = ROOT / "README.md"
 DOCUMENTS = [
@@ -19,19 +18,14 @@ ELSEWHERE = re.compile(r"^(runs|checkpoints|final|base|adapter|\.venv|\.\.)/|^(h
 SUFFIXES = "py|yaml|toml|md|tiktoken|cfg"
 
 
-def _files() -> list[str]:
-    """Every file of the repository that git knows or could know, with slashes."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    if listed.returncode:
-        pytest.skip("no git repository: the files cannot be listed")
-    return listed.stdout.splitlines()
+def _blocks(text: str) -> list[str]:
+    """The contents of the fenced blocks."""
+    return re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
 
 
 def _commands(text: str) -> list[str]:
     """The commands in the fenced blocks and between single backticks, prompt removed, continued lines joined."""
-    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines = "\n".join(_blocks(text)).replace("\\\n", " ").splitlines()
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     return [line.removeprefix("$ ").strip() for line in lines]
 
@@ -44,14 +38,51 @@ def _entry(command: str) -> Path | None:
     return Path(match[1].replace(".", "/") + ".py" if match[1] else match[2])
 
 
+def _tree(text: str) -> list[tuple[Path, str]]:
+    """The folders and Python files of the trees drawn in the fenced blocks, each with the clause behind it.
+
+    A line of a tree is ``name/   clause`` or ``one.py  two.py   clause``; indented more, it stands in the folder above.
+    """
+    found: list[tuple[Path, str]] = []
+    for block in _blocks(text):
+        above: list[tuple[int, Path]] = []
+        for line in block.splitlines():
+            match = re.fullmatch(r"([ │├└─]*)((?:[\w./-]+(?:/|\.py)[ ,]+)+)(.*)", line + " ")
+            if match is None:
+                continue
+            above = [(indent, folder) for indent, folder in above if indent < len(match[1])]
+            paths = [Path(above[-1][1] if above else "", name) for name in match[2].replace(",", " ").split()]
+            found += [(path, match[3].strip()) for path in paths]
+            above.append((len(match[1]), paths[0]))
+    return [(path, clause) for path, clause in found if not ELSEWHERE.match(f"{path}/")]
+
+
 @pytest.mark.skipif(not README.exists(), reason="README.md is not there")
-def test_the_readme_has_at_most_200_lines():
-    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+def test_the_readme_has_at_most_170_lines():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 170
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_the_readme_names_both_commands_of_a_fresh_clone(target: str):
+    commands = _commands(README.read_text(encoding="utf-8"))
+    assert any(re.match(rf"make {target}(?![\w-])", command) for command in commands)
+
+
+def test_the_tree_of_the_readme_shows_every_folder_of_the_packages_and_nothing_that_is_not_there():
+    drawn = _tree(README.read_text(encoding="utf-8"))
+    assert [str(path) for path, _ in drawn if not (ROOT / path).exists()] == []
+    assert {Path(package) for package in LAYERS} | set(module_folders()) <= {path for path, _ in drawn}
+
+
+def test_every_folder_in_the_tree_of_the_readme_has_a_clause():
+    drawn = _tree(README.read_text(encoding="utf-8"))
+    parents = {folder for path, _ in drawn for folder in path.parents}  # what is drawn inside them speaks for them
+    assert [str(path) for path, clause in drawn if path.suffix == "" and path not in parents and not clause] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_that_a_document_names_exists(document: Path):
-    files = _files()
+    files = kept_files()
     named = re.findall(rf"(?<![\w./<-])[\w][\w./-]*\.(?:{SUFFIXES})\b(?!\()", document.read_text(encoding="utf-8"))
     missing = [
         name
@@ -59,6 +90,13 @@ def test_every_file_that_a_document_names_exists(document: Path):
         if not ELSEWHERE.match(name) and not any(file == name or file.endswith("/" + name) for file in files)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_folder_that_a_document_names_exists(document: Path):
+    tops = "|".join((*LAYERS, "tests", "docs"))
+    named = re.findall(rf"(?<![\w./<-])((?:{tops})/(?:[\w-]+/)*)(?![\w.-])", document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_dir()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

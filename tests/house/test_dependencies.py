@@ -1,0 +1,62 @@
+"""Every library that a file imports is declared in pyproject.toml, not only brought by another."""
+
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.house.module_imports import imported_names
+from tests.house.repository import LAYERS, ROOT, module_files
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FOR_US_ONLY = ("dev", "bench")  # extras that no user of the packages installs
+
+# A benchmark measures peers where it finds them; no extra can bring those.
+TESTS = [path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("*.py")) if "benchmarks" not in path.parts]
+
+
+def _canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _names(requirements: list[str]) -> set[str]:
+    """The distributions of requirements such as ``jsonargparse[signatures]>=4.53``."""
+    return {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+
+
+def _declared(without: tuple[str, ...] = ()) -> set[str]:
+    extras = PROJECT["optional-dependencies"]
+    return _names(PROJECT["dependencies"]).union(*(_names(extras[name]) for name in extras.keys() - set(without)))
+
+
+@cache
+def _holders() -> dict[str, list[str]]:
+    """The installed distributions that hold each name; to ask for them takes a second."""
+    return {name: [_canonical(one) for one in holders] for name, holders in packages_distributions().items()}
+
+
+def _undeclared(file: Path, declared: set[str]) -> list[str]:
+    """The libraries that a file imports and no declared distribution holds."""
+    ours = {*LAYERS, "tests", *sys.stdlib_module_names}
+    libraries = {name.split(".")[0] for name in imported_names(file)} - ours
+    return [name for name in sorted(libraries) if declared.isdisjoint(_holders().get(name, [_canonical(name)]))]
+
+
+@pytest.mark.parametrize("file", module_files(), ids=str)
+def test_what_a_module_imports_is_declared_for_its_users(file: Path):
+    assert _undeclared(file, _declared(without=FOR_US_ONLY)) == []
+
+
+@pytest.mark.parametrize("file", TESTS, ids=str)
+def test_what_a_test_imports_is_declared(file: Path):
+    assert _undeclared(file, _declared()) == []
+
+
+def test_every_dependency_has_a_lower_bound():
+    lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    requirements = [requirement for listed in lists for requirement in listed]
+    assert [line for line in requirements if ">=" not in line and not line.startswith("graft-lm[")] == []
