@@ -47,13 +47,13 @@ def _tree(text: str) -> list[tuple[Path, str]]:
     for block in _blocks(text):
         above: list[tuple[int, Path]] = []
         for line in block.splitlines():
-            match = re.fullmatch(r"([ │├└─]*)((?:[\w./-]+(?:/|\.py)[ ,]+)+)(.*)", line + " ")
+            match = re.fullmatch(r"([ │├└─]*)([\w./-]+/ +|(?:[\w-]+\.py[ ,]+)+)(.*)", line + " ")
             if match is None:
                 continue
             above = [(indent, folder) for indent, folder in above if indent < len(match[1])]
             paths = [Path(above[-1][1] if above else "", name) for name in match[2].replace(",", " ").split()]
             found += [(path, match[3].strip()) for path in paths]
-            above.append((len(match[1]), paths[0]))
+            above += [(len(match[1]), path) for path in paths if path.suffix == ""]
     return [(path, clause) for path, clause in found if not ELSEWHERE.match(f"{path}/")]
 
 
