@@ -17,7 +17,7 @@ from apps import side_by_side
 from apps.look import CSS, escape, theme
 from apps.pair import Pair, choose_names, read_examples
 from configs import InputError, run_entry
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 WAITING_REQUESTS = 16
 

@@ -25,8 +25,8 @@ from finetune.export import ADAPTER_CONFIG, base_of_adapter, load_adapted, model
 from finetune.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.receipt import LIMIT
 from scratch_models.checkpoint import file_sha256
-from tokenizer_ext.extend import check_new_folder
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CARD = """# {title}

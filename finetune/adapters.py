@@ -13,7 +13,7 @@ from configs import InputError
 from finetune.changed_base import ChangedBase, copy_endangered, find_changes
 from finetune.lora_options import check_options
 from finetune.target_layers import choose_layers, linear_layer_names
-from tokenizer_ext.embeddings import new_row_parameters
+from tokenizer_ext.embeddings.tables import new_row_parameters
 
 __all__ = ["Lora", "attach_lora", "base_is_given_back", "changes_to_base", "linear_layer_names"]
 # What peft raises for a config that it, or a layer, cannot take.

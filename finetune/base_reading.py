@@ -16,10 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.batches import Row, pad
 from finetune.chunked_cross_entropy import summed_cross_entropy
 from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.training import MicroBatch
-from tokenizer_ext.extended_tables import ExtendedHead
-from tokenizer_ext.hf_tokenizer import merges_from
-from tokenizer_ext.merge_learning import base_ids
+from scratch_models.micro_batches import MicroBatch
+from tokenizer_ext.bpe.merge_learning import base_ids
+from tokenizer_ext.embeddings.extended_tables import ExtendedHead
+from tokenizer_ext.huggingface.hf_tokenizer import merges_from
 
 CHUNK = 256  # positions whose logits are in memory at once
 Parts = Mapping[int, Sequence[int]]

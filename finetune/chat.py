@@ -25,8 +25,8 @@ from configs import InputError
 from finetune.calculator import split_results
 from finetune.conversations import Conversation, Message
 from finetune.rendered import RenderedConversation, RenderedSet, starts_of
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
-from tokenizer_ext.terminal import printable
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.pages.terminal import printable
 
 __all__ = [
     "CHAT_TEMPLATE",
@@ -76,7 +76,8 @@ class ChatFormat:
         if missing := [token for token in CONTROL_TOKENS if token not in known]:
             raise InputError(
                 f"tokenizer of {len(tokenizer)} tokens: no control token {', '.join(missing)}; "
-                "add them with tokenizer_ext.hf_tokenizer.add_control_tokens, or use a fine-tuned model's tokenizer"
+                "add them with tokenizer_ext.huggingface.hf_tokenizer.add_control_tokens, or use a fine-tuned model's "
+                "tokenizer"
             )
         self.tokenizer = tokenizer
         self.calculator = calculator

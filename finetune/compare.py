@@ -29,7 +29,7 @@ from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay, Way
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.sampling import Sampling
-from tokenizer_ext.terminal import printable, quiet_libraries
+from tokenizer_ext.pages.terminal import printable, quiet_libraries
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,8 +43,8 @@ from scratch_models.devices import make_accelerator
 from scratch_models.precision import expect_precision
 from scratch_models.run_folder import choose_run_folder
 from scratch_models.training import record_start, start_run, train
-from tokenizer_ext.figures import require_plots
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.pages.plots import require_plots
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 def main(settings: DpoSettings) -> None:

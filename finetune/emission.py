@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.replies import generate_ids
+from scratch_models.micro_batches import MicroBatch
 from scratch_models.sampling import Sampling
-from scratch_models.training import MicroBatch
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 CONTINUATION_TOKENS = 64
 PLACES_PER_CHUNK = 256

@@ -23,10 +23,10 @@ from finetune.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.chat import CHAT_TEMPLATE, END_TOKEN
 from finetune.hub import fetch
 from finetune.recorded_settings import find_recorded
-from tokenizer_ext.certificate import Certificate, hash_weights
-from tokenizer_ext.embeddings import fold, new_row_parameters
-from tokenizer_ext.extend import Extended
-from tokenizer_ext.hf_model import UNREADABLE, load_model, load_tokenizer
+from tokenizer_ext.embeddings.tables import fold, new_row_parameters
+from tokenizer_ext.extension.certificate import Certificate, hash_weights
+from tokenizer_ext.extension.extension import Extended
+from tokenizer_ext.huggingface.hf_model import UNREADABLE, load_model, load_tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_BESIDE_ADAPTER = "../base"

@@ -10,10 +10,10 @@ from configs import InputError
 from finetune.conversation_sets import EMBEDDED
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.embedded_corpus import embedded_corpus
-from tokenizer_ext.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
-from tokenizer_ext.extend import extend_vocabulary
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.extension.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
+from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 EMBEDDED_NEW_TOKENS = 1000
 

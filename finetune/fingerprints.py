@@ -4,7 +4,7 @@ import hashlib
 
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.certificate import WeightHashes
+from tokenizer_ext.extension.certificate import WeightHashes
 
 
 def weights_sha256(weights: WeightHashes) -> str:

@@ -6,10 +6,11 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS, RenderedConversation
-from tokenizer_ext.html_page import page, paragraph, table
-from tokenizer_ext.streaming import TextStream
-from tokenizer_ext.terminal import printable
+from finetune.chat import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS
+from finetune.rendered import RenderedConversation
+from tokenizer_ext.huggingface.streaming import TextStream
+from tokenizer_ext.pages.html_page import page, paragraph, table
+from tokenizer_ext.pages.terminal import printable
 
 STYLE = """<style>
 .tokens { font: 15px/2 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }

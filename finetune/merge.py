@@ -14,7 +14,7 @@ from pathlib import Path
 from configs import InputError, run_entry
 from finetune.hub import check_repository, push
 from finetune.receipt import RECEIPT, Stored, merge_with_receipt
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @dataclass(frozen=True, kw_only=True)

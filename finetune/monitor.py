@@ -10,15 +10,17 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from finetune.batches import cut_by_tokens, pad, to_row
-from finetune.chat import RenderedConversation
 from finetune.conversation_sets import spread
-from finetune.evaluation import TOKENS_PER_MICRO_BATCH, Answered, ChatWay, answer
+from finetune.evaluation import Answered, answer
 from finetune.learning_material import LearningMaterial
+from finetune.rendered import RenderedConversation
+from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.subject import Subject
 from finetune.supervised_loss import SupervisedLoss
+from finetune.ways import ChatWay
 from scratch_models.corpus import bits_per_byte
 from scratch_models.training import held_out_loss
-from tokenizer_ext.terminal import printable
+from tokenizer_ext.pages.terminal import printable
 
 SHOWN_REPLIES = 2
 

@@ -37,10 +37,10 @@ from scratch_models.loop_settings import LoopSettings
 from scratch_models.precision import expect_precision
 from scratch_models.run_folder import choose_run_folder
 from scratch_models.training import record_start, start_run, train
-from tokenizer_ext.certificate import WeightHashes, hash_weights
-from tokenizer_ext.embeddings import new_row_parameters, separate_new_rows
-from tokenizer_ext.hf_tokenizer import character_counts
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
+from tokenizer_ext.extension.certificate import WeightHashes, hash_weights
+from tokenizer_ext.huggingface.hf_tokenizer import character_counts
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @dataclass(frozen=True, kw_only=True)

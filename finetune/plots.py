@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.evaluation import Scores
-from tokenizer_ext.figures import as_data_uri, new_figure
+from tokenizer_ext.pages.plots import as_data_uri, new_figure
 
 
 def plot_losses(metrics: Sequence[Mapping[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from finetune.flat_forward import flat_hidden_states
 from finetune.supervised_loss import SupervisedLoss
 from finetune.token_nats import token_nats
 from scratch_models.corpus import IGNORED_TARGET
-from tokenizer_ext.extended_tables import ExtendedHead
+from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 
 @dataclass(frozen=True, kw_only=True)

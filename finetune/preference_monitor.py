@@ -18,7 +18,7 @@ from finetune.reference import pair_log_probabilities
 from finetune.subject import Subject
 from finetune.ways import ChatWay
 from scratch_models.corpus import bits_per_byte
-from tokenizer_ext.terminal import printable
+from tokenizer_ext.pages.terminal import printable
 
 LONGEST_SHOWN_CHARACTERS = 140
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from finetune.report import Report
 from finetune.score_table import score_rows
-from tokenizer_ext.figures import as_data_uri, new_figure
-from tokenizer_ext.html_page import heading, image, page, paragraph, table
+from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
+from tokenizer_ext.pages.plots import as_data_uri, new_figure
 
 WAYS = "Both were asked {number} held-out prompts. The reference was asked {ways}; each of its figures is the best."
 REWARDS = (

@@ -14,7 +14,7 @@ from finetune.export import ADAPTER_CONFIG, load_adapted, model_folder
 from finetune.hub import fetch
 from finetune.subject import Subject, make_subject
 from scratch_models.embedded_base import EMBEDDED_BASE
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 
 def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -23,9 +23,9 @@ from finetune.fingerprints import weights_sha256
 from finetune.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.model_card import write_merged_card
 from scratch_models.checkpoint import file_sha256
-from tokenizer_ext.certificate import hash_weights, read_certificate, write_certificate
-from tokenizer_ext.extend import check_new_folder
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.extension.certificate import hash_weights, read_certificate, write_certificate
+from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 RECEIPT = "receipt.json"
 LIMIT = 1e-4

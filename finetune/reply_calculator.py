@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.calculator import ARITHMETIC, evaluate
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
-from tokenizer_ext.streaming import TextStream
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.streaming import TextStream
 
 NO_VALUE = "error"
 ASKED = re.compile(rf"<<{ARITHMETIC}=")

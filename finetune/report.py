@@ -10,7 +10,7 @@ from finetune.evaluation import Scores
 from finetune.plots import plot_bits_per_byte, plot_losses, plot_stop_rate
 from finetune.samples import SampleReplies
 from finetune.score_table import prompt_rows, score_rows
-from tokenizer_ext.html_page import heading, image, page, paragraph, table
+from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 
 
 @dataclass(frozen=True, kw_only=True)

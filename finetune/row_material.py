@@ -17,13 +17,14 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.base_reading import read_ids
 from finetune.batches import ConversationBatches, cut_by_tokens, pad, to_row
-from finetune.chat import END_TOKEN, RenderedConversation
+from finetune.chat import END_TOKEN
 from finetune.conversation_sets import ConversationSets, spread
 from finetune.learning_material import first_example, prepare_material
+from finetune.rendered import RenderedConversation
 from scratch_models.corpus import IGNORED_TARGET, RandomBlocks, held_out_blocks, read_text, split_by_position
 from scratch_models.embedded_corpus import embedded_corpus
-from scratch_models.training import Batches, MicroBatch
-from tokenizer_ext.hf_tokenizer import plain_text_encoder, token_bytes
+from scratch_models.micro_batches import Batches, MicroBatch
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
 
 HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
 PROMPTS, PROMPT_TOKENS = 32, 32

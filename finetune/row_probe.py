@@ -33,7 +33,7 @@ from scratch_models.loop_settings import LoopSettings
 from scratch_models.run_folder import RunFolder
 from scratch_models.seeds import mixed_seed
 from scratch_models.training import train
-from tokenizer_ext.row_init import Start
+from tokenizer_ext.embeddings.row_init import Start
 
 PROBE_STEPS = 50
 PROBE_SEEDS = 3

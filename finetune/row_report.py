@@ -14,8 +14,8 @@ from finetune.extended_base import ExtendedBase
 from finetune.row_material import HeldOut, RowMaterial
 from scratch_models.corpus import bits_per_byte
 from scratch_models.run_folder import RunFolder
-from tokenizer_ext.certificate import Certificate, WeightHashes, hash_weights, write_certificate
-from tokenizer_ext.embeddings import fold
+from tokenizer_ext.embeddings.tables import fold
+from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
 
 REPORT = "new_rows.json"
 RARELY = 100  # times that a row is read in training

@@ -14,9 +14,9 @@ from finetune.row_material import HeldOut
 from scratch_models.corpus import bits_per_byte
 from scratch_models.optimizers import adamw
 from scratch_models.training import held_out_loss
-from tokenizer_ext.embeddings import new_row_parameters
-from tokenizer_ext.extended_tables import ExtendedEmbedding
-from tokenizer_ext.row_init import Start, output_start_rows, start_rows
+from tokenizer_ext.embeddings.extended_tables import ExtendedEmbedding
+from tokenizer_ext.embeddings.row_init import Start, output_start_rows, start_rows
+from tokenizer_ext.embeddings.tables import new_row_parameters
 
 StartTables = tuple[Tensor, Tensor | None]
 """Start rows of the embedding, and of a head with rows of its own, as `start_tables` gives them."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from finetune.conversation_sets import spread
 from finetune.evaluation import Answered
-from tokenizer_ext.terminal import printable
+from tokenizer_ext.pages.terminal import printable
 
 PRINTED_SAMPLES = 3
 LONGEST_PRINTED_CHARACTERS = 600

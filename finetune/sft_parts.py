@@ -24,8 +24,8 @@ from finetune.token_cache import default_token_cache
 from finetune.ways import ChatWay
 from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.run_folder import RunFolder
-from tokenizer_ext.corpus_files import read_documents
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.extension.corpus_files import read_documents
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 
 def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSets:

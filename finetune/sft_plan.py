@@ -29,7 +29,7 @@ from finetune.sft_parts import ask_assistant, ask_in_every_way, load_base, make_
 from finetune.sft_settings import SftSettings
 from finetune.subject import Subject
 from scratch_models.run_folder import RUNS
-from tokenizer_ext.extension_report import describe as describe_extension
+from tokenizer_ext.extension.report import describe as describe_extension
 
 ROWS_AT_ONCE = 32
 """Questions that `generate_ids` answers at once."""

@@ -19,7 +19,7 @@ from finetune.chunked_cross_entropy import summed_cross_entropy
 from finetune.engine import engine_of
 from finetune.flat_forward import flat_hidden_states
 from scratch_models.corpus import IGNORED_TARGET
-from tokenizer_ext.extended_tables import ExtendedHead
+from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 
 class SupervisedLoss(nn.Module):

@@ -11,7 +11,7 @@ from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
 from finetune.plain_prompts import PlainPrompt
 from finetune.reply_calculator import ReplyCalculator
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 
 @dataclass(frozen=True)

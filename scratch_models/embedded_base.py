@@ -20,7 +20,7 @@ from scratch_models.gpt import GPT
 from scratch_models.gpt2_weights import save_gpt2
 from scratch_models.run_folder import RunFolder, newest_run
 from scratch_models.scratch_folder import load_scratch_model
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
 README = """# The embedded base

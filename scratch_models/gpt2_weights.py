@@ -102,7 +102,9 @@ def save_gpt2(
 ) -> None:
     """Writes a folder that `GPT2LMHeadModel` and `AutoTokenizer` open; `dtype` casts the weights, None keeps them."""
     if type(model.token_embedding_table) is not nn.Embedding or type(model.lm_head) is not nn.Linear:
-        raise ValueError("the model has extended rows: fold them with tokenizer_ext.embeddings.fold before it is saved")
+        raise ValueError(
+            "the model has extended rows: fold them with tokenizer_ext.embeddings.tables.fold before it is saved"
+        )
     config = gpt2_config(model, tokenizer)
     if tokenizer is not None and len(tokenizer) > config.vocab_size:
         raise InputError(

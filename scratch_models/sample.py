@@ -13,7 +13,7 @@ from configs import InputError, run_entry
 from scratch_models.generation import generate
 from scratch_models.sampling import Sampling
 from scratch_models.scratch_folder import load_scratch_model
-from tokenizer_ext.streaming import TextStream
+from tokenizer_ext.huggingface.streaming import TextStream
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from configs import InputError
 from scratch_models.corpus import CharacterVocabulary, read_text, split_by_position, tiny_shakespeare
 from scratch_models.embedded_corpus import embedded_corpus
 from scratch_models.scratch_folder import Vocabulary
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 

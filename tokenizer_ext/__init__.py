@@ -12,17 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenizer_ext.certificate import Certificate
     from tokenizer_ext.delta import apply_delta, save_delta
-    from tokenizer_ext.extend import Extended, extend_vocabulary
+    from tokenizer_ext.extension.certificate import Certificate
+    from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 
 __all__ = ["extend_vocabulary", "Extended", "Certificate", "save_delta", "apply_delta"]
 
 
+MODULES = {"Certificate": "extension.certificate", "save_delta": "delta", "apply_delta": "delta"}
+
+
 def __getattr__(name: str) -> Any:
-    # At first use: transformers takes seconds to import, which bpe.py does without, and what is started with
-    # `python -m tokenizer_ext.extend` must not find itself imported already.
+    # At first use: transformers takes seconds to import, which an entry that only shows its --help does without.
     if name in __all__:
-        module = "delta" if name.endswith("_delta") else "extend"
-        return getattr(importlib.import_module(f"tokenizer_ext.{module}"), name)
+        return getattr(importlib.import_module(f"tokenizer_ext.{MODULES.get(name, 'extension.extension')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,19 +18,19 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, run_entry
-from tokenizer_ext.audit_report import Audit, CorpusUse, describe_audit, to_html
-from tokenizer_ext.certificate import read_certificate
-from tokenizer_ext.corpus_files import read_documents
-from tokenizer_ext.embeddings import find_tables
-from tokenizer_ext.extend import check_new_folder
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import next_token_id, token_bytes
-from tokenizer_ext.json_records import write_record
-from tokenizer_ext.lone_surrogates import without_lone_surrogates
-from tokenizer_ext.terminal import quiet_libraries
-from tokenizer_ext.text_readings import encoded, readings
-from tokenizer_ext.token_kinds import sort_tokens
-from tokenizer_ext.undertrained import find_undertrained, untrained_groups
+from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
+from tokenizer_ext.embeddings.tables import find_tables
+from tokenizer_ext.extension.certificate import read_certificate
+from tokenizer_ext.extension.corpus_files import read_documents
+from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, token_bytes
+from tokenizer_ext.huggingface.text_readings import encoded, readings
+from tokenizer_ext.inspection.audit_report import Audit, CorpusUse, describe_audit, to_html
+from tokenizer_ext.inspection.token_kinds import sort_tokens
+from tokenizer_ext.inspection.undertrained import find_undertrained, untrained_groups
+from tokenizer_ext.pages.json_records import write_record
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 NEIGHBOURS = 5
 

@@ -24,17 +24,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
-from tokenizer_ext.certificate import WeightHashes, hash_tokenizer, hash_weights, read_certificate
-from tokenizer_ext.embeddings import Tables, find_tables, grow_rows
-from tokenizer_ext.extend import Extended, check_new_folder
-from tokenizer_ext.extension_checks import certify, special_ids_of
-from tokenizer_ext.extension_plan import Plan
-from tokenizer_ext.extension_report import describe
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import add_control_tokens, append_merges, merges_from, next_token_id, token_bytes
-from tokenizer_ext.json_records import read_record, write_record
-from tokenizer_ext.merge_learning import Merge
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
+from tokenizer_ext.extension.certificate import WeightHashes, hash_tokenizer, hash_weights, read_certificate
+from tokenizer_ext.extension.checks import certify, special_ids_of
+from tokenizer_ext.extension.extension import Extended, check_new_folder
+from tokenizer_ext.extension.plan import Plan
+from tokenizer_ext.extension.report import describe
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import (
+    add_control_tokens,
+    append_merges,
+    merges_from,
+    next_token_id,
+    token_bytes,
+)
+from tokenizer_ext.pages.json_records import read_record, write_record
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 DELTA, NEW_ROWS = "delta.json", "new_rows.safetensors"
 FORMAT = 1

@@ -9,28 +9,22 @@ would gain, and writes nothing. Train the new rows next: `accelerate launch fine
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, run_entry
-from tokenizer_ext.certificate import Certificate, hash_weights, write_certificate
-from tokenizer_ext.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
-from tokenizer_ext.embeddings import find_tables, grow_rows
-from tokenizer_ext.extension_checks import certify
-from tokenizer_ext.extension_plan import Plan, Wanted, make_plan
-from tokenizer_ext.extension_report import describe, describe_plan, write_report
-from tokenizer_ext.growth_curve import GrowthCurve
-from tokenizer_ext.hf_model import check_finite, load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import character_counts, token_bytes
-from tokenizer_ext.merge_learning import Merge, base_ids
-from tokenizer_ext.row_init import DEFAULT_START, Start, start_tables
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.embeddings.row_init import DEFAULT_START, Start
+from tokenizer_ext.extension.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
+from tokenizer_ext.extension.extension import _check_multiple, check_new_folder, grow
+from tokenizer_ext.extension.plan import Wanted, make_plan
+from tokenizer_ext.extension.report import describe, describe_plan
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,54 +70,6 @@ class ExtendSettings:
             raise InputError("corpus: missing, expected a text file, or --words FILE or --control_tokens without one")
 
 
-@dataclass(frozen=True)
-class Extended:
-    """A model with more tokens than its base, and what is proved of it."""
-
-    tokenizer: PreTrainedTokenizerFast
-    model: PreTrainedModel
-    certificate: Certificate
-    plan: Plan
-    """What was added, and from what."""
-
-    @property
-    def first_new_id(self) -> int:
-        """Ids from here on are new: first the learned tokens, then the control tokens."""
-        return self.certificate.base_tokens
-
-    @property
-    def merges(self) -> tuple[Merge, ...]:
-        """The tokens of words and the learned tokens, in the order of their ids."""
-        return self.plan.merges
-
-    @property
-    def curve(self) -> GrowthCurve | None:
-        """What each further token gains on held-out text, and how often the corpus holds it; None without text."""
-        return self.plan.curve
-
-    def save(self, folder: str | Path) -> Path:
-        """Writes a plain Hugging Face folder, with `certificate.json` and `report.html` beside the weights.
-
-        Raises:
-            InputError: the folder holds something, or the model is none of transformers'.
-
-        """
-        folder = Path(folder)
-        check_new_folder(folder)
-        if not isinstance(self.model, PreTrainedModel):
-            raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        self.save_proof(folder)
-        return folder
-
-    def save_proof(self, folder: Path, certificate: Certificate | None = None) -> None:
-        """Writes `certificate.json` and `report.html` into a folder; a later certificate may take the place of ours."""
-        certificate = certificate or self.certificate
-        write_certificate(certificate, folder)
-        write_report(certificate, self.plan, folder)
-
-
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
     quiet_libraries()
@@ -146,81 +92,6 @@ def main(settings: ExtendSettings) -> None:
     print(describe(extended.certificate))
     print(f"Longest new tokens: {longest_tokens(extended.merges)}")
     print(f"Saved: {folder}; report: {folder / 'report.html'}")
-
-
-def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all have defaults
-    base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast],
-    *,
-    corpus: Iterable[str] = (),
-    new_tokens: int = 1000,
-    words: Sequence[str] = (),
-    protect: Iterable[str] = (),
-    held_out: Iterable[str] | None = None,
-    control_tokens: Sequence[str] = (),
-    minimum_count: int = 2,
-    maximum_bytes: int | None = None,
-    digits: bool = False,
-    rows_multiple: int = 1,
-    start: Start = DEFAULT_START,
-    seed: int = 0,
-) -> Extended:
-    """The base with tokens for words, then tokens learned from the corpus, then control tokens, and rows for them.
-
-    Args:
-        base: Folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the model
-            is changed in place.
-        corpus: Documents of the domain.
-        new_tokens: Tokens to learn from the corpus; none where none is given.
-        words: Texts that become one token each; " word" is the form that a word has within a text.
-        protect: Documents that keep their ids: tokens that would change one are not learned.
-        held_out: Documents to measure bytes per token on; by default every tenth distinct document of the corpus.
-        control_tokens: Special tokens to add after them.
-        minimum_count: How often the corpus must hold a pair for it to become a token.
-        maximum_bytes: Longest token to learn.
-        digits: Whether tokens with digits may be learned.
-        rows_multiple: The tables grow to a number of rows that is a multiple of it.
-        start: Start of the new rows.
-        seed: Seed of the start rows that are drawn.
-
-    Raises:
-        InputError: there is no such base or it holds NaN, its tokenizer is no byte-level BPE, a word cannot be a token
-            or the corpus does not support so many tokens; the model is unchanged then.
-
-    """
-    wanted = Wanted(
-        new_tokens=new_tokens if corpus != () else 0,
-        words=words,
-        control_tokens=control_tokens,
-        minimum_count=minimum_count,
-        maximum_bytes=maximum_bytes,
-        digits=digits,
-    )
-    _check_multiple(rows_multiple)
-    texts = sort_texts(corpus, held_out, protect)
-    if isinstance(base, tuple):
-        check_finite(base[0], type(base[0]).__name__)
-    # All that can be refused for the text's sake comes before any weight is loaded.
-    tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
-    return grow(base, make_plan(tokenizer, texts, wanted), rows_multiple, start, seed)
-
-
-def grow(
-    base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast],
-    plan: Plan,
-    rows_multiple: int,
-    start: Start,
-    seed: int,
-) -> Extended:
-    """The base's model with rows for the tokens of a plan."""
-    model: Any = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
-    first = plan.first_new_id
-    weights_before = hash_weights(model, first)
-    rows_before = find_tables(model).embedding.num_embeddings
-    sub_tokens = [*base_ids(plan.merges), *([] for _ in plan.control_tokens)]
-    characters = character_counts(plan.base) if start == "asymmetric" else None
-    rows = start_tables(model, first, sub_tokens, start, seed, character_counts=characters)
-    grow_rows(model, first, *rows, multiple=rows_multiple)
-    return Extended(plan.tokenizer, model, certify(plan, model, weights_before, rows_before), plan)
 
 
 def choose_words(settings: ExtendSettings, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], list[str]]:
@@ -247,13 +118,6 @@ class _Printed(logging.Handler):
         print(record.getMessage(), flush=True)
 
 
-def check_new_folder(folder: str | Path) -> None:
-    """Refuses a folder that holds something."""
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
-
-
 def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
     """The longest new tokens, quoted."""
     longest = sorted(merges, key=lambda merge: -len(merge.token_bytes))[:shown]
@@ -270,11 +134,6 @@ def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
         maximum_bytes=settings.maximum_bytes,
         digits=settings.digits,
     )
-
-
-def _check_multiple(rows_multiple: int) -> None:
-    if rows_multiple < 1:
-        raise InputError(f"rows_multiple: found {rows_multiple}, expected 1 or more")
 
 
 if __name__ == "__main__":

@@ -16,19 +16,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, run_entry
 from tokenizer_ext.audit import check_rows
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.corpus_files import read_documents
-from tokenizer_ext.embeddings import find_tables
-from tokenizer_ext.extend import check_new_folder
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
-from tokenizer_ext.lone_surrogates import without_lone_surrogates
-from tokenizer_ext.terminal import quiet_libraries
-from tokenizer_ext.text_readings import count_uses
-from tokenizer_ext.token_kinds import reachable_ids
-from tokenizer_ext.trim_certificate import TrimCertificate, compare_documents, count_moved, describe_trim
-from tokenizer_ext.trimmed_rows import named_ids, select_rows
-from tokenizer_ext.trimmed_tokenizer import choose_removed, ids_of_texts, trimmed
+from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
+from tokenizer_ext.embeddings.tables import find_tables
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.extension.corpus_files import read_documents
+from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.text_readings import count_uses
+from tokenizer_ext.inspection.token_kinds import reachable_ids
+from tokenizer_ext.pages.terminal import quiet_libraries
+from tokenizer_ext.trimming.trim_certificate import TrimCertificate, compare_documents, count_moved, describe_trim
+from tokenizer_ext.trimming.trimmed_rows import named_ids, select_rows
+from tokenizer_ext.trimming.trimmed_tokenizer import choose_removed, ids_of_texts, trimmed
 
 TRIM_RECORD = "trim.json"
 """Name of the file in the folder of a trimmed model."""

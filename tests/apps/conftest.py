@@ -11,8 +11,8 @@ from finetune.chat import CONTROL_TOKENS
 from finetune.export import save_assistant
 from tests.apps.served import MARKUP, Served, serve
 from tests.apps.tiny_models import model_that_says, varied_model
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.hf_tokenizer import add_control_tokens, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
 
 TEXTS = ["Question: what does abs return? Answer: the absolute value."] * 2
 

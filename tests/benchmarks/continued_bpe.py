@@ -20,20 +20,19 @@ from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from scratch_models.embedded_corpus import embedded_corpus
-from tokenizer_ext.byte_characters import from_visible
-from tokenizer_ext.continued_bpe import assert_reachable, count_pieces, learn_merges
-from tokenizer_ext.growth_curve import GrowthCurve, measure_growth
-from tokenizer_ext.hf_tokenizer import (
+from tokenizer_ext.bpe.byte_characters import from_visible
+from tokenizer_ext.bpe.merge_learning import Merge, Pair, learn_merges
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.extension.growth_curve import GrowthCurve, measure_growth
+from tokenizer_ext.extension.piece_counts import adjacent_pairs, count_pieces
+from tokenizer_ext.extension.reachability import assert_reachable, find_witnesses
+from tokenizer_ext.huggingface.hf_tokenizer import (
     append_merges,
     merges_from,
     next_token_id,
     to_hf_tokenizer,
     token_bytes,
 )
-from tokenizer_ext.merge_learning import Merge, Pair
-from tokenizer_ext.protection import adjacent_pairs
-from tokenizer_ext.reachability import find_witnesses
-from tokenizer_ext.tiktoken_files import read_ranks
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZES = (1_000, 10_000)

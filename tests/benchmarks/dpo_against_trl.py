@@ -35,9 +35,9 @@ from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from tests.finetune.dpo_peer import make_peer, peer_batch
 from tests.finetune.preference_models import move
-from tokenizer_ext.hf_tokenizer import add_control_tokens, to_hf_tokenizer
-from tokenizer_ext.terminal import quiet_libraries
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PAIRS, BETA, ROUNDS = 4, 0.1, 3

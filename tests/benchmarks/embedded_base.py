@@ -7,9 +7,9 @@ from scratch_models.embedded_base import EMBEDDED_BASE
 from scratch_models.embedded_corpus import embedded_corpus
 from scratch_models.gpt2_weights import load_gpt2
 from scratch_models.training import SummedLoss
-from tokenizer_ext.hf_model import load_tokenizer
-from tokenizer_ext.hf_tokenizer import plain_text_encoder
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 BLOCKS_PER_BATCH = 8
 

@@ -24,17 +24,18 @@ from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerFast
 
 from scratch_models.embedded_corpus import embedded_corpus
 from tests.tokenizer_ext.families import FAMILIES, load_tokenizer, write_family
-from tokenizer_ext.continued_bpe import count_pieces, learn_merges
-from tokenizer_ext.hf_tokenizer import (
+from tokenizer_ext.bpe.merge_learning import learn_merges
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.extension.piece_counts import count_pieces
+from tokenizer_ext.huggingface.hf_tokenizer import (
     add_control_tokens,
     append_merges,
     next_token_id,
     to_hf_tokenizer,
     token_bytes,
 )
-from tokenizer_ext.terminal import quiet_libraries
-from tokenizer_ext.tiktoken_export import export_tiktoken, normalized, twin_of
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.tiktoken_export import export_tiktoken, normalized, twin_of
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 CONTROL = ["<|user|>", "<|assistant|>"]

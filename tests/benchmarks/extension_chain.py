@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from scratch_models.embedded_corpus import embedded_corpus
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.corpus_files import sort_texts
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.delta import apply_delta, save_delta
-from tokenizer_ext.extend import Extended, grow
-from tokenizer_ext.extension_checks import certify
-from tokenizer_ext.extension_plan import Plan, Wanted, make_plan
-from tokenizer_ext.hf_model import load_model
-from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.extension.checks import certify
+from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.extension import Extended, grow
+from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.huggingface.hf_model import load_model
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 NEW_TOKENS, CONTROL_TOKENS, WIDTH = 1_000, ("<|user|>", "<|assistant|>"), 768

@@ -24,12 +24,12 @@ from finetune.evaluation import answer
 from finetune.export import load_assistant
 from finetune.measurement import Asking, Model, measure_replies
 from finetune.reply_calculator import NO_VALUE
-from finetune.sft import SftSettings
 from finetune.sft import main as fine_tune
+from finetune.sft_settings import SftSettings
 from finetune.ways import ChatWay
 from scratch_models.embedded_base import EMBEDDED_BASE
 from tests.house.repository import ROOT
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_train.jsonl"
 

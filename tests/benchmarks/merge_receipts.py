@@ -36,10 +36,10 @@ from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.embedded_base import EMBEDDED_BASE
 from tests.finetune.trained_runs import VARIANTS
-from tokenizer_ext.embeddings import find_tables
-from tokenizer_ext.extend import extend_vocabulary
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.embeddings.tables import find_tables
+from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 NEW_TOKENS, TRAINED_ON, COMPARED_ON, LONGEST = 100, 16, 8, 160
 

@@ -31,8 +31,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
-from tokenizer_ext.embeddings import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.embeddings.tables import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 OLD_ROWS, NEW_ROWS, WIDTH = 50257, 1000, 768
 ADAPTER = {"r": 1, "target_modules": ["transformer.h.0.attn.c_attn"], "fan_in_fan_out": True}

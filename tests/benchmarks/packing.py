@@ -25,7 +25,7 @@ from finetune.packed_attention import use_packed_attention, use_usual_attention
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.micro_batches import MicroBatch, count_tokens
 from tests.benchmarks.tokenisation import GSM8K, save_tokenizer, show
-from tokenizer_ext.terminal import quiet_libraries
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 VOCABULARY = 50261
 TOKENS_PER_MICRO_BATCH = 2048

@@ -27,12 +27,12 @@ from finetune.row_material import RowMaterial, Texts, read_texts, text_material
 from finetune.row_training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.embedded_corpus import embedded_corpus
-from scratch_models.training import count_targets
-from tokenizer_ext.embeddings import separate_new_rows
-from tokenizer_ext.extend import extend_vocabulary
-from tokenizer_ext.hf_tokenizer import character_counts
-from tokenizer_ext.row_init import Start
-from tokenizer_ext.terminal import quiet_libraries
+from scratch_models.micro_batches import count_targets
+from tokenizer_ext.embeddings.row_init import Start
+from tokenizer_ext.embeddings.tables import separate_new_rows
+from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.huggingface.hf_tokenizer import character_counts
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 NEW_TOKENS, STEPS, WANTED_SHARE = 1000, 500, 1 / 3
 RATES = (1e-3, 3e-3)

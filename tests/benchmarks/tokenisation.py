@@ -23,10 +23,10 @@ from finetune.chat import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat
 from finetune.conversation_sets import ConversationSets, read_conversation_sets
 from finetune.conversations import Conversation
 from finetune.learning_material import LearningMaterial, prepare_material
-from tokenizer_ext.hf_model import load_tokenizer
-from tokenizer_ext.hf_tokenizer import add_control_tokens, to_hf_tokenizer
-from tokenizer_ext.terminal import quiet_libraries
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 GSM8K = SHARED_DATA / "gsm8k_train.jsonl"

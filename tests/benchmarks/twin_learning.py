@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tokenizer_ext.bpe import GPT4_SPLIT_PATTERN, train_bpe
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.bpe.split_patterns import GPT4_SPLIT_PATTERN
 
 SHAKESPEARE = Path(__file__).resolve().parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 TOKENS = 300

@@ -4,8 +4,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat import CONTROL_TOKENS
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.hf_tokenizer import add_control_tokens, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
 
 TEXTS = [
     "Question: what is the sum of the numbers? Answer: the sum of the numbers is 72.",

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.finetune.tiny_models import questions, save_tiny_base, tiny_llama
-from tokenizer_ext.extend import Extended, extend_vocabulary
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.extension.extension import Extended, extend_vocabulary
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 NEW_TOKENS = 20
 TEXTS = [f"{asked} Zygomorphic! {answer}" for asked, answer in questions(120)]

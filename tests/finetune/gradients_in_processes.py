@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 
 from finetune.adapters import Lora, attach_lora
 from finetune.batches import ConversationBatches
-from finetune.chat import RenderedConversation
+from finetune.rendered import RenderedConversation
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.micro_batches import count_targets
 from scratch_models.optimizer_step import Stepper
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
-from tokenizer_ext.embeddings import separate_new_rows
+from tokenizer_ext.embeddings.tables import separate_new_rows
 
 CONVERSATIONS = 32
 NO_CLIPPING = LoopSettings(max_steps=1, learning_rate=1.0, gradient_clip=1e9)

@@ -25,7 +25,7 @@ from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.sharding import gather_model, shard
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
-from tokenizer_ext.embeddings import fold, new_row_parameters, separate_new_rows
+from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_new_rows
 
 NEW_TOKENS, STEPS, T = 5, 10, 12
 FIRST_NEW_ID = VOCABULARY - NEW_TOKENS - 2  # with two padding rows

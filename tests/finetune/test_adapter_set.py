@@ -16,7 +16,7 @@ from finetune.export import load_assistant
 from finetune.subject import make_subject
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 IDS = torch.arange(40).view(2, 20)
 

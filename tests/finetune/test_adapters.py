@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.adapters import Lora, attach_lora, linear_layer_names
+from finetune.adapters import Lora, attach_lora
+from finetune.target_layers import linear_layer_names
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
-from tokenizer_ext.embeddings import new_row_parameters, separate_new_rows
+from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 
 INPUT_IDS = torch.arange(30).view(2, 15)
 

@@ -9,8 +9,8 @@ from finetune.compare import CompareSettings
 from finetune.compare import main as compare
 from finetune.new_rows import NewRowsSettings
 from finetune.new_rows import main as train_new_rows
-from finetune.sft import SftSettings
 from finetune.sft import main as fine_tune
+from finetune.sft_settings import SftSettings
 from scratch_models import precision
 from tests.finetune.entry_runs import SMALL, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions

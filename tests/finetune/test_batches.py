@@ -7,8 +7,9 @@ import torch
 
 from configs import InputError
 from finetune.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack_by_tokens, to_row
-from finetune.chat import ChatFormat, RenderedConversation
+from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
+from finetune.rendered import RenderedConversation
 from scratch_models.corpus import IGNORED_TARGET
 
 

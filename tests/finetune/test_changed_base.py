@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from finetune.adapters import Lora, attach_lora, base_is_given_back, changes_to_base
 from finetune.changed_base import balanced, copy_endangered, save_as_difference, take_out
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
-from tokenizer_ext.embeddings import separate_new_rows
+from tokenizer_ext.embeddings.tables import separate_new_rows
 
 IDS = torch.arange(30).view(2, 15)
 OPTIONS: dict[str, dict[str, Any]] = {

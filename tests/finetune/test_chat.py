@@ -9,10 +9,11 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from configs import InputError
-from finetune.chat import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat, RenderedConversation, mask_as_text
+from finetune.chat import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat, mask_as_text
 from finetune.conversations import Conversation, Message
-from tokenizer_ext.hf_tokenizer import add_control_tokens, to_hf_tokenizer
-from tokenizer_ext.tiktoken_files import read_ranks
+from finetune.rendered import RenderedConversation
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
 
 GPT2_RANKS = Path(__file__).parents[3] / "shared" / "data" / "gpt2.tiktoken"
 WORDS = [*"aé語🙂 \n\t\r\x00\u200b\u0301", "  two  ", " the sum", "72", "user", "end"]

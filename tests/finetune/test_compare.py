@@ -18,8 +18,8 @@ from finetune.score_table import score_rows
 from finetune.subject import make_subject
 from tests.finetune.entry_runs import run_here
 from tests.finetune.tiny_models import POSITIONS, save_tiny_base, write_questions
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.terminal import printable
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.pages.terminal import printable
 
 PROMPT = "What colour has the river number 2?"
 

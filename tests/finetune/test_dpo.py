@@ -20,8 +20,8 @@ from tests.finetune.pair_records import write_pairs
 from tests.finetune.preference_models import move
 from tests.finetune.tiny_models import save_tiny_base
 from tests.house.repository import ROOT
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.hf_model import load_model
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.huggingface.hf_model import load_model
 
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")
 TWO_PROCESSES = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"

@@ -21,7 +21,7 @@ from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.precision import Probe
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
-from tokenizer_ext.embeddings import separate_new_rows
+from tokenizer_ext.embeddings.tables import separate_new_rows
 
 SHAPE = {
     "vocab_size": VOCABULARY,

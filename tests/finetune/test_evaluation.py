@@ -27,8 +27,8 @@ from finetune.reply_checks import is_right, repeats_itself
 from finetune.ways import ChatWay, PlainWay, fits
 from scratch_models.sampling import Sampling
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 QUESTION = Message("user", "What is the sum of the numbers?")
 CONVERSATIONS = [

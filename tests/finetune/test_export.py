@@ -17,10 +17,10 @@ from finetune.export import find_base, load_assistant, make_conversational, save
 from finetune.subject import make_subject
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tests.finetune.trained_runs import tuned
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.certificate import hash_weights, read_certificate
+from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.delta import apply_delta, save_delta
-from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
+from tokenizer_ext.extension.certificate import hash_weights, read_certificate
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 DOCUMENTS = [asked for asked, _ in questions(40)]
 MESSAGES = (Message("user", DOCUMENTS[0]), Message("assistant", "It is red."))

@@ -16,7 +16,7 @@ from finetune.monitor import HeldOutMonitor, choose_watched
 from finetune.subject import make_subject
 from scratch_models.devices import make_accelerator
 from tests.finetune.tiny_models import tiny_gpt2
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 
 def _conversation(question, reply="It is 72.", answer=None):

@@ -4,9 +4,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from finetune.chat import ChatFormat, RenderedConversation
+from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
 from finetune.mask_page import mask_as_html, token_texts
+from finetune.rendered import RenderedConversation
 
 CHAT = Conversation(
     (

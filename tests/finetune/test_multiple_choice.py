@@ -15,7 +15,7 @@ from finetune.reply_checks import is_right
 from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k_train.jsonl"
 ASKED = (Message("user", "What is the sum?"),)

@@ -16,10 +16,10 @@ from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.extended_models import extend, save_base
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 from tests.house.repository import ROOT
-from tokenizer_ext.certificate import hash_weights, read_certificate
-from tokenizer_ext.extend import extend_vocabulary
-from tokenizer_ext.hf_model import load_model, load_tokenizer
-from tokenizer_ext.hf_tokenizer import token_bytes
+from tokenizer_ext.extension.certificate import hash_weights, read_certificate
+from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 
 TWO_PROCESSES = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")

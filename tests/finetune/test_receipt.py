@@ -17,7 +17,7 @@ from finetune.export import load_assistant, save_assistant
 from finetune.receipt import merge_with_receipt
 from finetune.subject import make_subject
 from tests.finetune.trained_runs import DOCUMENTS, VARIANTS, base_model, base_tokenizer, save_run, tuned
-from tokenizer_ext.certificate import hash_weights, read_certificate
+from tokenizer_ext.extension.certificate import hash_weights, read_certificate
 
 CASES = [*itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9]), ("gpt2", True, "PiSSA", None)]
 """All 32 are in tests/benchmarks/merge_receipts.py."""

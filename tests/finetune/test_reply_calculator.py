@@ -13,7 +13,7 @@ from finetune.reply_calculator import ReplyCalculator
 from scratch_models.sampling import Sampling
 from tests.finetune.scripted_models import scripted_model
 from tests.finetune.tiny_models import tiny_gpt2
-from tokenizer_ext.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer
 
 GREEDY = Sampling(temperature=0)
 DIFFICULT = ["<<", "48", "=2", "24", ">>", "=24", "=24>>", " <", "2=", " =", "é"]

@@ -11,8 +11,8 @@ from finetune.reply_likelihood import reply_costs, row_nats
 from finetune.ways import ChatWay
 from scratch_models.corpus import bits_per_byte
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
-from tokenizer_ext.embeddings import separate_new_rows
-from tokenizer_ext.hf_tokenizer import next_token_id
+from tokenizer_ext.embeddings.tables import separate_new_rows
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 VOCABULARY = 61
 ROWS = [

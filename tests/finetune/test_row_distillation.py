@@ -10,9 +10,9 @@ from finetune.row_training import make_row_optimizer
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from tests.finetune.extended_models import TEXTS, extend, save_base
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.embeddings import fold, separate_new_rows
-from tokenizer_ext.hf_model import load_model, load_tokenizer
+from tokenizer_ext.embeddings.tables import fold, separate_new_rows
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 TEXT = " ".join(TEXTS[7:9])
 

@@ -12,9 +12,9 @@ from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
 from scratch_models.seeds import mixed_seed
 from tests.finetune.extended_models import TEXTS, extend, save_base
-from tokenizer_ext.embeddings import separate_new_rows
-from tokenizer_ext.hf_tokenizer import character_counts
-from tokenizer_ext.row_init import start_tables
+from tokenizer_ext.embeddings.row_init import start_tables
+from tokenizer_ext.embeddings.tables import separate_new_rows
+from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

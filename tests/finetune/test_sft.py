@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from finetune.computing import recorded_precision
 from finetune.evaluation import Scores
 from finetune.export import load_assistant
-from finetune.sft import SftSettings, main
+from finetune.sft import main
+from finetune.sft_settings import SftSettings
 from scratch_models.checkpoint import find_damage, list_checkpoints
 from scratch_models.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.hf_model import load_model
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.huggingface.hf_model import load_model
 
 TWO_PROCESSES = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")

@@ -10,10 +10,10 @@ from finetune.subject import make_optimizer, make_subject
 from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
 from tests.finetune.tiny_models import TINY_MODELS, questions
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.certificate import hash_weights
-from tokenizer_ext.embeddings import fold, new_row_parameters
-from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.embeddings.tables import fold, new_row_parameters
+from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 DOCUMENTS = [asked for asked, _ in questions(80)]
 LORA = Lora(rank=4, alpha=8.0, dropout=0.0)

@@ -16,7 +16,7 @@ from finetune.conversations import Conversation, Message
 from finetune.token_cache import default_token_cache, entry_key, render_through_cache
 from tests.finetune.tiny_models import questions
 from tests.house.repository import ROOT
-from tokenizer_ext.hf_tokenizer import add_control_tokens
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens
 
 
 def _conversation(*said):

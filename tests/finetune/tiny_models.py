@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from tokenizer_ext.bpe import train_bpe
-from tokenizer_ext.hf_tokenizer import next_token_id, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 VOCABULARY = 61
 POSITIONS = 96

@@ -12,8 +12,8 @@ from finetune.chat import CONTROL_TOKENS
 from finetune.export import save_assistant
 from finetune.subject import Subject, make_subject
 from tests.finetune.tiny_models import TINY_MODELS, questions
-from tokenizer_ext.bpe import BytePairEncoding, train_bpe
-from tokenizer_ext.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer
+from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer
 
 DOCUMENTS = [asked for asked, _ in questions(40)]
 VARIANTS: dict[str, dict[str, Any]] = {

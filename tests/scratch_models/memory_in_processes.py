@@ -18,9 +18,10 @@ import torch
 from scratch_models.devices import make_accelerator
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop_settings import LoopSettings
+from scratch_models.micro_batches import MicroBatch
 from scratch_models.optimizers import make_optimizers
 from scratch_models.run_folder import RunFolder
-from scratch_models.training import MicroBatch, SummedLoss, train
+from scratch_models.training import SummedLoss, train
 
 STEPS, T = 3, 16
 SHAPE = GPTConfig(vocabulary_size=8192, block_size=T, layers=12, heads=8, width=512)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tokenizer_ext.bpe import BytePairEncoding, train_bpe
-from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 

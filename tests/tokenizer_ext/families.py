@@ -14,10 +14,11 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.bpe import GPT2_SPLIT_PATTERN, train_bpe
-from tokenizer_ext.byte_characters import visible
-from tokenizer_ext.hf_model import load_tokenizer
-from tokenizer_ext.tiktoken_files import merges_from_ranks
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.bpe.byte_characters import visible
+from tokenizer_ext.bpe.split_patterns import GPT2_SPLIT_PATTERN
+from tokenizer_ext.bpe.tiktoken_files import merges_from_ranks
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
 
 # https://huggingface.co/meta-llama/Meta-Llama-3-8B/blob/main/tokenizer.json
 LLAMA_3_PATTERN = (

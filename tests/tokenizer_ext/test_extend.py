@@ -22,14 +22,15 @@ import tokenizer_ext
 from configs import InputError, run_entry
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
-from tokenizer_ext.bpe import BytePairEncoding
-from tokenizer_ext.certificate import Certificate, read_certificate
-from tokenizer_ext.corpus_files import sort_texts
+from tokenizer_ext.bpe.bpe import BytePairEncoding
+from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
 from tokenizer_ext.delta import apply_delta, save_delta
-from tokenizer_ext.extend import Extended, ExtendSettings, extend_vocabulary, main
-from tokenizer_ext.extension_plan import Wanted, make_plan
-from tokenizer_ext.hf_tokenizer import ranks_of
-from tokenizer_ext.tiktoken_files import to_tiktoken
+from tokenizer_ext.extend import ExtendSettings, main
+from tokenizer_ext.extension.certificate import Certificate, read_certificate
+from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.extension import Extended, extend_vocabulary
+from tokenizer_ext.extension.plan import Wanted, make_plan
+from tokenizer_ext.huggingface.hf_tokenizer import ranks_of
 
 CONTROL = ["<|user|>", "<|assistant|>", "<|end|>"]
 LEARNED = 300
@@ -453,8 +454,7 @@ def test_the_package_hands_out_what_extends_a_vocabulary():
 
 
 def test_importing_the_package_loads_no_heavy_library():
-    program = (
-        "import sys, tokenizer_ext.merge_learning; print([n for n in ('torch', 'transformers') if n in sys.modules])"
-    )
+    program = "import sys, tokenizer_ext.bpe.merge_learning\n"
+    program += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert ended.stdout == "[]\n"

@@ -12,12 +12,12 @@ from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
 from tests.tokenizer_ext.families import family_tokenizer, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
-from tokenizer_ext.byte_level_backend import backend_json
-from tokenizer_ext.hf_tokenizer import append_merges, next_token_id, token_bytes
-from tokenizer_ext.merge_learning import Merge
+from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.huggingface.byte_level_backend import backend_json
+from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, token_bytes
 from tokenizer_ext.trim import Trimmed, TrimSettings, main, trim_vocabulary
-from tokenizer_ext.trim_certificate import describe_trim
-from tokenizer_ext.trimmed_tokenizer import choose_removed
+from tokenizer_ext.trimming.trim_certificate import describe_trim
+from tokenizer_ext.trimming.trimmed_tokenizer import choose_removed
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂 "
 TABLES = ("wte.weight", "embed_tokens.weight", "embed_in.weight", "lm_head.weight", "embed_out.weight", "lm_head.bias")

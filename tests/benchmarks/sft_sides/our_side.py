@@ -15,9 +15,10 @@ from finetune.supervised_loss import SupervisedLoss
 from scratch_models.corpus import IGNORED_TARGET
 from scratch_models.devices import make_accelerator
 from scratch_models.loop_settings import LoopSettings
+from scratch_models.micro_batches import MicroBatch
 from scratch_models.optimizers import make_optimizers
 from scratch_models.run_folder import choose_run_folder
-from scratch_models.training import MicroBatch, start_run, train
+from scratch_models.training import start_run, train
 from tests.benchmarks.matmul_rate import product_gflops
 from tests.benchmarks.sft_sides.work import (
     CONVERSATIONS_PER_STEP,

@@ -17,8 +17,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from tokenizer_ext.hf_tokenizer import to_hf_tokenizer
-from tokenizer_ext.tiktoken_files import read_ranks
+from tokenizer_ext.bpe.tiktoken_files import read_ranks
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 SHAPES: dict[str, dict[str, int]] = {"small": {"n_layer": 6, "n_embd": 384, "n_head": 6}, "gpt2": {}}

@@ -1,0 +1,1 @@
+"""Byte-level BPE from scratch, the learner of merges, and .tiktoken files."""

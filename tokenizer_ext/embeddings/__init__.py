@@ -1,0 +1,1 @@
+"""The rows of new tokens: grown, started, trained alone, folded."""

@@ -1,0 +1,1 @@
+"""Hugging Face tokenizers and models, in and out, and as tiktoken."""

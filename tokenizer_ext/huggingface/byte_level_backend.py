@@ -1,0 +1,49 @@
+"""What `tokenizer.json` holds for a byte-level BPE tokenizer, and by what names the other families are known."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError
+from tokenizer_ext.bpe.byte_characters import visible
+
+_WHAT_WORKS = "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo, SmolLM); use a base with such a tokenizer"
+_FAMILIES = {
+    "Unigram": "SentencePiece Unigram (as in T5, XLNet)",
+    "WordPiece": "WordPiece (as in BERT)",
+    "WordLevel": "whole words",
+}
+
+
+def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What `tokenizer.json` holds, for a byte-level BPE tokenizer. Raises InputError, with the family, for another."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"tokenizer: found {type(tokenizer).__name__} without a fast backend, expected {_WHAT_WORKS}")
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    family = _other_family(backend)
+    if family:
+        raise InputError(f"tokenizer: found {family}, expected {_WHAT_WORKS}")
+    return backend
+
+
+def _other_family(backend: Mapping[str, Any]) -> str:
+    """The name of the tokenizer's family where it is not byte-level BPE, else nothing."""
+    model = backend["model"]
+    if model["type"] != "BPE":
+        return _FAMILIES.get(model["type"], model["type"])
+    if model["end_of_word_suffix"] or model["continuing_subword_prefix"]:
+        return "BPE that marks the ends of words (as in CLIP)"
+    if "ByteLevel" not in [*_stages(backend["pre_tokenizer"]), *_stages(backend["normalizer"])]:
+        return "SentencePiece BPE (as in Llama 2, Gemma)" if model["byte_fallback"] else "BPE over characters"
+    missing = len(set(visible(bytes(range(256)))) - set(model["vocab"]))
+    return f"byte-level BPE that lacks {missing} of the 256 bytes" if missing else ""
+
+
+def _stages(stage: Mapping[str, Any] | None) -> list[str]:
+    """The types of a normaliser or pre-tokenizer and of its parts."""
+    if stage is None:
+        return []
+    parts = stage.get("pretokenizers", stage.get("normalizers", []))
+    return [stage["type"], *(name for part in parts for name in _stages(part))]

@@ -1,0 +1,1 @@
+"""What each token is good for, and which rows look untrained."""
