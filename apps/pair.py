@@ -14,8 +14,8 @@ from finetune.export import find_base, load_assistant, load_base
 from finetune.plain_prompts import PLAIN_PROMPTS, PlainPrompt
 from finetune.recorded_settings import find_recorded
 from finetune.ways import ChatWay, PlainWay
-from scratch_models.embedded_base import EMBEDDED_BASE
-from scratch_models.run_folder import RUNS, newest_run
+from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.loop.run_folder import RUNS, newest_run
 
 MAXIMUM_EXAMPLES = 4
 FOLDER_STARTS = (".", "/", "~", f"{RUNS}/")

@@ -24,7 +24,7 @@ from configs import InputError, MissingInput, run_entry
 from finetune.export import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
 from finetune.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.receipt import LIMIT
-from scratch_models.checkpoint import file_sha256
+from scratch_models.loop.checkpoint import file_sha256
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.pages.terminal import quiet_libraries
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from configs import InputError
 from finetune.adapters import Lora
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings
 
 
 @dataclass(frozen=True, kw_only=True)

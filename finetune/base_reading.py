@@ -15,8 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.batches import Row, pad
 from finetune.chunked_cross_entropy import summed_cross_entropy
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.micro_batches import MicroBatch
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from tokenizer_ext.bpe.merge_learning import base_ids
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 from tokenizer_ext.huggingface.hf_tokenizer import merges_from

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from configs import InputError
 from finetune.rendered import RenderedConversation, RenderedSet
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.micro_batches import MicroBatch
-from scratch_models.seeds import seeded_generator
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.seeds import seeded_generator
 
 LARGEST_FILLING_SHARE = 0.15
 

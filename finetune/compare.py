@@ -27,7 +27,7 @@ from finetune.multiple_choice import ChoiceQuestion
 from finetune.recorded_settings import find_recorded
 from finetune.scored_questions import read_questions
 from finetune.ways import ChatWay, Way
-from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.sampling import Sampling
 from tokenizer_ext.pages.terminal import printable, quiet_libraries
 

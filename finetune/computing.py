@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from finetune.engine import Engine, start_engine
 from finetune.model_card import read_run_record
 from finetune.packed_attention import use_packed_attention, use_usual_attention
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

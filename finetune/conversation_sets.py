@@ -8,7 +8,7 @@ from typing import TypeVar
 from configs import InputError
 from finetune.conversations import Conversation, Message, read_conversations
 from finetune.embedded_conversations import keep_half_checkable, make_conversations
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
 
 EMBEDDED = "embedded"
 HELD_OUT_EVERY = 20

@@ -39,10 +39,10 @@ from finetune.preference_monitor import PreferenceMonitor
 from finetune.preference_outcome import finish_preferences, make_preference_report
 from finetune.preference_start import load_start, prepare_start
 from finetune.subject import make_optimizer
-from scratch_models.devices import make_accelerator
-from scratch_models.precision import expect_precision
-from scratch_models.run_folder import choose_run_folder
-from scratch_models.training import record_start, start_run, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.terminal import quiet_libraries
 

@@ -29,7 +29,7 @@ from finetune.reference import (
 )
 from finetune.subject import Subject
 from finetune.ways import ChatWay, Way
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.run_folder import RunFolder
 
 
 def read_sets(data: str, accelerator: Accelerator) -> PreferenceSets:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from finetune.conversations import Conversation, Message
-from scratch_models.documentation import Document
+from scratch_models.corpus.documentation import Document
 
 LONGEST_SIGNATURE_CHARACTERS = 300
 LONGEST_ANSWER_CHARACTERS = 40

@@ -12,8 +12,8 @@ from finetune.conversation_sets import EMBEDDED, read_conversation_sets
 from finetune.conversations import Conversation, Message
 from finetune.embedded_conversations import read_facts
 from finetune.preference_pairs import Pair
-from scratch_models.documentation import Document
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.documentation import Document
+from scratch_models.corpus.embedded_corpus import embedded_corpus
 
 
 def embedded_pairs() -> tuple[list[Pair], list[Pair]]:

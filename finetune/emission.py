@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.replies import generate_ids
-from scratch_models.micro_batches import MicroBatch
+from scratch_models.loop.micro_batches import MicroBatch
 from scratch_models.sampling import Sampling
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 

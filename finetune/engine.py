@@ -16,13 +16,13 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PreTrainedModel
 
+from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.flat_forward import flat_hidden_states, use_flat_attention
 from finetune.lean_layers import swap_activations, swap_dropout, swap_frozen_linears
 from finetune.swapped_forwards import SwappedForwards
-from scratch_models.kept_memory import keep_freed_memory, return_freed_memory
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.precision import Precision, Probe, expect_precision, probe_precision
-from scratch_models.sharding import wants_sharding
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
+from scratch_models.loop.sharding import wants_sharding
 
 __all__ = ["Engine", "engine_of", "flat_hidden_states", "start_engine"]
 

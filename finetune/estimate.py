@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from accelerate import Accelerator
 
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings
 
 FEW_TOKENS, MORE_TOKENS = 2, 18
 REPEATS = 2

@@ -21,7 +21,7 @@ from finetune.replies import generate_ids
 from finetune.reply_checks import is_right, repeats_itself
 from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH, reply_costs  # noqa: F401 - the monitor takes it from here
 from finetune.ways import ChatWay, PlainWay, Way, fits
-from scratch_models.corpus import bits_per_byte
+from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.sampling import Sampling
 
 GREEDY = Sampling(temperature=0)

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.conversation_sets import EMBEDDED
-from scratch_models.embedded_base import EMBEDDED_BASE
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.embedded_default import EMBEDDED_BASE
 from tokenizer_ext.extension.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
 from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from finetune.flat_attention import FLAT_ATTENTION, as_mask
 from finetune.flat_rows import lay_end_to_end
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 MULTIPLE_IN_HALF = 64  # tokens

@@ -14,7 +14,7 @@ import yaml
 from finetune.hub import is_on_hub
 from finetune.report import Report
 from finetune.score_table import to_markdown
-from scratch_models.checkpoint import file_sha256
+from scratch_models.loop.checkpoint import file_sha256
 
 CARD = """---
 {front}---

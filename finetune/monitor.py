@@ -18,8 +18,8 @@ from finetune.reply_likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.subject import Subject
 from finetune.supervised_loss import SupervisedLoss
 from finetune.ways import ChatWay
-from scratch_models.corpus import bits_per_byte
-from scratch_models.training import held_out_loss
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.training import held_out_loss
 from tokenizer_ext.pages.terminal import printable
 
 SHOWN_REPLIES = 2

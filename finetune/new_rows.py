@@ -32,11 +32,11 @@ from finetune.row_probe import MakeStart, Probe, Prober
 from finetune.row_report import finish
 from finetune.row_training import HeldOutEvaluation, make_row_optimizer, make_start
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.precision import expect_precision
-from scratch_models.run_folder import choose_run_folder
-from scratch_models.training import record_start, start_run, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import WeightHashes, hash_weights
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts

@@ -14,7 +14,7 @@ from finetune.report import Report, write_report
 from finetune.samples import pair_samples, show_samples
 from finetune.score_table import to_text
 from finetune.subject import Subject
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.extension.report import verdict, weights_line
 

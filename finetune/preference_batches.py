@@ -19,9 +19,8 @@ from finetune.batches import LARGEST_FILLING_SHARE, pad, to_row
 from finetune.chat import ChatFormat
 from finetune.preference_pairs import Pair
 from finetune.rendered import RenderedSet
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.micro_batches import MicroBatch
-from scratch_models.seeds import seeded_generator
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.seeds import seeded_generator
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from finetune.engine import engine_of
 from finetune.flat_forward import flat_hidden_states
 from finetune.supervised_loss import SupervisedLoss
 from finetune.token_nats import token_nats
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 

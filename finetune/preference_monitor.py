@@ -17,7 +17,7 @@ from finetune.preference_material import PreferenceMaterial
 from finetune.reference import pair_log_probabilities
 from finetune.subject import Subject
 from finetune.ways import ChatWay
-from scratch_models.corpus import bits_per_byte
+from scratch_models.loop.held_out import bits_per_byte
 from tokenizer_ext.pages.terminal import printable
 
 LONGEST_SHOWN_CHARACTERS = 140

@@ -13,7 +13,7 @@ from finetune.preference_monitor import chosen_likelier
 from finetune.preference_report import PreferenceReport, to_markdown, to_text, write_preference_report
 from finetune.samples import pair_samples, show_samples
 from finetune.subject import Subject
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.run_folder import RunFolder
 
 TABLE = re.compile(r"## Against its base\n.*?(?=\n## )", re.DOTALL)
 

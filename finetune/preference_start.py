@@ -13,7 +13,7 @@ from finetune.conversation_sets import EMBEDDED
 from finetune.export import ADAPTER_CONFIG, load_adapted, model_folder
 from finetune.hub import fetch
 from finetune.subject import Subject, make_subject
-from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED_BASE
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 

@@ -22,7 +22,7 @@ from finetune.export import ADAPTER_CONFIG, load_adapted, model_folder
 from finetune.fingerprints import weights_sha256
 from finetune.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.model_card import write_merged_card
-from scratch_models.checkpoint import file_sha256
+from scratch_models.loop.checkpoint import file_sha256
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, write_certificate
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

@@ -23,7 +23,7 @@ from finetune.engine import engine_of
 from finetune.preference_batches import PreferenceBatches
 from finetune.preference_loss import PreferenceLoss
 from finetune.subject import Subject
-from scratch_models.micro_batches import to_device
+from scratch_models.loop.micro_batches import to_device
 
 REFERENCE = "reference.safetensors"
 

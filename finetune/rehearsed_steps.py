@@ -15,10 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from finetune.conversation_sets import spread
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import Batches, MicroBatch
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import train
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import Batches, MicroBatch
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import train
 
 STEPS_LOOKED_AT = 400
 MEASURED_TOKENS = 20_000

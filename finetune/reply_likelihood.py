@@ -14,7 +14,7 @@ from finetune.batches import Row, cut_by_tokens, pad
 from finetune.conversations import Conversation, Message
 from finetune.supervised_loss import SupervisedLoss
 from finetune.ways import KnownReply, Way
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 TOKENS_PER_MICRO_BATCH = 8192
 POSITIONS_PER_CHUNK = 512

@@ -26,10 +26,10 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from finetune.base_reading import Parts, old_log_probabilities, old_segment, read_ids
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import Batches
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import train
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import Batches
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import train
 
 DISTILLATION_STEPS = 50
 

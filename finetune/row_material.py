@@ -21,9 +21,10 @@ from finetune.chat import END_TOKEN
 from finetune.conversation_sets import ConversationSets, spread
 from finetune.learning_material import first_example, prepare_material
 from finetune.rendered import RenderedConversation
-from scratch_models.corpus import IGNORED_TARGET, RandomBlocks, held_out_blocks, read_text, split_by_position
-from scratch_models.embedded_corpus import embedded_corpus
-from scratch_models.micro_batches import Batches, MicroBatch
+from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.corpus.text_files import read_text
+from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
 
 HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096

@@ -29,10 +29,10 @@ from finetune.row_training import (
     put_back_new_rows,
 )
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.run_folder import RunFolder
-from scratch_models.seeds import mixed_seed
-from scratch_models.training import train
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.seeds import mixed_seed
+from scratch_models.loop.training import train
 from tokenizer_ext.embeddings.row_init import Start
 
 PROBE_STEPS = 50

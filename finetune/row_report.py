@@ -12,8 +12,8 @@ from finetune.base_reading import BaseLoss, Parts, in_base_ids
 from finetune.emission import Emission, measure_emission
 from finetune.extended_base import ExtendedBase
 from finetune.row_material import HeldOut, RowMaterial
-from scratch_models.corpus import bits_per_byte
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
 

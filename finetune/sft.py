@@ -38,10 +38,10 @@ from finetune.sft_parts import (
 )
 from finetune.sft_plan import describe_plan, estimate_run, inspect_example
 from finetune.sft_settings import SftSettings
-from scratch_models.devices import make_accelerator
-from scratch_models.precision import expect_precision
-from scratch_models.run_folder import choose_run_folder
-from scratch_models.training import record_start, start_run, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.extension.report import describe as describe_extension
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.terminal import quiet_libraries

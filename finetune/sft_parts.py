@@ -22,8 +22,8 @@ from finetune.sft_settings import SftSettings
 from finetune.subject import Subject, make_optimizer, make_subject
 from finetune.token_cache import default_token_cache
 from finetune.ways import ChatWay
-from scratch_models.embedded_base import EMBEDDED_BASE
-from scratch_models.run_folder import RunFolder
+from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 

@@ -28,7 +28,7 @@ from finetune.rehearsed_steps import estimate_training
 from finetune.sft_parts import ask_assistant, ask_in_every_way, load_base, make_monitor, optimizer_of
 from finetune.sft_settings import SftSettings
 from finetune.subject import Subject
-from scratch_models.run_folder import RUNS
+from scratch_models.loop.run_folder import RUNS
 from tokenizer_ext.extension.report import describe as describe_extension
 
 ROWS_AT_ONCE = 32

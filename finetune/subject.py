@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.adapters import Lora, attach_lora
 from finetune.chat import CONTROL_TOKENS
-from scratch_models.optimizers import adamw
+from scratch_models.loop.optimizers import adamw
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 

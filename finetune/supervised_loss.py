@@ -18,7 +18,7 @@ from configs import InputError
 from finetune.chunked_cross_entropy import summed_cross_entropy
 from finetune.engine import engine_of
 from finetune.flat_forward import flat_hidden_states
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 

@@ -32,7 +32,7 @@ from finetune.chat import ChatFormat
 from finetune.conversations import Conversation
 from finetune.fingerprints import tokenizer_sha256
 from finetune.rendered import RenderedSet, starts_of
-from scratch_models.embedded_corpus import cache_folder
+from scratch_models.corpus.embedded_corpus import cache_folder
 
 MOST_ENTRIES = 32
 PARTS = ("input_ids", "supervised", "lengths")

@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from configs import InputError, run_entry
-from scratch_models.embedded_corpus import BASE_PACKAGES, embedded_corpus
+from scratch_models.corpus.embedded_corpus import BASE_PACKAGES, embedded_corpus
+from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.gpt import GPT
 from scratch_models.gpt2_weights import save_gpt2
-from scratch_models.run_folder import RunFolder, newest_run
+from scratch_models.loop.run_folder import RunFolder, newest_run
 from scratch_models.scratch_folder import load_scratch_model
 from tokenizer_ext.pages.terminal import quiet_libraries
 
-EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
 README = """# The embedded base
 
 A GPT-2-shaped model of {parameters:,} parameters ({layers} layers, {heads} heads, width {width}, {positions} positions,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from configs import InputError
-from scratch_models.seeds import seeded_generator
+from scratch_models.loop.seeds import seeded_generator
 
 
 @dataclass(frozen=True, kw_only=True)

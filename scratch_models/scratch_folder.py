@@ -14,16 +14,15 @@ from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from scratch_models.bigram import BigramLanguageModel
-from scratch_models.corpus import CharacterVocabulary
+from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.gpt2_weights import load_gpt2, save_gpt2
 
 ScratchModel: TypeAlias = GPT | BigramLanguageModel
-Vocabulary: TypeAlias = CharacterVocabulary | PreTrainedTokenizerBase
 
 
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:

@@ -20,18 +20,20 @@ from torch import nn
 
 from configs import run_entry
 from scratch_models.bigram import BigramLanguageModel
-from scratch_models.corpus import CharacterVocabulary, RandomBlocks, bits_per_byte, held_out_blocks
-from scratch_models.devices import make_accelerator
+from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
+from scratch_models.corpus.training_text import TrainingText, read_training_text
+from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.optimizers import make_optimizers
-from scratch_models.precision import expect_precision
-from scratch_models.run_folder import choose_run_folder
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
 from scratch_models.sampling import Sampling
-from scratch_models.scratch_folder import ScratchModel, Vocabulary, save_scratch_model
-from scratch_models.training import SummedLoss, held_out_loss, start_run, train
-from scratch_models.training_text import TrainingText, read_training_text
+from scratch_models.scratch_folder import ScratchModel, save_scratch_model
 
 
 @dataclass(frozen=True, kw_only=True)

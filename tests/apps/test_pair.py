@@ -11,7 +11,7 @@ from apps.pair import Names, Pair, choose_names, read_examples, run_of
 from configs import InputError, MissingInput
 from finetune.conversations import Message
 from finetune.ways import ChatWay, PlainWay
-from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED_BASE
 
 
 def _run(path, base="embedded"):

@@ -19,7 +19,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
 from tokenizer_ext.bpe.byte_characters import from_visible
 from tokenizer_ext.bpe.merge_learning import Merge, Pair, learn_merges
 from tokenizer_ext.bpe.tiktoken_files import read_ranks

@@ -31,8 +31,8 @@ from finetune.preference_pairs import Pair, to_pair
 from finetune.preference_start import prepare_start
 from finetune.reference import pair_log_probabilities, reference_model
 from finetune.subject import Subject
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.dpo_peer import make_peer, peer_batch
 from tests.finetune.preference_models import move
 from tokenizer_ext.bpe.tiktoken_files import read_ranks

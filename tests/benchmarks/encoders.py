@@ -22,7 +22,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerFast
 
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
 from tests.tokenizer_ext.families import FAMILIES, load_tokenizer, write_family
 from tokenizer_ext.bpe.merge_learning import learn_merges
 from tokenizer_ext.bpe.tiktoken_files import read_ranks

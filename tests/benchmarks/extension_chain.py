@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extension.certificate import hash_weights

@@ -27,7 +27,7 @@ from finetune.reply_calculator import NO_VALUE
 from finetune.sft import main as fine_tune
 from finetune.sft_settings import SftSettings
 from finetune.ways import ChatWay
-from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED_BASE
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 

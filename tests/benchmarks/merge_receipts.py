@@ -33,8 +33,8 @@ from finetune.export import save_assistant
 from finetune.receipt import LIMIT, merge_with_receipt
 from finetune.subject import Subject, make_optimizer, make_subject
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.embedded_base import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.trained_runs import VARIANTS
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.extension import extend_vocabulary

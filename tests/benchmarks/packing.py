@@ -23,7 +23,7 @@ from finetune.chat import ChatFormat
 from finetune.conversation_sets import read_conversation_sets
 from finetune.packed_attention import use_packed_attention, use_usual_attention
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.micro_batches import MicroBatch, count_tokens
+from scratch_models.loop.micro_batches import MicroBatch, count_tokens
 from tests.benchmarks.tokenisation import GSM8K, save_tokenizer, show
 from tokenizer_ext.pages.terminal import quiet_libraries
 

@@ -26,8 +26,8 @@ from finetune.base_reading import read_parts
 from finetune.row_material import RowMaterial, Texts, read_texts, text_material
 from finetune.row_training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.embedded_corpus import embedded_corpus
-from scratch_models.micro_batches import count_targets
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.loop.micro_batches import count_targets
 from tokenizer_ext.embeddings.row_init import Start
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.extension.extension import extend_vocabulary

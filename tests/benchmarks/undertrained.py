@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from scratch_models.embedded_base import EMBEDDED_BASE
-from scratch_models.embedded_corpus import embedded_corpus
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.gpt import GPT, INITIAL_STANDARD_DEVIATION, GPTConfig
 from tokenizer_ext.audit import audit_tokens, count_tokens
 from tokenizer_ext.bpe.byte_characters import from_visible

@@ -22,10 +22,10 @@ from finetune.adapters import Lora, attach_lora
 from finetune.batches import ConversationBatches
 from finetune.rendered import RenderedConversation
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import count_targets
-from scratch_models.optimizer_step import Stepper
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import count_targets
+from scratch_models.loop.optimizer_step import Stepper
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import separate_new_rows
 

@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 
 from finetune.adapters import Lora, attach_lora
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.sharding import gather_model, shard
+from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.sharding import gather_model, shard
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_new_rows
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from finetune.base_reading import BaseLoss, in_base_ids, old_log_probabilities, old_segment, read_parts
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.extended_models import TEXTS, extend, save_base
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

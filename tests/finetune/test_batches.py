@@ -10,7 +10,7 @@ from finetune.batches import ConversationBatches, cut_by_tokens, keep_fitting, p
 from finetune.chat import ChatFormat
 from finetune.conversations import Conversation, Message
 from finetune.rendered import RenderedConversation
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 
 def _rendered(length, first):

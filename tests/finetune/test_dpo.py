@@ -13,8 +13,8 @@ from finetune.dpo import main
 from finetune.dpo_settings import DpoSettings
 from finetune.export import load_assistant, save_assistant
 from finetune.preference_start import load_start, prepare_start
-from scratch_models.precision import has_bf16
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.precision import has_bf16
+from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.pair_records import write_pairs
 from tests.finetune.preference_models import move

@@ -12,7 +12,7 @@ from finetune.embedded_conversations import (
     make_conversations,
     read_facts,
 )
-from scratch_models.documentation import Document, read_namespaces
+from scratch_models.corpus.documentation import Document, read_namespaces
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from finetune import flat_forward
 from finetune.adapters import Lora, attach_lora
 from finetune.engine import engine_of, start_engine
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models import precision
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.precision import Probe
+from scratch_models.loop import precision
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.precision import Probe
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import separate_new_rows
 

@@ -7,7 +7,7 @@ import pytest
 
 from finetune import estimate
 from finetune.estimate import Asking, estimate_asking, evaluations_of, peak_memory_bytes
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings
 
 STATUS = Path("/proc/self/status")
 

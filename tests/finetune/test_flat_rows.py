@@ -3,7 +3,7 @@
 import torch
 
 from finetune.flat_rows import lay_end_to_end
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 N = IGNORED_TARGET
 

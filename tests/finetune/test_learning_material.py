@@ -14,7 +14,7 @@ from finetune.evaluation import Answered
 from finetune.learning_material import first_example, prepare_material
 from finetune.monitor import HeldOutMonitor, choose_watched
 from finetune.subject import make_subject
-from scratch_models.devices import make_accelerator
+from scratch_models.loop.devices import make_accelerator
 from tests.finetune.tiny_models import tiny_gpt2
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 

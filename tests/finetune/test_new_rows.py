@@ -11,7 +11,7 @@ import torch
 from finetune.chat import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
 from finetune.row_probe import Prober
-from scratch_models.corpus import split_by_position
+from scratch_models.corpus.blocks import split_by_position
 from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.extended_models import extend, save_base
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
@@ -110,7 +110,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_unbroken_one(extended
             raise RuntimeError("power cut")
 
     with monkeypatch.context() as broken, pytest.raises(RuntimeError, match="power cut"):
-        broken.setattr("scratch_models.run_folder.RunFolder.append_metrics", die)
+        broken.setattr("scratch_models.loop.run_folder.RunFolder.append_metrics", die)
         run_here(main, NewRowsSettings, **settings)
     run_here(main, NewRowsSettings, **settings, resume=True)
     assert torch.equal(_table(tmp_path / "broken" / "final"), _table(run / "final"))

@@ -11,7 +11,7 @@ from finetune import packed_attention
 from finetune.batches import pack, pad
 from finetune.packed_attention import PACKED_ATTENTION, Conversations, use_packed_attention, use_usual_attention
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 
 LENGTHS = (7, 1, 12, 2, 30)

@@ -5,7 +5,7 @@ import torch
 from finetune.chat import ChatFormat
 from finetune.preference_batches import count_pairs, render_pairs
 from finetune.preference_pairs import to_pair
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.preference_models import batches_of, pairs
 
 

@@ -10,10 +10,10 @@ from finetune.engine import start_engine
 from finetune.preference_batches import count_pairs, render_pairs
 from finetune.preference_loss import Objective, PreferenceLoss, reply_log_probabilities
 from finetune.preference_start import load_start, prepare_start
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.precision import has_bf16
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.precision import has_bf16
 from tests.finetune.preference_models import adapted, batches_of, pairs
 from tests.finetune.tiny_models import save_tiny_base
 

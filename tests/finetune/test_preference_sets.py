@@ -7,7 +7,7 @@ from finetune.conversations import Conversation, Message
 from finetune.embedded_pairs import answers_of_signatures, oppose
 from finetune.preference_pairs import to_pair
 from finetune.preference_sets import split_pairs
-from scratch_models.documentation import Document
+from scratch_models.corpus.documentation import Document
 from tests.finetune.pair_records import pair_records
 
 

@@ -17,8 +17,8 @@ from finetune.reference import (
     reference_model,
     write_reference,
 )
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.preference_models import adapted, batches_of, move
 from tests.finetune.tiny_models import TINY_MODELS, save_tiny_base
 

@@ -16,8 +16,8 @@ from finetune.rehearsed_steps import (
     estimate_training,
     step_costs,
 )
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
 
 
 class _Rows:

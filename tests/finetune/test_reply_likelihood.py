@@ -9,7 +9,7 @@ from finetune.conversations import Conversation, Message
 from finetune.evaluation import ask_in_chat, interview_base, plain_ways, reply_bits_per_byte
 from finetune.reply_likelihood import reply_costs, row_nats
 from finetune.ways import ChatWay
-from scratch_models.corpus import bits_per_byte
+from scratch_models.loop.held_out import bits_per_byte
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id

@@ -7,8 +7,8 @@ from finetune.base_reading import read_parts
 from finetune.row_distillation import DistillationLoss, distill_rows
 from finetune.row_material import Texts, text_material
 from finetune.row_training import make_row_optimizer
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.extended_models import TEXTS, extend, save_base
 from tokenizer_ext.embeddings.tables import fold, separate_new_rows
 from tokenizer_ext.extension.certificate import hash_weights

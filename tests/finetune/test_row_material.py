@@ -8,7 +8,7 @@ from finetune.chat import CONTROL_TOKENS
 from finetune.conversation_sets import ConversationSets
 from finetune.conversations import Conversation, Message
 from finetune.row_material import Texts, conversation_material, count_target_bytes, read_texts, text_material
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.extended_models import TEXTS
 from tests.finetune.tiny_models import questions
 

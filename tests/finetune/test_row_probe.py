@@ -8,9 +8,9 @@ from finetune.base_reading import read_parts
 from finetune.row_material import Texts, text_material
 from finetune.row_probe import DISTILLED, STARTS, Probe, Probed, Prober
 from finetune.row_training import make_row_optimizer, make_start, new_rows_of
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.seeds import mixed_seed
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.seeds import mixed_seed
 from tests.finetune.extended_models import TEXTS, extend, save_base
 from tokenizer_ext.embeddings.row_init import start_tables
 from tokenizer_ext.embeddings.tables import separate_new_rows

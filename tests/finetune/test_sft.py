@@ -15,8 +15,8 @@ from finetune.evaluation import Scores
 from finetune.export import load_assistant
 from finetune.sft import main
 from finetune.sft_settings import SftSettings
-from scratch_models.checkpoint import find_damage, list_checkpoints
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT

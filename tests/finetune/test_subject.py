@@ -8,7 +8,7 @@ from finetune.adapters import Lora
 from finetune.chat import CONTROL_TOKENS, ChatFormat
 from finetune.subject import make_optimizer, make_subject
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.tiny_models import TINY_MODELS, questions
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters

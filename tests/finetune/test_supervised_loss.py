@@ -10,7 +10,7 @@ from finetune import supervised_loss
 from finetune.adapters import Lora, attach_lora
 from finetune.chunked_cross_entropy import summed_cross_entropy
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import separate_new_rows
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import MicroBatch, count_targets
-from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import SummedLoss, held_out_loss, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import MicroBatch, count_targets
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import SummedLoss, held_out_loss, train
 from tests.scratch_models.ragged_training import LEARNED, RaggedBatches, global_batch, make_loss_model
 
 STEPS = 30

@@ -8,7 +8,9 @@ from torch.nn import functional as F
 
 from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
-from scratch_models.corpus import CharacterVocabulary, RandomBlocks, read_text, split_by_position
+from scratch_models.corpus.blocks import RandomBlocks, split_by_position
+from scratch_models.corpus.text_files import read_text
+from scratch_models.corpus.vocabulary import CharacterVocabulary
 
 TINY_SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs import InputError, run_entry
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
+from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
 from tokenizer_ext.delta import DeltaSettings, apply_delta, main, save_delta
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens

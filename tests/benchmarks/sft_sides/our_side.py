@@ -12,13 +12,12 @@ from transformers import PreTrainedModel
 from finetune.batches import Row, cut_by_tokens, pad
 from finetune.engine import start_engine
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import MicroBatch
-from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import choose_run_folder
-from scratch_models.training import start_run, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import start_run, train
 from tests.benchmarks.matmul_rate import product_gflops
 from tests.benchmarks.sft_sides.work import (
     CONVERSATIONS_PER_STEP,

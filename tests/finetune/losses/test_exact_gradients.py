@@ -20,9 +20,8 @@ from finetune.batches import pad, to_row
 from finetune.engine import start_engine
 from finetune.packed_attention import use_packed_attention
 from finetune.supervised_loss import SupervisedLoss
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.devices import make_accelerator
-from scratch_models.micro_batches import count_targets
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.micro_batches import IGNORED_TARGET, count_targets
 from tests.finetune.gradients_in_processes import (
     CONVERSATIONS,
     KINDS,

@@ -8,8 +8,8 @@ from finetune.chat import ChatFormat
 from finetune.preference_batches import PreferenceBatches, render_pairs
 from finetune.preference_loss import Objective, PreferenceLoss
 from finetune.reference import pair_log_probabilities, reference_model
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.devices import make_accelerator
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.dpo_peer import make_peer, peer_batch
 from tests.finetune.preference_models import adapted, pairs
 

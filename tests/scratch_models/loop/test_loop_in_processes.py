@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scratch_models.checkpoint import load_newest_checkpoint
-from scratch_models.devices import make_accelerator
-from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import train
+from scratch_models.loop.checkpoint import load_newest_checkpoint
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import train
 from tests.scratch_models.launches import LAUNCHES, PROCESSES, launch
 from tests.scratch_models.loop_in_processes import ADAMW, STEPS, UnevenBatches, main, make_model
 

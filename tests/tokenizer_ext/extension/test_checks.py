@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-from tests.tokenizer_ext.extension.test_certificate import gpt2
 from tokenizers import AddedToken
 
+from tests.tokenizer_ext.extension.test_certificate import gpt2
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.extension import checks as extension_checks
 from tokenizer_ext.extension.certificate import hash_weights

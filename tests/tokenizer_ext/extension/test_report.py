@@ -6,8 +6,8 @@ import sys
 from html import unescape
 
 import pytest
-from tests.tokenizer_ext.extension.test_certificate import HOLDING
 
+from tests.tokenizer_ext.extension.test_certificate import HOLDING
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
 from tokenizer_ext.extension.report import claim_rows, describe_plan, hash_rows, to_html

@@ -8,11 +8,11 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from accelerate.utils import LoggerType
 
 from configs import InputError
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import record_start, start_run, train
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import record_start, start_run, train
 from tests.scratch_models.ragged_training import RaggedBatches, make_loss_model
 
 SETTINGS = LoopSettings(max_steps=3, learning_rate=0.01, evaluation_steps=2, checkpoint_steps=0, log_with="tensorboard")

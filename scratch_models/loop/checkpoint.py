@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs import InputError
-from scratch_models.sharding import gather_tensors, spread_like
+from scratch_models.loop.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
 STATE = "state.json"

@@ -19,35 +19,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from scratch_models.checkpoint import (
+from scratch_models.loop.checkpoint import (
     Checkpoint,
     load_newest_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
     save_checkpoint,
 )
-from scratch_models.corpus import IGNORED_TARGET
-from scratch_models.devices import sum_over_processes
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import Batches, MicroBatch, count_targets, count_tokens, to_device
-from scratch_models.optimizer_step import Stepper
-from scratch_models.optimizers import learning_rate_factor
-from scratch_models.run_folder import RunFolder
-from scratch_models.run_record import RunRecord
-from scratch_models.sharding import gather_model, shard, spread_like, wants_sharding, whole_for_reading, whole_tensors
-from scratch_models.trackers import log_numbers, start_trackers
-
-__all__ = [
-    "Batches",
-    "MicroBatch",
-    "SummedLoss",
-    "count_targets",
-    "count_tokens",
-    "held_out_loss",
-    "record_start",
-    "start_run",
-    "train",
-]
+from scratch_models.loop.devices import sum_over_processes
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import (
+    IGNORED_TARGET,
+    Batches,
+    MicroBatch,
+    count_targets,
+    to_device,
+)
+from scratch_models.loop.optimizer_step import Stepper
+from scratch_models.loop.optimizers import learning_rate_factor
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.run_record import RunRecord
+from scratch_models.loop.sharding import (
+    gather_model,
+    shard,
+    spread_like,
+    wants_sharding,
+    whole_for_reading,
+    whole_tensors,
+)
+from scratch_models.loop.trackers import log_numbers, start_trackers
 
 
 class SummedLoss(nn.Module):

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
-from scratch_models.best_checkpoint import MEASURE, evaluations_without_gain
-from scratch_models.checkpoint import list_checkpoints, load_newest_checkpoint
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.optimizers import make_optimizers
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import train
+from scratch_models.loop.best_checkpoint import MEASURE, evaluations_without_gain
+from scratch_models.loop.checkpoint import list_checkpoints, load_newest_checkpoint
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import train
 from tests.scratch_models.ragged_training import RaggedBatches, make_loss_model
 
 SETTINGS = LoopSettings(max_steps=8, learning_rate=0.05, evaluation_steps=2, checkpoint_steps=3, keep_best=True)

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from configs import InputError
 from scratch_models.bigram import BigramLanguageModel
-from scratch_models.checkpoint import load_newest_checkpoint
-from scratch_models.devices import make_accelerator
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import MicroBatch, count_targets, count_tokens
-from scratch_models.optimizers import learning_rate_factor, make_optimizers
-from scratch_models.run_folder import RunFolder
-from scratch_models.training import SummedLoss, held_out_loss, train
+from scratch_models.loop.checkpoint import load_newest_checkpoint
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import MicroBatch, count_targets, count_tokens
+from scratch_models.loop.optimizers import learning_rate_factor, make_optimizers
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.training import SummedLoss, held_out_loss, train
 from tests.house.repository import ROOT
 from tests.scratch_models.ragged_training import (
     LEARNED,

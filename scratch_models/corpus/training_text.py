@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from scratch_models.corpus import CharacterVocabulary, read_text, split_by_position, tiny_shakespeare
-from scratch_models.embedded_corpus import embedded_corpus
-from scratch_models.scratch_folder import Vocabulary
+from scratch_models.corpus.blocks import split_by_position
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.corpus.text_files import read_text, tiny_shakespeare
+from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 

@@ -16,15 +16,15 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from configs import InputError
-from scratch_models.checkpoint import (
+from scratch_models.loop.checkpoint import (
     Checkpoint,
     list_checkpoints,
     load_newest_checkpoint,
     read_state,
     save_checkpoint,
 )
-from scratch_models.devices import sum_over_processes
-from scratch_models.sharding import whole_tensors
+from scratch_models.loop.devices import sum_over_processes
+from scratch_models.loop.sharding import whole_tensors
 
 MEASURE = "held_out_bits_per_byte"
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
-from scratch_models import checkpoint as module
-from scratch_models.checkpoint import (
+from scratch_models.loop import checkpoint as module
+from scratch_models.loop.checkpoint import (
     Checkpoint,
     find_damage,
     list_checkpoints,

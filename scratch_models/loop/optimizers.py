@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from configs import InputError
-from scratch_models.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings
 
 
 def make_optimizers(

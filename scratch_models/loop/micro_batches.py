@@ -8,8 +8,6 @@ from typing import Protocol
 from accelerate import Accelerator
 from torch import Tensor
 
-from scratch_models.corpus import IGNORED_TARGET
-
 MicroBatch = dict[str, Tensor]
 """`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned.
 
@@ -43,3 +41,6 @@ def count_targets(micro_batch: MicroBatch) -> int:
 def to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:
     """The micro-batch where the model computes."""
     return {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in micro_batch.items()}
+
+
+IGNORED_TARGET = -100  # what torch's cross_entropy leaves out

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from configs import InputError
-from scratch_models import embedded_corpus as module
-from scratch_models.documentation import Document
-from scratch_models.embedded_corpus import DOMAIN_PACKAGE, EmbeddedCorpus, embedded_corpus, split_documents
+from scratch_models.corpus import embedded_corpus as module
+from scratch_models.corpus.documentation import Document
+from scratch_models.corpus.embedded_corpus import DOMAIN_PACKAGE, EmbeddedCorpus, embedded_corpus, split_documents
 
 LIMIT = 0.7
 PARTS = ("base", "base_held_out", "domain", "domain_held_out")

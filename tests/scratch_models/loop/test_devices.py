@@ -3,8 +3,8 @@ import os
 import pytest
 
 from configs import InputError
-from scratch_models.devices import make_accelerator, sum_over_processes
-from scratch_models.sharding import wants_sharding
+from scratch_models.loop.devices import make_accelerator, sum_over_processes
+from scratch_models.loop.sharding import wants_sharding
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import InputError, MissingInput
-from scratch_models import corpus
-from scratch_models.corpus import (
-    CharacterVocabulary,
-    RandomBlocks,
-    bits_per_byte,
-    held_out_blocks,
-    read_text,
-    split_by_position,
-    tiny_shakespeare,
-)
+from scratch_models.corpus import blocks as corpus
+from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
+from scratch_models.corpus.text_files import read_text, tiny_shakespeare
+from scratch_models.corpus.vocabulary import CharacterVocabulary
+from scratch_models.loop.held_out import bits_per_byte
 
 TINY_SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs import InputError, MissingInput
-from scratch_models.run_folder import RunFolder, choose_run_folder, newest_run
+from scratch_models.loop.run_folder import RunFolder, choose_run_folder, newest_run
 
 SETTINGS: dict[str, Any] = {"learning_rate": 0.1, "max_steps": 10, "resume": False, "dry_run": False}
 FACTS = {"data_sha256": "d" * 64, "tokenizer_sha256": "t" * 64, "world_size": 1}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from configs import InputError
-from scratch_models import precision
-from scratch_models.precision import LEAST_GAIN, Probe, expect_precision, has_bf16, probe_precision
+from scratch_models.loop import precision
+from scratch_models.loop.precision import LEAST_GAIN, Probe, expect_precision, has_bf16, probe_precision
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor
 
 from configs import InputError
-from scratch_models.run_folder import RUNS
-from scratch_models.trackers import tracker_names
+from scratch_models.loop.run_folder import RUNS
+from scratch_models.loop.trackers import tracker_names
 
 
 def make_accelerator(

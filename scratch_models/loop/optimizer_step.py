@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from configs import InputError
-from scratch_models.devices import sum_over_processes
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.micro_batches import Batches, MicroBatch, count_tokens, to_device
-from scratch_models.seeds import mixed_seed
-from scratch_models.sharding import gather_tensor
+from scratch_models.loop.devices import sum_over_processes
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.micro_batches import Batches, MicroBatch, count_tokens, to_device
+from scratch_models.loop.seeds import mixed_seed
+from scratch_models.loop.sharding import gather_tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
-from scratch_models.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
-from scratch_models.loop_settings import LoopSettings
-from scratch_models.run_folder import RunFolder
-from scratch_models.trackers import log_numbers
+from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
+from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.trackers import log_numbers
 
 
 class RunRecord:

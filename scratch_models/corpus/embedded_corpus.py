@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from scratch_models.documentation import Document, read_namespaces, read_package, read_topics
-from scratch_models.near_duplicates import near_duplicate_groups
+from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
+from scratch_models.corpus.near_duplicates import near_duplicate_groups
 
 BASE_PACKAGES = (
     "python",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs import InputError
-from scratch_models.documentation import Document, read_namespaces, read_package, read_topics
+from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
 
 SOURCE = '''
 """A module that must never be run."""

@@ -1,0 +1,1 @@
+"""Text into ids and blocks, and the documentation that is on every disk."""

@@ -1,0 +1,78 @@
+"""The ids of a corpus, split and cut into blocks to train on and to measure on.
+
+Shapes: B blocks of a micro-batch, T tokens of a block, N ids of the corpus.
+"""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from configs import InputError
+from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.seeds import seeded_generator
+
+TRAINING_SHARE = 0.9
+Text = TypeVar("Text", str, Tensor)
+
+
+def split_by_position(corpus: Text) -> tuple[Text, Text]:
+    """The first 90 % to train on and the rest held out, of a text or of its ids.
+
+    >>> split_by_position("abcdefghijk")
+    ('abcdefghi', 'jk')
+    """
+    boundary = int(TRAINING_SHARE * len(corpus))
+    return corpus[:boundary], corpus[boundary:]
+
+
+class RandomBlocks:
+    """Blocks from random places of the training ids, every step's a function of seed and step alone.
+
+    So a run that resumes reads what the unbroken run would have read, and the blocks of a step are the same for any
+    number of processes.
+    """
+
+    def __init__(self, ids: Tensor, block_size: int, blocks_per_batch: int, seed: int) -> None:
+        if len(ids) <= block_size:
+            raise InputError(
+                f"the training part of the corpus has {len(ids)} tokens, expected at least {block_size + 1} for one "
+                f"block of {block_size} with its targets: pass a longer text or a smaller block_size"
+            )
+        self.ids = ids
+        self.block_size = block_size
+        self.blocks_per_batch = blocks_per_batch
+        self.seed = seed
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[dict[str, Tensor]]:
+        """One process's share of a step's blocks, every world_size-th: `input_ids` and `targets`, each (B, T)."""
+        if self.blocks_per_batch < world_size:
+            raise InputError(
+                f"{self.blocks_per_batch} blocks per batch do not reach {world_size} processes: "
+                "raise the blocks per batch or launch fewer processes"
+            )
+        last_offset = len(self.ids) - self.block_size - 1
+        offsets = torch.randint(last_offset + 1, (self.blocks_per_batch,), generator=seeded_generator(self.seed, step))
+        windows = offsets[rank::world_size, None] + torch.arange(self.block_size + 1)  # (B, T + 1)
+        blocks = self.ids[windows].long()  # (B, T + 1)
+        return [{"input_ids": blocks[:, :-1].contiguous(), "targets": blocks[:, 1:].contiguous()}]
+
+
+def held_out_blocks(ids: Tensor, block_size: int, blocks_per_batch: int) -> list[dict[str, Tensor]]:
+    """Micro-batches that hold every id but the first exactly once as a target: `input_ids` and `targets`, each (B, T).
+
+    The windows follow each other without overlap; the last is filled up with targets that the loss ignores.
+    """
+    if len(ids) < 2:
+        raise InputError(
+            f"the held-out part of the corpus has {len(ids)} tokens, expected at least 2: pass a longer text"
+        )
+    missing = -(len(ids) - 1) % block_size
+    input_ids = torch.cat([ids[:-1].long(), torch.zeros(missing, dtype=torch.long)]).view(-1, block_size)  # (N / T, T)
+    targets = torch.cat([ids[1:].long(), torch.full((missing,), IGNORED_TARGET)]).view(-1, block_size)  # (N / T, T)
+    return [
+        {"input_ids": some_ids, "targets": some_targets}
+        for some_ids, some_targets in zip(
+            input_ids.split(blocks_per_batch), targets.split(blocks_per_batch), strict=True
+        )
+    ]

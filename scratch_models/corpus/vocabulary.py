@@ -1,0 +1,70 @@
+"""One id per character: the vocabulary of a scratch model, and which other ones it may have."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from transformers import PreTrainedTokenizerBase
+
+from configs import InputError
+from scratch_models.corpus.text_files import read_text
+
+
+class CharacterVocabulary:
+    """One id per character.
+
+    >>> vocabulary = CharacterVocabulary.from_text("hello")
+    >>> vocabulary.encode("hole"), vocabulary.decode([1, 0, 2])
+    ([1, 3, 2, 0], 'hel')
+    """
+
+    def __init__(self, characters: Sequence[str]) -> None:
+        if not characters or len(set(characters)) != len(characters) or any(len(one) != 1 for one in characters):
+            raise InputError("a character vocabulary needs distinct single characters, at least one")
+        self.characters = tuple(characters)
+        self._ids = {character: id_ for id_, character in enumerate(characters)}
+
+    @classmethod
+    def from_text(cls, text: str) -> "CharacterVocabulary":
+        """The distinct characters of a text in the order of their code points."""
+        return cls(sorted(set(text)))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CharacterVocabulary":
+        """The vocabulary that `save` wrote."""
+        text = read_text(path)
+        try:
+            return cls(json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: {error}, expected a JSON list of distinct characters") from None
+
+    def save(self, path: str | Path) -> None:
+        """Writes the characters as a JSON list, the id of each being its place."""
+        Path(path).write_text(json.dumps(self.characters, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many characters there are."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text; a character outside the vocabulary is an InputError that names it."""
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError as error:
+            character = error.args[0]
+            raise InputError(
+                f"character {text.index(character)} of the text is {character!r}, expected one of the {len(self)} "
+                "characters that the model was trained on: leave it out"
+            ) from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids."""
+        return "".join(self.characters[id_] for id_ in ids)
+
+
+Vocabulary: TypeAlias = CharacterVocabulary | PreTrainedTokenizerBase

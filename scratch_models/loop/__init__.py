@@ -1,0 +1,1 @@
+"""The one training loop: step, checkpoint, sharding, devices, run folder."""
