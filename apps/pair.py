@@ -9,13 +9,10 @@ import torch
 from apps.form import RAW, Asked
 from apps.panes import Side
 from configs import InputError, MissingInput
-from finetune.conversation_sets import EMBEDDED
-from finetune.export import find_base, load_assistant, load_base
-from finetune.plain_prompts import PLAIN_PROMPTS, PlainPrompt
-from finetune.recorded_settings import find_recorded
-from finetune.ways import ChatWay, PlainWay
-from scratch_models.embedded_default import EMBEDDED_BASE
-from scratch_models.loop.run_folder import RUNS, newest_run
+from finetune.export.saved_model import find_base, load_assistant, load_base
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainPrompt, PlainWay
+from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.loop.run_folder import RUNS, find_recorded, newest_run
 
 MAXIMUM_EXAMPLES = 4
 FOLDER_STARTS = (".", "/", "~", f"{RUNS}/")

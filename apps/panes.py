@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from apps.form import Asked
 from configs import InputError
-from finetune.conversations import Message
-from finetune.replies import Reply, stream_reply
-from finetune.ways import ChatWay, PlainWay, Way
+from finetune.conversations.formats import Message
+from finetune.replies.generation import Reply, stream_reply
+from finetune.replies.prompts import ChatWay, PlainWay, Way
 
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that draws more often falls behind
 UNFINISHED = "\ufffd"  # what decoders write for bytes that are not yet a character

@@ -21,9 +21,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
-from finetune.export import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
-from finetune.logit_comparison import compare_logits, logits_of, probe_ids
-from finetune.receipt import LIMIT
+from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
+from finetune.export.receipt import LIMIT
+from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
 from scratch_models.loop.checkpoint import file_sha256
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.pages.terminal import quiet_libraries

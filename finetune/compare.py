@@ -17,17 +17,16 @@ import torch
 from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
-from finetune.comparison import to_record
-from finetune.conversation_sets import EMBEDDED, read_conversation_sets
-from finetune.conversations import Conversation, Message
-from finetune.evaluation import answer, base_ways
-from finetune.export import find_base, load_assistant, load_base
-from finetune.measurement import Asking, Measured, Model, measure_choices, measure_replies
-from finetune.multiple_choice import ChoiceQuestion
-from finetune.recorded_settings import find_recorded
-from finetune.scored_questions import read_questions
-from finetune.ways import ChatWay, Way
-from scratch_models.embedded_default import EMBEDDED_BASE
+from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.questions import ChoiceQuestion, read_questions
+from finetune.conversations.splits import read_conversation_sets
+from finetune.evaluation.comparison import Asking, Measured, Model, measure_choices, measure_replies
+from finetune.evaluation.figures import to_record
+from finetune.evaluation.scoring import answer, base_ways
+from finetune.export.saved_model import find_base, load_assistant, load_base
+from finetune.replies.prompts import ChatWay, Way
+from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling import Sampling
 from tokenizer_ext.pages.terminal import printable, quiet_libraries
 

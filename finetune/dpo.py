@@ -17,8 +17,17 @@ import torch
 from accelerate import Accelerator
 
 from configs import InputError, run_entry
-from finetune.computing import start_computing
-from finetune.dpo_parts import (
+from finetune.engine.engine import start_computing
+from finetune.evaluation.scoring import ask_in_chat, in_favour
+from finetune.export.hub import check_repository
+from finetune.export.receipt import hand_over
+from finetune.lora.trainable_model import make_optimizer
+from finetune.preference.batches import count_pairs
+from finetune.preference.dpo_loss import PreferenceLoss
+from finetune.preference.monitor import PreferenceMonitor
+from finetune.preference.results import finish_preferences, make_preference_report
+from finetune.preference.settings import DpoSettings
+from finetune.preference.stages import (
     ask_reference,
     choose_asked,
     choose_objective,
@@ -29,16 +38,7 @@ from finetune.dpo_parts import (
     read_material,
     read_sets,
 )
-from finetune.dpo_settings import DpoSettings
-from finetune.evaluation import ask_in_chat
-from finetune.hub import check_repository
-from finetune.outcome import hand_over, in_favour
-from finetune.preference_batches import count_pairs
-from finetune.preference_loss import PreferenceLoss
-from finetune.preference_monitor import PreferenceMonitor
-from finetune.preference_outcome import finish_preferences, make_preference_report
-from finetune.preference_start import load_start, prepare_start
-from finetune.subject import make_optimizer
+from finetune.preference.start_model import load_start, prepare_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder

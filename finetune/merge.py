@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import InputError, run_entry
-from finetune.hub import check_repository, push
-from finetune.receipt import RECEIPT, Stored, merge_with_receipt
+from finetune.export.hub import check_repository, push
+from finetune.export.receipt import RECEIPT, Stored, merge_with_receipt
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 

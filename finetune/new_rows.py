@@ -21,24 +21,24 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
-from finetune.base_reading import Parts, read_parts
-from finetune.chat import CONTROL_TOKENS, ChatFormat
-from finetune.computing import start_computing
-from finetune.conversation_sets import EMBEDDED, read_conversation_sets
-from finetune.extended_base import ExtendedBase, read_extended_base
-from finetune.fingerprints import tokenizer_sha256, weights_sha256
-from finetune.row_material import RowMaterial, conversation_material, read_texts, text_material
-from finetune.row_probe import MakeStart, Probe, Prober
-from finetune.row_report import finish
-from finetune.row_training import HeldOutEvaluation, make_row_optimizer, make_start
-from finetune.supervised_loss import SupervisedLoss
+from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.conversations.splits import read_conversation_sets
+from finetune.engine.engine import start_computing
+from finetune.losses.supervised_loss import SupervisedLoss
+from finetune.rows.base_reading import Parts, read_parts
+from finetune.rows.dataset import RowMaterial, conversation_material, read_texts, text_material
+from finetune.rows.extended_base import ExtendedBase, read_extended_base
+from finetune.rows.report import finish
+from finetune.rows.start_probe import MakeStart, Probe, Prober
+from finetune.rows.training import HeldOutEvaluation, make_row_optimizer, make_start
+from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder
 from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
-from tokenizer_ext.extension.certificate import WeightHashes, hash_weights
+from tokenizer_ext.extension.certificate import WeightHashes, hash_weights, tokenizer_sha256, weights_sha256
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 from tokenizer_ext.pages.terminal import quiet_libraries
 

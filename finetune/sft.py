@@ -19,11 +19,15 @@ import torch
 from accelerate import Accelerator
 
 from configs import run_entry
-from finetune.computing import start_computing
-from finetune.global_batch import check_global_batch
-from finetune.hub import check_repository
-from finetune.outcome import describe_engine, finish, hand_over, in_favour, make_report
-from finetune.sft_parts import (
+from finetune.chat.batches import check_global_batch
+from finetune.engine.engine import describe_engine, start_computing
+from finetune.evaluation.scoring import in_favour
+from finetune.export.hub import check_repository
+from finetune.export.receipt import hand_over
+from finetune.supervised.plan import describe_plan, estimate_run, inspect_example
+from finetune.supervised.results import finish, make_report
+from finetune.supervised.settings import SftSettings
+from finetune.supervised.stages import (
     ask_assistant,
     ask_base,
     choose_asked,
@@ -36,8 +40,6 @@ from finetune.sft_parts import (
     read_material,
     read_sets,
 )
-from finetune.sft_plan import describe_plan, estimate_run, inspect_example
-from finetune.sft_settings import SftSettings
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder

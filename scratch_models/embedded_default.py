@@ -3,3 +3,4 @@
 from pathlib import Path
 
 EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
+EMBEDDED = "embedded"

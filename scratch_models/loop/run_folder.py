@@ -187,3 +187,20 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def find_recorded(path: str | Path, name: str) -> Any:
+    """The setting as `run.json` has it; None where there is no record, or it does not name the setting."""
+    path = Path(path).absolute()
+    for folder in (path, *path.parents[:3]):
+        try:
+            return json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"].get(name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def read_run_record(run: Path) -> dict[str, Any]:
+    """What `run.json` holds; empty where there is none."""
+    path = run / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

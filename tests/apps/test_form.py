@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from apps.form import MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, PLAIN_WAYS, Asked, read_form
 from configs import InputError
-from finetune.plain_prompts import PLAIN_PROMPTS
+from finetune.replies.prompts import PLAIN_PROMPTS
 from scratch_models.sampling import Sampling
 
 NAMES = ("prompt", "way", "temperature", "top-k", "top-p", "seed", "maximum tokens")

@@ -9,8 +9,8 @@ import pytest
 from apps.form import PLAIN_WAYS, read_form
 from apps.pair import Names, Pair, choose_names, read_examples, run_of
 from configs import InputError, MissingInput
-from finetune.conversations import Message
-from finetune.ways import ChatWay, PlainWay
+from finetune.conversations.formats import Message
+from finetune.replies.prompts import ChatWay, PlainWay
 from scratch_models.embedded_default import EMBEDDED_BASE
 
 

@@ -10,10 +10,9 @@ import pytest
 from apps.form import RAW, Asked
 from apps.pair import VERBATIM
 from apps.panes import Side, answer_side_by_side, speak
-from finetune.conversations import Message
-from finetune.plain_prompts import PLAIN_PROMPTS
-from finetune.replies import generate_ids
-from finetune.ways import ChatWay, PlainWay
+from finetune.conversations.formats import Message
+from finetune.replies.generation import generate_ids
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay
 from scratch_models.sampling import Sampling
 from tests.apps.tiny_models import model_that_says, varied_model
 

@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from finetune.adapters import Lora
-from finetune.chat import CONTROL_TOKENS, ChatFormat
-from finetune.engine import start_engine
-from finetune.preference_batches import PreferenceBatches, render_pairs
-from finetune.preference_loss import Objective, PreferenceLoss
-from finetune.preference_pairs import Pair, to_pair
-from finetune.preference_start import prepare_start
-from finetune.reference import pair_log_probabilities, reference_model
-from finetune.subject import Subject
+from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.conversations.pairs import Pair, to_pair
+from finetune.engine.engine import start_engine
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import Subject
+from finetune.preference.batches import PreferenceBatches, render_pairs
+from finetune.preference.dpo_loss import Objective, PreferenceLoss
+from finetune.preference.reference import pair_log_probabilities, reference_model
+from finetune.preference.start_model import prepare_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.dpo_peer import make_peer, peer_batch

@@ -17,7 +17,7 @@ import torch
 
 from finetune.new_rows import NewRowsSettings
 from finetune.new_rows import main as train_new_rows
-from finetune.row_report import REPORT
+from finetune.rows.report import REPORT
 
 
 def main() -> None:

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import torch
 
-from finetune.calculator import ANNOTATION
-from finetune.conversation_sets import read_conversation_sets
-from finetune.evaluation import answer
-from finetune.export import load_assistant
-from finetune.measurement import Asking, Model, measure_replies
-from finetune.reply_calculator import NO_VALUE
+from finetune.chat.calculator import ANNOTATION, NO_VALUE
+from finetune.conversations.splits import read_conversation_sets
+from finetune.evaluation.comparison import Asking, Model, measure_replies
+from finetune.evaluation.scoring import answer
+from finetune.export.saved_model import load_assistant
+from finetune.replies.prompts import ChatWay
 from finetune.sft import main as fine_tune
-from finetune.sft_settings import SftSettings
-from finetune.ways import ChatWay
+from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED_BASE
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

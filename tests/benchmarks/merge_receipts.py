@@ -24,16 +24,16 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.adapters import Lora
-from finetune.batches import pad
-from finetune.chat import CONTROL_TOKENS, ChatFormat
-from finetune.conversation_sets import EMBEDDED, read_conversation_sets
-from finetune.conversations import Conversation
-from finetune.export import save_assistant
-from finetune.receipt import LIMIT, merge_with_receipt
-from finetune.subject import Subject, make_optimizer, make_subject
-from finetune.supervised_loss import SupervisedLoss
-from scratch_models.embedded_default import EMBEDDED_BASE
+from finetune.chat.batches import pad
+from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.conversations.formats import Conversation
+from finetune.conversations.splits import read_conversation_sets
+from finetune.export.receipt import LIMIT, merge_with_receipt
+from finetune.export.saved_model import save_assistant
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import Subject, make_optimizer, make_subject
+from finetune.losses.supervised_loss import SupervisedLoss
+from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.trained_runs import VARIANTS
 from tokenizer_ext.embeddings.tables import find_tables

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from finetune.supervised_loss import SupervisedLoss
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tokenizer_ext.embeddings.tables import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
 from tokenizer_ext.pages.terminal import quiet_libraries

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from finetune.batches import ConversationBatches, pad, to_row
-from finetune.chat import ChatFormat
-from finetune.conversation_sets import read_conversation_sets
-from finetune.packed_attention import use_packed_attention, use_usual_attention
-from finetune.supervised_loss import SupervisedLoss
+from finetune.chat.batches import ConversationBatches, pad, to_row
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.splits import read_conversation_sets
+from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import MicroBatch, count_tokens
 from tests.benchmarks.tokenisation import GSM8K, save_tokenizer, show
 from tokenizer_ext.pages.terminal import quiet_libraries

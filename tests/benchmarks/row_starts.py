@@ -22,10 +22,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from finetune.base_reading import read_parts
-from finetune.row_material import RowMaterial, Texts, read_texts, text_material
-from finetune.row_training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
-from finetune.supervised_loss import SupervisedLoss
+from finetune.losses.supervised_loss import SupervisedLoss
+from finetune.rows.base_reading import read_parts
+from finetune.rows.dataset import RowMaterial, Texts, read_texts, text_material
+from finetune.rows.training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.loop.micro_batches import count_targets
 from tokenizer_ext.embeddings.row_init import Start

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
-from finetune.chat import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat
-from finetune.conversation_sets import ConversationSets, read_conversation_sets
-from finetune.conversations import Conversation
-from finetune.learning_material import LearningMaterial, prepare_material
+from finetune.chat.chat_format import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat
+from finetune.chat.dataset import LearningMaterial, prepare_material
+from finetune.conversations.formats import Conversation
+from finetune.conversations.splits import ConversationSets, read_conversation_sets
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer

@@ -9,9 +9,9 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat import CHAT_TEMPLATE, END_TOKEN
-from finetune.preference_pairs import Pair
-from finetune.subject import Subject
+from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
+from finetune.conversations.pairs import Pair
+from finetune.lora.trainable_model import Subject
 
 
 def make_peer(subject: Subject, pairs: list[Pair], **settings: Any) -> Any:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from finetune.adapters import Lora, attach_lora
-from finetune.batches import ConversationBatches
-from finetune.rendered import RenderedConversation
-from finetune.supervised_loss import SupervisedLoss
+from finetune.chat.batches import ConversationBatches
+from finetune.chat.rendered import RenderedConversation
+from finetune.lora.lora import Lora, attach_lora
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import count_targets

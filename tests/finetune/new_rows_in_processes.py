@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from finetune.adapters import Lora, attach_lora
-from finetune.supervised_loss import SupervisedLoss
+from finetune.lora.lora import Lora, attach_lora
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from scratch_models.loop.sharding import gather_model, shard
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama

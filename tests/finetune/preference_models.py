@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.adapters import Lora
-from finetune.chat import ChatFormat
-from finetune.preference_batches import PreferenceBatches, render_pairs
-from finetune.preference_pairs import Pair, to_pair
-from finetune.preference_start import prepare_start
-from finetune.subject import Subject
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.pairs import Pair, to_pair
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import Subject
+from finetune.preference.batches import PreferenceBatches, render_pairs
+from finetune.preference.start_model import prepare_start
 from tests.finetune.pair_records import pair_records
 from tests.finetune.tiny_models import TINY_MODELS
 

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from configs import InputError
 from finetune.adapter_set import AdapterSetSettings, load_adapters, main, save_adapters
-from finetune.adapters import Lora
-from finetune.export import load_assistant
-from finetune.subject import make_subject
+from finetune.export.saved_model import load_assistant
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import make_subject
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

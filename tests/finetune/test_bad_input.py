@@ -10,7 +10,7 @@ from finetune.compare import main as compare
 from finetune.new_rows import NewRowsSettings
 from finetune.new_rows import main as train_new_rows
 from finetune.sft import main as fine_tune
-from finetune.sft_settings import SftSettings
+from finetune.supervised.settings import SftSettings
 from scratch_models.loop import precision
 from tests.finetune.entry_runs import SMALL, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions

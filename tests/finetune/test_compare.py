@@ -6,16 +6,16 @@ import re
 import pytest
 import torch
 
-from finetune.adapters import Lora
-from finetune.chat import ChatFormat
+from finetune.chat.chat_format import ChatFormat
 from finetune.compare import CompareSettings, has_calculator, main
-from finetune.conversation_sets import spread
-from finetune.conversations import Message, read_conversations
-from finetune.evaluation import ask_in_chat, best_scores, interview_base
-from finetune.export import load_assistant, save_assistant
-from finetune.plain_prompts import PLAIN_PROMPTS
-from finetune.score_table import score_rows
-from finetune.subject import make_subject
+from finetune.conversations.formats import Message, read_conversations
+from finetune.evaluation.scoring import ask_in_chat, best_scores, interview_base
+from finetune.evaluation.tables import score_rows
+from finetune.export.saved_model import load_assistant, save_assistant
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import make_subject
+from finetune.replies.prompts import PLAIN_PROMPTS
+from scratch_models.corpus.evenly_spaced import spread
 from tests.finetune.entry_runs import run_here
 from tests.finetune.tiny_models import POSITIONS, save_tiny_base, write_questions
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

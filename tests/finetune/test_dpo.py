@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.adapters import Lora
 from finetune.dpo import main
-from finetune.dpo_settings import DpoSettings
-from finetune.export import load_assistant, save_assistant
-from finetune.preference_start import load_start, prepare_start
+from finetune.export.saved_model import load_assistant, save_assistant
+from finetune.lora.lora import Lora
+from finetune.preference.settings import DpoSettings
+from finetune.preference.start_model import load_start, prepare_start
 from scratch_models.loop.precision import has_bf16
 from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import run_here, run_process

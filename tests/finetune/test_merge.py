@@ -2,7 +2,8 @@
 
 import pytest
 
-from finetune import hub, merge
+from finetune import merge
+from finetune.export import hub
 from finetune.merge import MergeSettings, main
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.chat import CONTROL_TOKENS
+from finetune.chat.chat_format import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
-from finetune.row_probe import Prober
+from finetune.rows.start_probe import Prober
 from scratch_models.corpus.blocks import split_by_position
 from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.extended_models import extend, save_base

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.computing import recorded_precision
-from finetune.evaluation import Scores
-from finetune.export import load_assistant
+from finetune.engine.engine import recorded_precision
+from finetune.evaluation.scoring import Scores
+from finetune.export.saved_model import load_assistant
 from finetune.sft import main
-from finetune.sft_settings import SftSettings
+from finetune.supervised.settings import SftSettings
 from scratch_models.loop.checkpoint import find_damage, list_checkpoints
 from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process

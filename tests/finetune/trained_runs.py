@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.adapters import Lora
-from finetune.chat import CONTROL_TOKENS
-from finetune.export import save_assistant
-from finetune.subject import Subject, make_subject
+from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.export.saved_model import save_assistant
+from finetune.lora.lora import Lora
+from finetune.lora.trainable_model import Subject, make_subject
 from tests.finetune.tiny_models import TINY_MODELS, questions
 from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer

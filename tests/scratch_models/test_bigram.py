@@ -1,5 +1,4 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,9 @@ from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.blocks import RandomBlocks, split_by_position
 from scratch_models.corpus.text_files import read_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary
+from tests.house.repository import ROOT
 
-TINY_SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
+TINY_SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.repository import ROOT
 from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def _shared(name: str) -> Path:

@@ -9,9 +9,9 @@ from typing import Literal, cast
 import torch
 from transformers import PreTrainedModel
 
-from finetune.batches import Row, cut_by_tokens, pad
-from finetune.engine import start_engine
-from finetune.supervised_loss import SupervisedLoss
+from finetune.chat.batches import Row, cut_by_tokens, pad
+from finetune.engine.engine import start_engine
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch

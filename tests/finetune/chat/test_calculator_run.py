@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from finetune.annotations import count_annotations
+from finetune.chat.annotations import count_annotations
 from finetune.compare import CompareSettings
 from finetune.compare import main as compare
 from finetune.sft import main
-from finetune.sft_settings import SftSettings
+from finetune.supervised.settings import SftSettings
 from tests.finetune.entry_runs import SMALL, run_here
 from tests.finetune.tiny_models import save_tiny_base
 

@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from finetune import chunked_cross_entropy
-from finetune.batches import pad, to_row
-from finetune.engine import start_engine
-from finetune.packed_attention import use_packed_attention
-from finetune.supervised_loss import SupervisedLoss
+from finetune.chat.batches import pad, to_row
+from finetune.engine.engine import start_engine
+from finetune.engine.packed_attention import use_packed_attention
+from finetune.losses import chunked_cross_entropy
+from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.micro_batches import IGNORED_TARGET, count_targets
 from tests.finetune.gradients_in_processes import (

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from finetune.batches import to_row
-from finetune.chat import ChatFormat
-from finetune.preference_batches import PreferenceBatches, render_pairs
-from finetune.preference_loss import Objective, PreferenceLoss
-from finetune.reference import pair_log_probabilities, reference_model
+from finetune.chat.batches import to_row
+from finetune.chat.chat_format import ChatFormat
+from finetune.preference.batches import PreferenceBatches, render_pairs
+from finetune.preference.dpo_loss import Objective, PreferenceLoss
+from finetune.preference.reference import pair_log_probabilities, reference_model
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.dpo_peer import make_peer, peer_batch

@@ -19,9 +19,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune import chunked_cross_entropy
-from finetune.adapters import Lora, attach_lora
-from finetune.supervised_loss import SupervisedLoss
+from finetune.lora.lora import Lora, attach_lora
+from finetune.losses import chunked_cross_entropy
+from finetune.losses.supervised_loss import SupervisedLoss
 from tests.finetune.largest_tensor import LargestTensor
 from tests.finetune.tiny_models import tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.supervised_loss import SupervisedLoss
+from finetune.losses.supervised_loss import SupervisedLoss
 from tests.finetune.new_rows_in_processes import FIRST_NEW_ID, KINDS, NEW_TOKENS, WAYS, make_model, train
 from tests.house.repository import ROOT
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters

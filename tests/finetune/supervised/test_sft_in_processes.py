@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.export import load_assistant
+from finetune.export.saved_model import load_assistant
 from tests.finetune.entry_runs import SMALL, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT

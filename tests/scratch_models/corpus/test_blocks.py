@@ -18,8 +18,9 @@ from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by
 from scratch_models.corpus.text_files import read_text, tiny_shakespeare
 from scratch_models.corpus.vocabulary import CharacterVocabulary
 from scratch_models.loop.held_out import bits_per_byte
+from tests.house.repository import ROOT
 
-TINY_SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "tinyshakespeare.txt"
+TINY_SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 
 
 @given(st.text(min_size=1))

@@ -1,0 +1,222 @@
+"""Conversations into micro-batches, as a function of seed and step: rows of like length, or packed end to end.
+
+Every conversation is read once an epoch. What a step reads does not depend on the number of processes.
+
+Shapes: B rows of a micro-batch, T tokens of its longest row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs import InputError
+from finetune.chat.rendered import RenderedConversation, RenderedSet
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.seeds import seeded_generator
+
+LARGEST_FILLING_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The conversations that can be learned from within a length limit, and how many cannot."""
+
+    kept: RenderedSet
+    too_long: int
+    unsupervised: int = 0
+    """In which nothing is learned."""
+    places: tuple[int, ...] = ()
+    """Where those that are kept stood among all."""
+
+
+def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) -> Fitting:
+    """Leaves out what is longer than the limit: a conversation that is cut would teach a reply without its end.
+
+    Raises:
+        InputError: nothing fits, or nothing is learned in what does.
+
+    """
+    all_of_them = RenderedSet.of(rendered)
+    fits = all_of_them.lengths <= maximum_tokens  # (N,)
+    if not fits.any():
+        shortest = int(all_of_them.lengths.min(initial=2**62)) if len(all_of_them) else 0
+        raise InputError(
+            f"maximum_tokens {maximum_tokens}: none of {len(all_of_them)} conversations fits, the shortest has "
+            f"{shortest} tokens: raise the limit or give shorter conversations"
+        )
+    learned = all_of_them.count_supervised() > 0  # (N,)
+    if not (fits & learned).any():
+        raise InputError(f"none of {int(fits.sum())} conversations has a token to learn: give assistant messages")
+    return Fitting(
+        kept=all_of_them.only(fits & learned),
+        too_long=int((~fits).sum()),
+        unsupervised=int((fits & ~learned).sum()),
+        places=tuple(np.flatnonzero(fits & learned).tolist()),
+    )
+
+
+class ConversationBatches:
+    """The micro-batches of every step.
+
+    An epoch is a permutation, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
+    rows of like length share a micro-batch; or, with `packed`, whole conversations share a row without any filling.
+    With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
+    """
+
+    def __init__(
+        self,
+        rendered: Sequence[RenderedConversation],
+        conversations_per_step: int,
+        tokens_per_micro_batch: int,
+        seed: int,
+        packed: bool = False,
+        accumulation_steps: int | None = None,
+    ) -> None:
+        self.rendered, self.packed, self.accumulation_steps = RenderedSet.of(rendered), packed, accumulation_steps
+        self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
+        self.steps_per_epoch = -(-len(rendered) // conversations_per_step)
+        self._epoch: tuple[int, list[Tensor]] = (-1, [])
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
+        """One process's share of a step: `input_ids` and `targets`, each (B, T), filled up on the right.
+
+        Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._order(epoch))
+        lengths = self.rendered.lengths
+        chosen = sorted(self._epoch[1][place].tolist(), key=lambda number: (lengths[number], number))
+        mine = [self._row(number) for number in chosen[rank::world_size]]
+        join = pack if self.packed else pad
+        if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
+            ids, targets = self._row(chosen[0])
+            return [join([(ids, [IGNORED_TARGET] * len(targets))])]
+        return [join(rows) for rows in self._groups(mine)]
+
+    def _order(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(len(self.rendered), generator=seeded_generator(self.seed, epoch))
+        return list(order.split(self.per_step))
+
+    def _groups(self, rows: Sequence["Row"]) -> Sequence[Sequence["Row"]]:
+        if self.accumulation_steps is not None:
+            return cut_evenly(rows, self.accumulation_steps)
+        return (pack_by_tokens if self.packed else cut_by_tokens)(rows, self.tokens_per_micro_batch)
+
+    def _row(self, number: int) -> "Row":
+        return to_row(self.rendered[number])
+
+
+Row = tuple[list[int], list[int]]
+"""Ids read and targets, of the same length: the target of a place is the id that follows it."""
+
+
+def to_row(rendered: RenderedConversation) -> Row:
+    """Ids and targets of a conversation.
+
+    >>> to_row(RenderedConversation([5, 6, 7], [False, False, True]))
+    ([5, 6], [-100, 7])
+    """
+    following = zip(rendered.input_ids[1:], rendered.supervised[1:], strict=True)
+    return rendered.input_ids[:-1], [id_ if learned else IGNORED_TARGET for id_, learned in following]
+
+
+def cut_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+    """Groups of rows, which come sorted by length, each of at most so many tokens and little filling once filled up.
+
+    A row longer than the limit stands alone.
+
+    >>> [len(group) for group in cut_by_tokens([([1] * length, [1] * length) for length in (5, 6, 6, 9)], tokens=100)]
+    [3, 1]
+    """
+    groups: list[list[Row]] = []
+    in_group = 0
+    for row in rows:
+        in_group += len(row[0])
+        filled_up = len(row[0]) * (len(groups[-1]) + 1) if groups else 0
+        if groups and filled_up <= tokens and filled_up - in_group <= LARGEST_FILLING_SHARE * filled_up:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+            in_group = len(row[0])
+    return groups
+
+
+def cut_evenly(rows: Sequence[Row], parts: int) -> list[Sequence[Row]]:
+    """So many groups of as many rows each, up to one; fewer where there are fewer rows.
+
+    >>> [len(group) for group in cut_evenly([([1], [1])] * 7, 3)]
+    [3, 2, 2]
+    """
+    parts = min(parts, len(rows))
+    each, more = divmod(len(rows), parts)
+    starts = [part * each + min(part, more) for part in range(parts + 1)]
+    return [rows[start:end] for start, end in pairwise(starts)]
+
+
+def pack_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+    """Groups of at most so many tokens, few of them: the longest row first, each into the first group with room.
+
+    First-fit decreasing takes at most 11/9 of the fewest groups possible, and one more (Johnson 1973). A row longer
+    than the limit stands alone.
+
+    >>> rows = [([1] * length, [1] * length) for length in (2, 3, 5, 6, 12)]
+    >>> [[len(ids) for ids, _ in group] for group in pack_by_tokens(rows, tokens=8)]
+    [[12], [6, 2], [5, 3]]
+    """
+    groups: list[list[Row]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: -len(row[0])):
+        place = next((place for place, left in enumerate(room) if left >= len(row[0])), len(groups))
+        if place == len(groups):
+            groups.append([])
+            room.append(tokens)
+        groups[place].append(row)
+        room[place] -= len(row[0])
+    return groups
+
+
+def pad(rows: Sequence[Row]) -> MicroBatch:
+    """Rows filled up on the right: `input_ids` with 0, `targets` with -100, each (B, T)."""
+    T = max(len(ids) for ids, _ in rows)
+    input_ids = [ids + [0] * (T - len(ids)) for ids, _ in rows]
+    targets = [targets + [IGNORED_TARGET] * (T - len(targets)) for _, targets in rows]
+    return {"input_ids": torch.tensor(input_ids), "targets": torch.tensor(targets)}
+
+
+def pack(rows: Sequence[Row]) -> MicroBatch:
+    """Rows one behind the other: `input_ids`, `targets` and `position_ids`, each (1, T).
+
+    >>> pack([([5, 6], [-100, 7]), ([8], [9])])["position_ids"]
+    tensor([[0, 1, 0]])
+    """
+    input_ids = [id_ for ids, _ in rows for id_ in ids]
+    targets = [target for _, targets in rows for target in targets]
+    positions = [position for ids, _ in rows for position in range(len(ids))]
+    return {
+        "input_ids": torch.tensor([input_ids]),
+        "targets": torch.tensor([targets]),
+        "position_ids": torch.tensor([positions]),
+    }
+
+
+def check_global_batch(conversations_per_step: int, accumulation_steps: int | None, processes: int) -> None:
+    """Refuses a step that cannot be shared out evenly: some process or micro-batch would wait for the others.
+
+    Raises:
+        InputError: processes x accumulation steps do not divide the conversations.
+
+    """
+    parts = processes * (accumulation_steps or 1)
+    if conversations_per_step % parts:
+        below = conversations_per_step // parts * parts
+        nearest = f"{below} or {below + parts}" if below else f"{parts}"
+        shares = f"{processes} process{'es' if processes > 1 else ''} x {accumulation_steps or 1} accumulation steps"
+        raise InputError(
+            f"conversations_per_step: found {conversations_per_step}, expected a multiple of {parts} ({shares}): "
+            f"set {nearest}"
+        )

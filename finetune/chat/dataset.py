@@ -1,0 +1,124 @@
+"""The rendered conversations of a run, with what was left out counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError
+from finetune.chat.batches import ConversationBatches, keep_fitting
+from finetune.chat.chat_format import END_TOKEN, ChatFormat, mask_as_text
+from finetune.chat.rendered import RenderedSet
+from finetune.chat.token_cache import render_through_cache
+from finetune.conversations.formats import Conversation
+from finetune.conversations.splits import ConversationSets
+from scratch_models.corpus.evenly_spaced import spread
+
+
+@dataclass(frozen=True)
+class LearningMaterial:
+    """What a run reads."""
+
+    batches: ConversationBatches
+    training: RenderedSet
+    held_out: RenderedSet
+    """What evaluations read, spread evenly over all that is held out."""
+    held_out_reply_bytes: int
+    """UTF-8 bytes of what the assistant says in them."""
+    left_out: Mapping[str, int]
+    """What is neither learned from nor held out -> how often."""
+    assistant_turns: int
+    """Messages of the assistant in what is learned from."""
+    learned_ends: int
+    """Of them, those whose end of turn is learned: all, or the assistant would not know when to stop."""
+
+    def describe(self) -> str:
+        """What is read and what is left out, counted."""
+        tokens = int(self.training.lengths.sum())
+        supervised = int(self.training.count_supervised().sum())
+        left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
+        packed = ", packed end to end" if self.batches.packed else ""
+        return (
+            f"{len(self.training):,} conversations to learn from{packed}; an epoch is "
+            f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
+            f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
+            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}"
+        )
+
+
+def prepare_material(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults
+    tokenizer: PreTrainedTokenizerFast,
+    sets: ConversationSets,
+    *,
+    maximum_tokens: int,
+    held_out_conversations: int,
+    conversations_per_step: int,
+    tokens_per_micro_batch: int,
+    seed: int,
+    packed: bool = False,
+    accumulation_steps: int | None = None,
+    calculator: bool = False,
+    cache: Path | None = None,
+) -> LearningMaterial:
+    """Renders the conversations, or finds them in the `cache`; those longer than the limit are left out, never cut.
+
+    Raises:
+        InputError: no conversation fits, of those to learn from or of those held out.
+
+    """
+    chat = ChatFormat(tokenizer, calculator)
+    all_training = _render(sets.training, chat, cache)
+    all_held_out = _render(sets.held_out, chat, cache)
+    training = keep_fitting(all_training, maximum_tokens)
+    fitting = [place for place, length in enumerate(all_held_out.lengths.tolist()) if length <= maximum_tokens]
+    if not fitting:
+        raise InputError(
+            f"maximum_tokens {maximum_tokens}: none of {len(all_held_out)} held-out conversations fits: raise the "
+            "limit or give shorter conversations"
+        )
+    read = spread(fitting, held_out_conversations)
+    turns = sum(_count_turns(sets.training[place]) for place in training.places)
+    ends = int(training.kept.count_supervised(chat.end_id).sum())
+    assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"
+    batches = ConversationBatches(
+        training.kept, conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
+    )
+    return LearningMaterial(
+        batches=batches,
+        training=training.kept,
+        held_out=all_held_out.only(np.array(read)),
+        held_out_reply_bytes=reply_bytes([sets.held_out[place] for place in read]),
+        left_out={
+            **sets.left_out,
+            f"conversations of more than {maximum_tokens} tokens": training.too_long,
+            "conversations in which nothing is learned": training.unsupervised,
+            f"held-out conversations of more than {maximum_tokens} tokens": len(all_held_out) - len(fitting),
+        },
+        assistant_turns=turns,
+        learned_ends=ends,
+    )
+
+
+def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:
+    return chat.render_set(conversations) if cache is None else render_through_cache(conversations, chat, cache)
+
+
+def _count_turns(conversation: Conversation) -> int:
+    return sum(message.role == "assistant" for message in conversation.messages)
+
+
+def reply_bytes(conversations: Sequence[Conversation]) -> int:
+    """UTF-8 bytes of all assistant messages."""
+    return sum(
+        len(message.content.encode())
+        for conversation in conversations
+        for message in conversation.messages
+        if message.role == "assistant"
+    )
+
+
+def first_example(material: LearningMaterial, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+    """The first conversation with what is learned made visible."""
+    return mask_as_text(material.training[0], lambda ids: str(tokenizer.decode(ids)), colour=colour)

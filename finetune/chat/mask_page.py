@@ -1,0 +1,74 @@
+"""The loss mask of a conversation as a page: every token, and whether it is learned."""
+
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+
+from transformers import PreTrainedTokenizerFast
+
+from finetune.chat.chat_format import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS
+from finetune.chat.rendered import RenderedConversation
+from tokenizer_ext.huggingface.streaming import TextStream
+from tokenizer_ext.pages.html_page import page, paragraph, table
+from tokenizer_ext.pages.terminal import printable
+
+STYLE = """<style>
+.tokens { font: 15px/2 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
+.tokens span { padding: .15rem 0; border-left: 1px solid #bbb; background: #eee; color: #444; }
+.tokens span.learned { background: #bfe8c2; color: #063; }
+.tokens span.control { font-weight: bold; }
+</style>"""
+
+
+def mask_as_html(rendered: RenderedConversation, tokenizer: PreTrainedTokenizerFast, title: str) -> str:
+    """The page of one conversation: what is learned is green, what is only read is grey; ids show under the pointer."""
+    learned = sum(rendered.supervised)
+    end, assistant = tokenizer.convert_tokens_to_ids([END_TOKEN, ROLE_TOKENS["assistant"]])
+    ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ == end)
+    counts = [
+        ("tokens", f"{len(rendered.input_ids):,}"),
+        ("learned (green)", f"{learned:,}"),
+        ("only read (grey)", f"{len(rendered.input_ids) - learned:,}"),
+        (
+            f"turns of the assistant that end in a learned {END_TOKEN}",
+            f"{ends:,} of {rendered.input_ids.count(assistant):,}",
+        ),
+    ]
+    spans = "".join(_span(text, ids, flag) for text, ids, flag in token_texts(rendered, tokenizer))
+    return page(
+        title,
+        [
+            STYLE,
+            table(["", ""], counts, numbers=True),
+            paragraph(
+                "Each token begins at a line; point at one to see its id. Bold are the chat format's own tokens."
+            ),
+            f'<div class="tokens">{spans}</div>',
+        ],
+    )
+
+
+def token_texts(
+    rendered: RenderedConversation, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[str, list[int], bool]]:
+    """Text, ids and whether they are learned: a token each, or several that make a character only together."""
+
+    def decode(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    pairs = zip(rendered.input_ids, rendered.supervised, strict=True)
+    for learned, stretch in groupby(pairs, key=lambda pair: pair[1]):
+        stream, held = TextStream(decode), []
+        for id_, _ in stretch:
+            held.append(id_)
+            if text := stream.push(id_):
+                yield text, held, learned
+                held = []
+        if held:
+            yield stream.flush(), held, learned
+
+
+def _span(text: str, ids: list[int], learned: bool) -> str:
+    kinds = ["learned"] * learned + ["control"] * (text in CONTROL_TOKENS and len(ids) == 1)
+    kind = f' class="{" ".join(kinds)}"' if kinds else ""
+    return f'<span{kind} title="{" ".join(map(str, ids))}">{escape(printable(text))}</span>'

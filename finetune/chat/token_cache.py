@@ -1,0 +1,133 @@
+"""Rendered conversations, kept in files that are mapped into memory: a second run on the same data renders nothing.
+
+    tokens/<key>/input_ids.npy     int32, (M,)
+    tokens/<key>/supervised.npy    bool, (M,)
+    tokens/<key>/lengths.npy       int64, (N,)
+
+The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
+control ids, the version of `tokenizers`, and the code that renders. So an entry is never stale: what
+changes any of them is looked for, and made, under another key. An entry is written beside its place and moved there
+whole. Several processes may make the same one at once; let the main process come first where that would be a waste.
+
+Shapes: N conversations, M ids of all of them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache as once
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from finetune import chat as chat_folder
+from finetune.chat.chat_format import ChatFormat
+from finetune.chat.rendered import RenderedSet, starts_of
+from finetune.conversations.formats import Conversation
+from scratch_models.corpus.embedded_corpus import cache_folder
+from tokenizer_ext import bpe, huggingface
+from tokenizer_ext.extension.certificate import tokenizer_sha256
+
+MOST_ENTRIES = 32
+DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (chat_folder, bpe, huggingface))
+"""The folders whose code decides ids; what is said is hashed itself, however it was read."""
+PARTS = ("input_ids", "supervised", "lengths")
+
+
+def default_token_cache() -> Path:
+    """The folder of the entries on this machine; they can all be made again."""
+    return cache_folder() / "tokens"
+
+
+def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat, folder: Path) -> RenderedSet:
+    """What `chat` renders of the conversations, from the cache if it is there, and else put there."""
+    entry = folder / entry_key(conversations, chat)
+    found = _open(entry)
+    if found is not None:
+        return found
+    rendered = chat.render_set(conversations)
+    try:
+        _write(rendered, entry)
+        _drop_oldest(folder)
+    except OSError as error:  # a full disk or a folder closed to us; the run itself needs no cache
+        print(f"{folder}: the ids of this run are not kept ({error.strerror})", file=sys.stderr)
+    return _open(entry) or rendered
+
+
+def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
+    """The hash of all that decides the ids of the conversations, and how they are kept."""
+    digest = hashlib.sha256()
+    for conversation in conversations:
+        # With its length before each text, no text can read like two others.
+        said = [f"{one.role}:{len(one.content)}:{one.content}" for one in conversation.messages]
+        digest.update(f"{len(said)}:{''.join(said)}".encode())
+    decided_by = {
+        "tokenizer": tokenizer_sha256(chat.tokenizer),
+        "control_ids": [chat.role_ids, chat.end_id],
+        "calculator": chat.calculator,
+        "tokenizers": tokenizers.__version__,
+        "code": code_sha256(),
+    }
+    digest.update(json.dumps(decided_by, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+@once
+def code_sha256() -> str:
+    """The hash of every module that decides ids: the chat format and its annotations, and the tokenizer code below."""
+    return hash_code(DECIDES_IDS)
+
+
+def hash_code(folders: Iterable[Path]) -> str:
+    """The hash of the Python files of some folders and of what lies in these, by name and content."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{folder.name}/{path.relative_to(folder).as_posix()}".encode())
+            digest.update(b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _open(entry: Path) -> RenderedSet | None:
+    """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
+    try:
+        ids, supervised, lengths = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
+    except (OSError, ValueError, EOFError):  # absent, closed to us, or cut short by a full disk or a lost machine
+        return None
+    if not len(ids) == len(supervised) == lengths.sum():
+        return None
+    with suppress(OSError):  # a folder that can only be read
+        os.utime(entry)  # the entry that was not used for longest is dropped first
+    return RenderedSet(ids, supervised, starts_of(np.asarray(lengths)), np.asarray(lengths))
+
+
+def _write(rendered: RenderedSet, entry: Path) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=entry.parent))
+    try:
+        for part in PARTS:
+            with (beside / f"{part}.npy").open("wb") as file:
+                np.save(file, getattr(rendered, part))
+                file.flush()
+                os.fsync(file.fileno())
+        if entry.exists() and _open(entry) is None:
+            shutil.rmtree(entry)
+        os.replace(beside, entry)
+    except OSError:  # another process was first with the same entry
+        if _open(entry) is None:
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Keeps the entries that were used last; a process that has one mapped keeps reading it."""
+    entries = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
+    for entry in entries[:-MOST_ENTRIES]:
+        shutil.rmtree(entry, ignore_errors=True)

@@ -1,0 +1,67 @@
+"""The preference pairs of a run: those to learn from and those held out."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from configs import InputError
+from finetune.conversations.embedded_pairs import embedded_pairs
+from finetune.conversations.pairs import Pair, read_pairs
+from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked
+from scratch_models.embedded_default import EMBEDDED
+
+
+@dataclass(frozen=True)
+class PreferenceSets:
+    """Two sets without a prompt in common."""
+
+    training: list[Pair]
+    held_out: list[Pair]
+    left_out: Mapping[str, int]
+    """What is in neither set -> how often."""
+
+    def sha256(self) -> str:
+        """The hash of all messages of both sets."""
+        digest = hashlib.sha256()
+        for pair in (*self.training, *self.held_out):
+            for part in (pair.prompt, pair.chosen, pair.rejected):
+                for message in part:
+                    digest.update(f"{message.role}\0{message.content}\0".encode())
+                digest.update(b"\0")
+        return digest.hexdigest()
+
+
+def read_preference_sets(data: str) -> PreferenceSets:
+    """The pairs named by `data`: `embedded`, a file, or a Hub name.
+
+    Raises:
+        InputError: the data cannot be read, or is too little to hold anything out.
+
+    """
+    if data == EMBEDDED:
+        return PreferenceSets(*embedded_pairs(), left_out={})
+    return split_pairs(data, read_pairs(data))
+
+
+def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSets:
+    """One prompt in twenty is held out, chosen by its hash; pairs of two equal replies are left out.
+
+    So all pairs of a prompt lie on one side, and the order of the lines has no effect.
+
+    Raises:
+        InputError: there are too few prompts.
+
+    """
+    differing = [pair for pair in pairs if pair.chosen != pair.rejected]
+    prompts = sorted({hash_asked(pair.prompt) for pair in differing})
+    if len(prompts) < HELD_OUT_EVERY:
+        raise InputError(
+            f"{data}: {len(prompts)} different prompts with two different replies are too few, expected at least "
+            f"{HELD_OUT_EVERY}: one in {HELD_OUT_EVERY} is held out; give more pairs"
+        )
+    held_out = set(prompts[: len(prompts) // HELD_OUT_EVERY])
+    return PreferenceSets(
+        training=[pair for pair in differing if hash_asked(pair.prompt) not in held_out],
+        held_out=[pair for pair in differing if hash_asked(pair.prompt) in held_out],
+        left_out={"pairs whose two replies are the same": len(pairs) - len(differing)},
+    )

@@ -1,0 +1,112 @@
+"""Preference pairs: one prompt with the reply that is preferred and one that is not.
+
+=====================================  ==================================================================
+keys of a record                       becomes
+=====================================  ==================================================================
+``prompt``, ``chosen``, ``rejected``   text: one user message and two assistant messages; lists: their messages
+``chosen``, ``rejected``               two lists of messages; those that they begin with alike are the prompt
+=====================================  ==================================================================
+
+A ``chosen`` or ``rejected`` that says the prompt again before its reply, as many data sets on the Hub do, is read
+without it. ``answer`` may hold the one checkable answer. Other keys are left alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from configs import InputError
+from finetune.conversations.formats import Conversation, Message, to_conversation
+from finetune.conversations.records import parse_record, read_records
+
+KEYS = ("prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with two replies, the place they were read from, and the answer that can be checked, if there is one."""
+
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    source: str
+    answer: str | None = None
+
+    def with_chosen(self) -> Conversation:
+        """The conversation that ends as preferred."""
+        return Conversation((*self.prompt, *self.chosen), self.source, self.answer)
+
+    def with_rejected(self) -> Conversation:
+        """The conversation that ends as not preferred."""
+        return Conversation((*self.prompt, *self.rejected), self.source)
+
+
+def read_pairs(data: str) -> list[Pair]:
+    """All pairs of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
+
+    Raises: InputError with the place and field of the first bad record and the number of others; nothing is skipped.
+    """
+    pairs: list[Pair] = []
+    errors: list[InputError] = []
+    for place, record in read_records(data):
+        try:
+            pairs.append(to_pair(parse_record(place, record), place))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0]}{others}")
+    if not pairs:
+        raise InputError(f"{data}: found 0 pairs, expected at least one JSON object")
+    return pairs
+
+
+def to_pair(record: Mapping[str, object], place: str) -> Pair:
+    """The pair of one record.
+
+    >>> to_pair({"prompt": "Half of 48?", "chosen": "24", "rejected": "42"}, "pairs.jsonl:1").rejected
+    (Message(role='assistant', content='42'),)
+
+    Raises: InputError that begins with `place`.
+    """
+    for key in ("chosen", "rejected"):
+        if record.get(key) is None:  # the Hub fills absent fields with null
+            found = ", ".join(repr(name) for name, value in record.items() if value is not None)[:120] or "nothing"
+            raise InputError(f"{place}: no {key!r} (found {found}), expected {', '.join(KEYS)} in each pair")
+    prompt = record["prompt"] if record.get("prompt") is not None else _shared_beginning(record, place)
+    chosen, rejected = (_read_side(record, key, prompt, place) for key in ("chosen", "rejected"))
+    turns = len(prompt) if isinstance(prompt, list) else 1
+    return Pair(chosen.messages[:turns], chosen.messages[turns:], rejected.messages[turns:], place, chosen.answer)
+
+
+def _shared_beginning(record: Mapping[str, object], place: str) -> list[object]:
+    chosen, rejected = record["chosen"], record["rejected"]
+    if not isinstance(chosen, list) or not isinstance(rejected, list):
+        raise InputError(f"{place}: no 'prompt', expected one beside chosen and rejected that are text")
+    both = list(zip(chosen, rejected, strict=False))
+    alike = next((number for number, (left, right) in enumerate(both) if left != right), len(both))
+    # Two equal lists share everything; their last message is a reply all the same.
+    prompt = chosen[: min(alike, len(chosen) - 1, len(rejected) - 1)]
+    if not prompt:
+        raise InputError(f"{place}: no 'prompt', and chosen and rejected begin with different messages; give a prompt")
+    return prompt
+
+
+def _read_side(record: Mapping[str, object], key: str, prompt: object, place: str) -> Conversation:
+    reply = record[key]
+    said = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    if not said:
+        raise InputError(f"{place}: prompt is an empty list, expected at least one message")
+    if isinstance(reply, list) and list(map(_essence, reply[: len(said)])) == list(map(_essence, said)):
+        reply = reply[len(said) :]
+    conversation = to_conversation(
+        {"prompt": prompt, "completion": reply, "answer": record.get("answer")}, f"{place}, {key}"
+    )
+    roles = [message.role for message in conversation.messages[len(said) :]]
+    if roles[0] != "assistant" or roles[-1] != "assistant":
+        raise InputError(f"{place}: {key} is by {', '.join(roles)}, expected it to begin and end with the assistant")
+    return conversation
+
+
+def _essence(message: object) -> object:
+    """A message without keys that other tools add to it."""
+    return (message.get("role"), message.get("content")) if isinstance(message, dict) else message

@@ -1,0 +1,143 @@
+"""Questions whose answers can be scored, read from any records that have an `answer`.
+
+The formats are those of `conversations`; with `answer` beside it, a question alone is enough: ``question``, ``prompt``,
+``instruction`` or ``messages`` that end with the user's. An answer may be worked out, as GSM8K's are: what follows its
+last ``####`` is what a reply is compared with, else the whole of it. With ``choices`` it is multiple choice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from configs import InputError
+from finetune.conversations.formats import Conversation, Message, final_answer, to_conversation
+from finetune.conversations.records import parse_record, read_records
+from finetune.conversations.splits import until_last_reply
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion:
+    """A question with the texts that may answer it, one of which does."""
+
+    asked: tuple[Message, ...]
+    choices: tuple[str, ...]
+    right: int
+    """Place of the right choice, from 0."""
+    source: str
+
+
+def to_choice_question(record: Mapping[str, object], asked: tuple[Message, ...], place: str) -> ChoiceQuestion:
+    """The question of a record with `choices` and `answer`, which is a place from 0, a choice's text, or its letter.
+
+    >>> record = {"choices": ["Rome", "Paris"], "answer": "B"}
+    >>> to_choice_question(record, (Message("user", "Capital of France?"),), "quiz.jsonl:1").right
+    1
+
+    Raises: InputError that begins with `place`.
+    """
+    choices, labels = _read_choices(record["choices"], place)
+    answer = record.get("answer", record.get("answerKey"))
+    return ChoiceQuestion(asked, choices, _place_of(answer, choices, labels, place), place)
+
+
+def _read_choices(value: object, place: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The texts, and the labels by which the answer may name them."""
+    labels: object = list(LETTERS)
+    if isinstance(value, dict):  # as ARC has them: {"text": [...], "label": ["A", ...]}
+        labels = value.get("label")
+        value = value.get("text")
+    if not isinstance(value, list) or not all(isinstance(one, str) and one.strip() for one in value):
+        raise InputError(f'{place}: choices are {_short(value)}, expected a list of texts, as ["Rome", "Paris"]')
+    if not 2 <= len(value) <= len(LETTERS) or len(set(value)) < len(value):
+        raise InputError(f"{place}: choices are {_short(value)}, expected 2 to {len(LETTERS)} different texts")
+    if not isinstance(labels, list) or len(labels) < len(value):
+        raise InputError(f"{place}: choices.label is {_short(labels)}, expected a label for each of {len(value)} texts")
+    return tuple(value), tuple(str(label) for label in labels[: len(value)])
+
+
+def _place_of(answer: object, choices: tuple[str, ...], labels: tuple[str, ...], place: str) -> int:
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        return answer
+    for names in (choices, labels):
+        if answer in names:
+            return names.index(str(answer))
+    raise InputError(
+        f"{place}: answer is {_short(answer)}, expected a place from 0 to {len(choices) - 1}, the text of a choice, or "
+        f"one of {', '.join(labels)}"
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+Question = Conversation | ChoiceQuestion
+FILLER = "?"
+
+
+def read_questions(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
+    """The conversations of the data, each up to its last reply, and its multiple-choice questions.
+
+    Raises: InputError with the place and field of the first bad record and the number of others; nothing is skipped.
+    """
+    questions: list[Question] = []
+    errors: list[InputError] = []
+    for place, record in read_records(data):
+        try:
+            questions.append(to_question(parse_record(place, record), place))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0]}{others}")
+    if not questions:
+        raise InputError(f"{data}: found 0 questions, expected at least one JSON object")
+    return (
+        [one for one in questions if isinstance(one, Conversation)],
+        [one for one in questions if isinstance(one, ChoiceQuestion)],
+    )
+
+
+def to_question(record: Mapping[str, object], place: str) -> Question:
+    """What one record asks.
+
+    >>> to_question({"prompt": "Half of 48?", "answer": 24}, "quiz.jsonl:1").answer
+    '24'
+
+    Raises: InputError that begins with `place`.
+    """
+    if record.get("choices") is not None:
+        # The choices are the replies; to read the question alone it gets one that is never looked at.
+        return to_choice_question(record, _with_reply(record, FILLER, place).messages[:-1], place)
+    answer = _written(record.get("answer"))
+    if answer is None:
+        return until_last_reply(to_conversation(record, place))
+    conversation = _with_reply(record, answer, place)
+    text = str(answer)
+    return Conversation(conversation.messages, place, final_answer(text) or text.strip())
+
+
+def _with_reply(record: Mapping[str, object], answer: object, place: str) -> Conversation:
+    """The conversation of a record; the answer becomes the reply where a question stands alone."""
+    answered = {**record, "answer": answer}
+    prompt = record.get("prompt") if "completion" not in record else None
+    messages = record.get("messages", prompt)
+    if isinstance(messages, list) and _is_the_users(messages[-1:]):
+        answered = {"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer}
+    elif "messages" not in record and prompt is not None:
+        answered = {"question": prompt, "answer": answer}
+    elif "instruction" in record and "output" not in record:
+        answered["output"] = answer
+    return until_last_reply(to_conversation(answered, place))
+
+
+def _is_the_users(last: list[object]) -> bool:
+    return any(isinstance(message, dict) and message.get("role") == "user" for message in last)
+
+
+def _written(answer: object) -> object:
+    """A number as it would be written; anything else is left to be read, or refused, as it is."""
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    return str(answer) if is_number else answer

@@ -1,0 +1,106 @@
+"""The conversations of a run: those to learn from and those held out."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from configs import InputError
+from finetune.conversations.embedded_conversations import keep_half_checkable, make_conversations
+from finetune.conversations.formats import Conversation, Message, read_conversations
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.embedded_default import EMBEDDED
+
+HELD_OUT_EVERY = 20
+
+
+@dataclass(frozen=True)
+class ConversationSets:
+    """Two sets without a question in common, and the text that new tokens may be learned from."""
+
+    training: list[Conversation]
+    held_out: list[Conversation]
+    corpus: list[str]
+    """Documents of the domain, for the embedded data; empty otherwise."""
+    left_out: Mapping[str, int]
+    """What is in neither set -> how often."""
+
+    def sha256(self) -> str:
+        """The hash of all messages of both sets."""
+        digest = hashlib.sha256()
+        for conversation in (*self.training, *self.held_out):
+            for message in conversation.messages:
+                digest.update(f"{message.role}\0{message.content}\0".encode())
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+
+def read_conversation_sets(data: str) -> ConversationSets:
+    """The conversations named by `data`: `embedded`, a file, or a Hub name.
+
+    Raises:
+        InputError: the data cannot be read, or is too little to hold anything out.
+
+    """
+    return _read_embedded() if data == EMBEDDED else _split(data, read_conversations(data))
+
+
+def until_last_reply(conversation: Conversation) -> Conversation:
+    """The conversation up to its last assistant message; what follows that is answered by nobody.
+
+    >>> from finetune.conversations.formats import Message
+    >>> asked = Conversation((Message("user", "1+1?"), Message("assistant", "2"), Message("user", "Thanks")), "x:1")
+    >>> len(until_last_reply(asked).messages)
+    2
+    """
+    last = max(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
+    return Conversation(conversation.messages[: last + 1], conversation.source, conversation.answer)
+
+
+def _read_embedded() -> ConversationSets:
+    corpus = embedded_corpus()
+    made, of_held_out = make_conversations(corpus.domain), make_conversations(corpus.domain_held_out)
+    held_out = keep_half_checkable(of_held_out)
+    # Two functions may share name and signature although their documentation differs.
+    held_out_questions = {_question(conversation) for conversation in held_out}
+    apart = [conversation for conversation in made if _question(conversation) not in held_out_questions]
+    training = keep_half_checkable(apart)
+    left_out = {
+        "questions that are held out too": len(made) - len(apart),
+        "questions beyond the half that cannot be checked": len(apart) - len(training),
+        "held-out questions beyond the half that cannot be checked": len(of_held_out) - len(held_out),
+    }
+    return ConversationSets(training, held_out, [document.text for document in corpus.domain], left_out)
+
+
+def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSets:
+    """One question in twenty is held out, chosen by its hash.
+
+    So a question that stands there twice lies on one side, and the order of the lines has no effect.
+    """
+    ended = [until_last_reply(conversation) for conversation in conversations]
+    questions = sorted({_question(conversation) for conversation in ended})
+    if len(questions) < HELD_OUT_EVERY:
+        raise InputError(
+            f"{data}: {len(questions)} different questions are too few, expected at least {HELD_OUT_EVERY}: one in "
+            f"{HELD_OUT_EVERY} is held out; give more conversations"
+        )
+    held_out = set(questions[: len(questions) // HELD_OUT_EVERY])
+    unanswered = sum(len(one.messages) for one in conversations) - sum(len(one.messages) for one in ended)
+    return ConversationSets(
+        training=[conversation for conversation in ended if _question(conversation) not in held_out],
+        held_out=[conversation for conversation in ended if _question(conversation) in held_out],
+        corpus=[],
+        left_out={"messages after a last reply": unanswered},
+    )
+
+
+def _question(conversation: Conversation) -> bytes:
+    """A hash of what was said before the first reply."""
+    first_reply = next(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
+    return hash_asked(conversation.messages[:first_reply])
+
+
+def hash_asked(messages: Sequence[Message]) -> bytes:
+    """The sha256 of what was said before a reply."""
+    asked = "\0".join(f"{message.role}\0{message.content}" for message in messages)
+    return hashlib.sha256(asked.encode()).digest()

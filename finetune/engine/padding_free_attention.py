@@ -1,0 +1,191 @@
+"""Causal attention over conversations that lie end to end, each seeing itself alone; forward and backward by hand.
+
+Registered with transformers under `FLAT_ATTENTION`. The lengths of the conversations come where a mask would, as a
+4-D tensor of integers: models pass a 4-D mask on as it is, and gradient checkpointing repeats it. With a mask, a cache
+or neither (when a model speaks or is evaluated) it is transformers' own attention.
+
+torch's fused kernel is left aside because it knows no dropout on a CPU, takes thrice as long for the backward pass of
+bfloat16, and wants one length a call. Probabilities are kept for the backward pass where conversations are short, and
+computed anew where they are long: what is kept grows with the tokens, not their square.
+
+Shapes: N tokens of all conversations, Q queries of a block of one, L keys that they may see, H heads, K heads of keys
+and values, G = H / K, E width of a head.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from finetune.engine.dropout import MaskSource
+
+FLAT_ATTENTION = "graft_flat"
+LONGEST_KEPT = 512  # tokens
+BLOCK_QUERIES = 96
+
+
+def as_mask(lengths: Tensor) -> Tensor:
+    """The lengths in the shape of a mask: (S,) -> (1, 1, 1, S)."""
+    return lengths.view(1, 1, 1, -1)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in each layer: (1, H, N, E) and twice (1, K, N, E) -> (1, N, H, E)."""
+    if attention_mask is None or attention_mask.dtype != torch.int64:
+        output: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+        return output
+    for name in ("softcap", "s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise NotImplementedError(f"{FLAT_ATTENTION}: {name} is not known to it")
+    device = query.device.type
+    of_layers = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    if device == "cpu":
+        # Products this small are no faster in half precision, and each length of a conversation would have them
+        # compiled anew. A rotation leaves queries and keys of another type than values.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    else:
+        query, key, value = query.to(of_layers), key.to(of_layers), value.to(of_layers)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    lengths, window = attention_mask.flatten().tolist(), options.get("sliding_window")
+    out: Tensor = _Attention.apply(
+        query.squeeze(0), key.squeeze(0), value.squeeze(0), lengths, scaling, dropout, window
+    )
+    return out.unsqueeze(0).to(of_layers), None
+
+
+AttentionInterface.register(FLAT_ATTENTION, attend)
+AttentionMaskInterface.register(FLAT_ATTENTION, sdpa_mask)
+
+
+class _Block(NamedTuple):
+    """Successive queries of one conversation, and the keys up to the last of them."""
+
+    start: int
+    """Where the conversation starts."""
+    begin: int
+    """Where the queries begin."""
+    end: int
+    """Where queries and keys end."""
+    is_last: bool
+    """Whether it is the conversation's last, which comes first."""
+
+    def queries(self, one: Tensor, key_heads: int) -> Tensor:
+        """Their part of (H, N, E), heads that share keys below each other: (K, G Q, E)."""
+        return one[:, self.begin : self.end].reshape(key_heads, -1, one.shape[-1])
+
+    def keys(self, one: Tensor) -> Tensor:
+        """Their part of (K, N, E): (K, L, E)."""
+        return one[:, self.start : self.end]
+
+
+def _blocks(lengths: list[int]) -> Iterator[_Block]:
+    """The blocks of all conversations: no key is multiplied that all queries of a block come before."""
+    start = 0
+    for length in lengths:
+        for begin in reversed(range(0, length, BLOCK_QUERIES)):
+            end = min(begin + BLOCK_QUERIES, length)
+            yield _Block(start, start + begin, start + end, is_last=end == length)
+        start += length
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: list[int],
+        scaling: float,
+        dropout: float,
+        window: int | None,
+    ) -> Tensor:
+        H, N, E = query.shape
+        out = query.new_empty(N, H, E)
+        source = MaskSource(dropout) if dropout else None
+        saved: list[Tensor] = []
+        with torch.autocast(query.device.type, enabled=False):
+            for block in _blocks(lengths):
+                probabilities = _probabilities(block, query, key, scaling, window)  # (K, G Q, L)
+                mask = None if source is None else source.draw(probabilities.shape)
+                of_block = _masked(probabilities, mask) @ block.keys(value)  # (K, G Q, E)
+                _rows(out, block.begin, block.end).copy_(of_block.view(H, -1, E))
+                saved += [probabilities] if mask is None else [probabilities, mask]
+        if source is not None:
+            out.mul_(source.scale)  # here and not where the mask is: a row of heads is shorter than one of places
+        ctx.lengths, ctx.scaling, ctx.window, ctx.dropout = lengths, scaling, window, dropout
+        ctx.seed = None if source is None else source.seed
+        ctx.save_for_backward(query, key, value, *(saved if max(lengths) <= LONGEST_KEPT else ()))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        query, key, value, *saved = ctx.saved_tensors
+        # Laid out as the layers before it read them, token by token.
+        gradients = [one.new_empty(one.shape[1], one.shape[0], one.shape[2]) for one in (query, key, value)]
+        kept = iter(saved)
+        source = MaskSource(ctx.dropout, ctx.seed) if ctx.dropout else None
+        of_out = (upstream if source is None else upstream * source.scale).transpose(0, 1)  # (H, N, E)
+        H, K, E = len(query), len(key), query.shape[-1]
+        for block in _blocks(ctx.lengths):
+            probabilities = next(kept) if saved else _probabilities(block, query, key, ctx.scaling, ctx.window)
+            mask = None
+            if source is not None:
+                mask = next(kept) if saved else source.draw(probabilities.shape)
+            q, o = block.queries(query, K), block.queries(of_out, K)  # (K, G Q, E)
+            of_scores = _masked(o @ block.keys(value).transpose(1, 2), mask)  # (K, G Q, L)
+            of_scores = torch._softmax_backward_data(of_scores, probabilities, -1, probabilities.dtype)
+            of_queries = (of_scores @ block.keys(key)).mul_(ctx.scaling)  # (K, G Q, E)
+            _rows(gradients[0], block.begin, block.end).copy_(of_queries.view(H, -1, E))
+            of_keys = (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling)  # (K, L, E)
+            of_values = _masked(probabilities, mask).transpose(1, 2) @ o  # (K, L, E)
+            for gradient, part in ((gradients[1], of_keys), (gradients[2], of_values)):
+                rows = _rows(gradient, block.start, block.end)
+                rows.copy_(part) if block.is_last else rows.add_(part)
+        return *(one.transpose(0, 1) for one in gradients), None, None, None, None
+
+
+def _probabilities(block: _Block, query: Tensor, key: Tensor, scaling: float, window: int | None) -> Tensor:
+    """What each query of a block takes from each key, (K, G Q, L)."""
+    scores = (block.queries(query, len(key)) * scaling) @ block.keys(key).transpose(1, 2)  # (K, G Q, L)
+    queries, keys = block.end - block.begin, block.end - block.start
+    of_heads = scores.view(-1, queries, keys)  # (H, Q, L)
+    of_heads[:, :, keys - queries :].add_(_causal_bias(BLOCK_QUERIES, scores.dtype, scores.device)[:queries, :queries])
+    if window is not None and window < keys:
+        too_far_back = torch.full_like(of_heads[0], -torch.inf).tril_(keys - queries - window)  # (Q, L)
+        of_heads.add_(too_far_back)
+    return torch.softmax(scores, -1, out=scores)
+
+
+@lru_cache(maxsize=8)
+def _causal_bias(queries: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-inf where a key comes after the query, for the queries of a block and their own keys."""
+    return torch.full((queries, queries), -torch.inf, dtype=dtype, device=device).triu_(1)
+
+
+def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    return values if mask is None else values * mask
+
+
+def _rows(one: Tensor, begin: int, end: int) -> Tensor:
+    """Successive places of (N, H, E), head by head: (H, Q, E)."""
+    return one[begin:end].transpose(0, 1)

@@ -1,0 +1,1 @@
+"""Figures, intervals, the comparison of base and assistant, the report."""

@@ -1,0 +1,120 @@
+"""Base and tuned model measured over the questions of a file: figures, the questions behind them, and how to say it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.conversations.formats import Conversation
+from finetune.conversations.questions import ChoiceQuestion
+from finetune.evaluation.figures import Figure, compare_choices, compare_replies, to_table
+from finetune.evaluation.multiple_choice import Chosen, choose, choose_fitting
+from finetune.evaluation.scoring import (
+    Answered,
+    Interview,
+    ask_in_chat,
+    base_ways,
+    best_scores,
+    choose_askable,
+    interview_base,
+)
+from finetune.evaluation.tables import calculation_rows
+from finetune.replies.prompts import ChatWay, Way
+
+Model = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the questions are asked."""
+
+    questions: int
+    """At most so many of them, spread evenly."""
+    reply_tokens: int
+    calculator: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures over one kind of question, with what they were taken from."""
+
+    kind: str
+    figures: list[Figure]
+    questions: list[dict[str, Any]]
+    text: str
+
+
+def measure_replies(base: Model, tuned: Model, conversations: list[Conversation], asking: Asking) -> Measured:
+    """The figures over the conversations that can be asked of both models, with the number of those left out."""
+    asked = choose_askable(conversations, asking.questions, _ways(base, tuned, asking.calculator))
+    of_base = interview_base(*base, asked, asking.reply_tokens, calculator=asking.calculator)
+    of_tuned = ask_in_chat(*tuned, asked, asking.reply_tokens, calculator=asking.calculator)
+    figures = compare_replies(of_base, of_tuned)
+    arithmetic = calculation_rows(best_scores([one.scores for one in of_base.values()]), of_tuned.scores)
+    left_out = min(asking.questions, len(conversations)) - len(asked)
+    text = (
+        f"{to_table(f'on {len(asked)} questions', figures, arithmetic)}\n"
+        f"asked {len(asked)} of {len(conversations)} conversations, spread evenly; "
+        f"{left_out} left out as too long for the models or without a question"
+    )
+    return Measured("replies", figures, _list_replies(of_base, of_tuned), text)
+
+
+def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], asking: Asking) -> Measured:
+    """The figures over the multiple-choice questions that fit both models, with the number of those left out."""
+    ways = _ways(base, tuned, False)
+    asked = choose_fitting(choices, asking.questions, ways)
+    *of_base_ways, of_tuned = [choose(model, way, asked) for model, way in ways]
+    of_base = dict(zip(base_ways(base[1]), of_base_ways, strict=True))
+    figures = compare_choices(asked, of_base, of_tuned)
+    guessed = sum(1 / len(question.choices) for question in asked) / len(asked)
+    left_out = min(asking.questions, len(choices)) - len(asked)
+    text = (
+        f"{to_table(f'on {len(asked)} multiple-choice questions', figures)}\n"
+        f"asked {len(asked)} of {len(choices)} multiple-choice questions, spread evenly; {left_out} left out as too "
+        f"long for the models; guessing gets {guessed:.1%}"
+    )
+    return Measured("multiple_choice", figures, _list_choices(asked, of_base, of_tuned), text)
+
+
+def _list_replies(base: dict[str, Interview], tuned: Interview) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": one.conversation.source,
+            "question": one.question,
+            "expected": one.conversation.answer or one.expected,
+            "base": {name: _reply(way.answered[number]) for name, way in base.items()},
+            "tuned": _reply(one),
+        }
+        for number, one in enumerate(tuned.answered)
+    ]
+
+
+def _reply(answered: Answered) -> dict[str, Any]:
+    return {"reply": answered.reply, "is_right": answered.is_right, "stopped": answered.stopped}
+
+
+def _list_choices(questions: list[ChoiceQuestion], base: dict[str, Chosen], tuned: Chosen) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": question.source,
+            "question": question.asked[-1].content,
+            "expected": question.choices[question.right],
+            "base": {name: _choice(question, one, number) for name, one in base.items()},
+            "tuned": _choice(question, tuned, number),
+        }
+        for number, question in enumerate(questions)
+    ]
+
+
+def _choice(question: ChoiceQuestion, chosen: Chosen, number: int) -> dict[str, str]:
+    return {
+        "by_nats": question.choices[chosen.by_nats[number]],
+        "by_nats_per_byte": question.choices[chosen.by_nats_per_byte[number]],
+    }
+
+
+def _ways(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, Way]]:
+    """Every way in which the base is asked, then that of the tuned model."""
+    of_base = base_ways(base[1], calculator=calculator).values()
+    return [*((base[0], way) for way in of_base), (tuned[0], ChatWay(tuned[1], calculator=calculator))]

@@ -1,0 +1,70 @@
+"""Multiple choice by likelihood: the choice that a model finds likeliest after the question is its answer.
+
+A longer choice costs more nats whatever it says, so there are two readings, which are also those of EleutherAI's
+lm-evaluation-harness: by the nats of the whole choice (its `acc`), and by nats per byte (its `acc_norm`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from configs import InputError
+from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.questions import ChoiceQuestion
+from finetune.replies.likelihood import reply_row, row_nats
+from finetune.replies.prompts import Way, fits
+from scratch_models.corpus.evenly_spaced import spread
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What one model chose, question by question."""
+
+    by_nats: list[int]
+    by_nats_per_byte: list[int]
+
+
+def choose(model: PreTrainedModel, way: Way, questions: Sequence[ChoiceQuestion]) -> Chosen:
+    """What the model chooses when it is asked in this way; of equally likely choices the first."""
+    replies = [[way.known_reply(choice) for choice in question.choices] for question in questions]
+    rows = [
+        reply_row(way, question.asked, reply)
+        for question, known in zip(questions, replies, strict=True)
+        for reply in known
+    ]
+    nats = iter(row_nats(model, rows))
+    costs = [[(next(nats), reply.text_bytes) for reply in known] for known in replies]
+    return Chosen(
+        by_nats=[_cheapest([nats for nats, _ in of_one]) for of_one in costs],
+        by_nats_per_byte=[_cheapest([nats / text_bytes for nats, text_bytes in of_one]) for of_one in costs],
+    )
+
+
+def choose_fitting(
+    questions: Sequence[ChoiceQuestion], number: int, ways: Sequence[tuple[PreTrainedModel, Way]]
+) -> list[ChoiceQuestion]:
+    """Of so many questions, spread evenly over all, those that fit every model's positions with every choice.
+
+    Raises:
+        InputError: there is none.
+    """
+    chosen = spread(questions, number)
+    fitting = [question for question in chosen if _fits(question, ways)]
+    if not fitting:
+        raise InputError(
+            f"none of {len(chosen)} multiple-choice questions fits the models' positions with its choices, expected at "
+            "least one: give shorter ones"
+        )
+    return fitting
+
+
+def _fits(question: ChoiceQuestion, ways: Sequence[tuple[PreTrainedModel, Way]]) -> bool:
+    with_choices = [
+        Conversation((*question.asked, Message("assistant", choice)), question.source) for choice in question.choices
+    ]
+    return all(fits(model, way, conversation) for model, way in ways for conversation in with_choices)
+
+
+def _cheapest(costs: Sequence[float]) -> int:
+    return min(range(len(costs)), key=costs.__getitem__)

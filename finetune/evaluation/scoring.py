@@ -1,0 +1,224 @@
+"""How well a model replies: bits per byte of known replies, and what its own greedy replies are like.
+
+A base is asked in three plain-text ways, and in the chat format where it knows it already; each figure is taken from
+the way that suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that
+spell it, without the end-of-turn token that only an assistant has; what a calculator gives counts on neither side. Of a
+conversation with several replies the last is asked for, with all that came before it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from configs import InputError
+from finetune.chat.annotations import count_annotations
+from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.conversations.formats import Conversation
+from finetune.evaluation.reply_checks import is_right, repeats_itself
+from finetune.replies.generation import generate_ids
+from finetune.replies.likelihood import reply_costs
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay, Way, fits
+from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.sampling import Sampling
+
+GREEDY = Sampling(temperature=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The figures of one model on one set of conversations."""
+
+    bits_per_byte: float
+    """Of the known replies."""
+    exact_match: float
+    """Share of checkable questions whose answer the reply is."""
+    stop_rate: float
+    """Share of replies that the model ended itself within the limit."""
+    repetition_rate: float
+    """Share of replies that hold four words in a row three times."""
+    conversations: int
+    checkable: int
+    calculations: int = 0
+    """Annotations of the calculator with a result, in the replies."""
+    calculations_right: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with a model's reply."""
+
+    conversation: Conversation
+    reply: str
+    stopped: bool
+    """Whether the model ended it itself."""
+
+    @property
+    def question(self) -> str:
+        """What was said last before the reply."""
+        return self.conversation.messages[-2].content
+
+    @property
+    def expected(self) -> str:
+        """The known reply."""
+        return self.conversation.messages[-1].content
+
+    @property
+    def is_right(self) -> bool | None:
+        """Whether the reply is the answer; None where that cannot be checked."""
+        return None if self.conversation.answer is None else is_right(self.reply, self.conversation.answer)
+
+
+@dataclass(frozen=True)
+class Interview:
+    """One model asked in one way."""
+
+    scores: Scores
+    answered: list[Answered]
+    reply_nats: list[float]
+    """What each known reply costs."""
+    reply_bytes: list[int]
+
+
+def interview_base(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Conversation],
+    max_new_tokens: int,
+    *,
+    calculator: bool = False,
+) -> dict[str, Interview]:
+    """A base asked in every way that it may understand; a calculator would complete its arithmetic too."""
+    ways = base_ways(tokenizer, calculator=calculator)
+    return {name: interview(model, way, conversations, max_new_tokens) for name, way in ways.items()}
+
+
+def ask_in_chat(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Conversation],
+    max_new_tokens: int,
+    *,
+    calculator: bool = False,
+) -> Interview:
+    """An assistant asked in its chat format."""
+    return interview(model, ChatWay(tokenizer, calculator=calculator), conversations, max_new_tokens)
+
+
+def plain_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
+    """The three plain-text ways by name."""
+    return {name: PlainWay(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
+
+
+def base_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
+    """The plain-text ways, and the chat format where the tokenizer has it: the base may be an assistant already."""
+    known = tokenizer.get_added_vocab()
+    knows_chat = all(token in known for token in CONTROL_TOKENS)
+    chat: dict[str, Way] = {"chat": ChatWay(tokenizer, calculator=calculator)} if knows_chat else {}
+    return plain_ways(tokenizer, calculator=calculator) | chat
+
+
+def interview(
+    model: PreTrainedModel, way: Way, conversations: Sequence[Conversation], max_new_tokens: int
+) -> Interview:
+    """The model's greedy replies to each conversation without its last message, and the figures."""
+    answered = answer(model, way, conversations, max_new_tokens)
+    nats, text_bytes = reply_costs(model, way, conversations)
+    calculations = count_annotations(one.reply for one in answered)
+    scores = Scores(
+        bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
+        exact_match=exact_match_rate(answered),
+        stop_rate=sum(one.stopped for one in answered) / len(answered),
+        repetition_rate=sum(repeats_itself(one.reply) for one in answered) / len(answered),
+        conversations=len(conversations),
+        checkable=sum(one.answer is not None for one in conversations),
+        calculations=calculations.right + calculations.wrong,
+        calculations_right=calculations.right,
+    )
+    return Interview(scores, answered, nats, text_bytes)
+
+
+def best_scores(scores: Sequence[Scores]) -> Scores:
+    """Each figure of the way that suits the model best, taken figure by figure in the model's favour."""
+    of_arithmetic = max(scores, key=lambda one: one.calculations_right)
+    return Scores(
+        bits_per_byte=min(one.bits_per_byte for one in scores),
+        exact_match=max(one.exact_match for one in scores),
+        stop_rate=max(one.stop_rate for one in scores),
+        repetition_rate=min(one.repetition_rate for one in scores),
+        conversations=scores[0].conversations,
+        checkable=scores[0].checkable,
+        calculations=of_arithmetic.calculations,
+        calculations_right=of_arithmetic.calculations_right,
+    )
+
+
+def answer(
+    model: PreTrainedModel,
+    way: Way,
+    conversations: Sequence[Conversation],
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+) -> list[Answered]:
+    """The model's replies to each conversation without its last message."""
+    prompts = [way.prompt_ids(conversation.messages[:-1]) for conversation in conversations]
+    replies = generate_ids(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop_ids=way.stop_ids,
+        sampling=sampling,
+        calculator=way.calculator,
+    )
+    return [
+        Answered(conversation, way.text(reply.ids), reply.stopped)
+        for conversation, reply in zip(conversations, replies, strict=True)
+    ]
+
+
+def reply_bits_per_byte(model: PreTrainedModel, way: Way, conversations: Sequence[Conversation]) -> float:
+    """Bits that the model needs per byte of the conversations' last messages, without what a calculator gives."""
+    nats, text_bytes = reply_costs(model, way, conversations)
+    return bits_per_byte(sum(nats), sum(text_bytes))
+
+
+def exact_match_rate(answered: Sequence[Answered]) -> float:
+    """Share of the checkable questions whose reply is the answer, as `is_right` sees it; 0 without any."""
+    checked = [one.is_right for one in answered if one.is_right is not None]
+    return sum(checked) / len(checked) if checked else 0.0
+
+
+def choose_askable(
+    conversations: Sequence[Conversation], number: int, ways: Sequence[tuple[PreTrainedModel, Way]]
+) -> list[Conversation]:
+    """Of `number` conversations, spread evenly over all, those that can be asked in every way.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    chosen = spread(conversations, number)
+    askable = [one for one in chosen if all(fits(model, way, one) for model, way in ways)]
+    if not askable:
+        raise InputError(
+            f"none of {len(chosen)} conversations has a question that fits the models' positions with its reply, "
+            "expected at least one: give shorter ones"
+        )
+    return askable
+
+
+SHOWN_REPLIES = 2
+
+
+def choose_watched(answered: Sequence[Answered], number: int = SHOWN_REPLIES) -> list[Answered]:
+    """So many questions to watch: the first that can be checked, the first that cannot, and others spread evenly."""
+    kinds = [one.conversation.answer is None for one in answered]
+    first = [kinds.index(kind) for kind in (False, True) if kind in kinds][:number]
+    others = [place for place in range(len(answered)) if place not in first]
+    return [answered[place] for place in (*sorted(first), *spread(others, number - len(first)))]
+
+
+def in_favour(base: Mapping[str, Interview]) -> list[Answered]:
+    """The base's replies in the way with the fewest bits per byte."""
+    return min(base.values(), key=lambda one: one.scores.bits_per_byte).answered if base else []

@@ -1,0 +1,205 @@
+"""Adapter and base as one model, with the proof that it says the same.
+
+The merged folder is written beside its place, opened again from the disk with transformers alone, and compared with the
+adapter model. Only what has passed is moved to its place; a merge that differs leaves nothing.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from configs import InputError, MissingInput
+from finetune.export.hub import push
+from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
+from finetune.export.model_card import write_merged_card
+from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
+from scratch_models.loop.checkpoint import file_sha256
+from scratch_models.loop.run_folder import RunFolder
+from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
+from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+
+RECEIPT = "receipt.json"
+LIMIT = 1e-4
+Stored = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What was compared after a merge, and with what outcome."""
+
+    largest_difference: float
+    """Between a logit of the adapter model and of the merged one."""
+    limit: float
+    """What it may be at most."""
+    compared_in: str
+    """What both computed in: float32, or float64 where the rounding of float32 alone was above the limit."""
+    positions: int
+    """At which all logits were compared."""
+    stored_as: str
+    """The type of the weights on disk; other than float32 they are the merged ones rounded, bit for bit."""
+    same_choice: float
+    """Share of the positions at which the model that was read back finds the same token likeliest."""
+    tied: bool
+    """Whether head and embedding share one matrix."""
+    stop_ids: list[int]
+    """Ids that end a reply, in `generation_config.json`."""
+    adapter_sha256: str
+    """Of the adapter's file."""
+    weights_sha256: str
+    """Of the merged weights, by name and shape."""
+    files_sha256: Mapping[str, str]
+    """Of each file of the merged folder; `sha256sum` gives the same."""
+
+    def describe(self) -> str:
+        """The receipt in one line."""
+        rounded = f"; stored as {self.stored_as}, same choice at {self.same_choice:.1%} of the positions"
+        return (
+            f"Merged and read back from disk: at {self.positions} positions its logits differ from the adapter's by at "
+            f"most {self.largest_difference:.1e} in {self.compared_in}, the limit is {self.limit:.0e}"
+            f"{rounded if self.stored_as != 'float32' else ''}"
+        )
+
+
+def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stored = "float32") -> Receipt:
+    """Writes the merged model to `target`, complete and proven or not at all.
+
+    Args:
+        final: A run, its `final/`, or an adapter that names its base.
+        target: A new folder: weights, tokenizer, chat template, generation config, certificate, card, `receipt.json`.
+        stored_as: What the weights are rounded to on disk. The merge itself is done and compared in float32.
+
+    Raises:
+        InputError: there is no adapter, `target` holds something, or the merged model says something else.
+
+    """
+    adapter, target = model_folder(Path(final)), Path(target)
+    check_new_folder(target)
+    if not adapter.is_dir():
+        raise MissingInput(f"{adapter}: no such folder, expected a finished run such as runs/sft-1")
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise InputError(f"{adapter}: holds no adapter, so there is nothing to merge: it is one model as it is")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        receipt = _merge(adapter, partial, stored_as)
+        (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
+        if target.is_dir():
+            target.rmdir()
+        os.rename(partial, target)
+    except OSError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{target}: cannot be written ({error}): make room or choose another folder") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return receipt
+
+
+def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
+    adapted, tokenizer = load_adapted(adapter)
+    positions = getattr(adapted.get_base_model().config.get_text_config(), "max_position_embeddings", None)
+    ids = probe_ids(len(tokenizer), positions)
+    expected = logits_of(adapted.get_base_model(), ids)
+    merged = _merge_in_memory(adapted, adapter)
+    found = compare_logits(merged, ids, expected)
+    if not found.largest_difference <= LIMIT:
+        # Two ways to add up the same numbers in float32 differ by that much where activations are large.
+        expected = logits_of(load_adapted(adapter)[0].get_base_model().double(), ids)
+        found = compare_logits(merged.double(), ids, expected)
+        merged.float()  # every bit comes back
+    _check_difference(adapter, found)
+    _write(merged.to(getattr(torch, stored_as)), tokenizer, adapter, folder)
+    written = _hash(merged)
+    del merged, adapted
+    read_back = load_model(str(folder), "auto")
+    if _hash(read_back) != written:
+        raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
+    from_disk = compare_logits(read_back.to(expected.dtype), ids, expected)
+    if stored_as == "float32":  # rounded weights say something else by nature
+        _check_difference(adapter, found := from_disk)
+    return Receipt(
+        largest_difference=found.largest_difference,
+        limit=LIMIT,
+        compared_in=str(expected.dtype).removeprefix("torch."),
+        positions=ids.numel(),
+        stored_as=stored_as,
+        same_choice=from_disk.same_choice,
+        tied=read_back.get_output_embeddings().weight is read_back.get_input_embeddings().weight,
+        stop_ids=_check_stops(folder, adapter, tokenizer, read_back),
+        adapter_sha256=file_sha256(adapter / "adapter_model.safetensors"),
+        weights_sha256=written,
+        files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
+    )
+
+
+def _merge_in_memory(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
+    try:
+        return adapted.merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:  # NaN, or a variant that cannot
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{adapter}: cannot be merged ({reason}): use adapter and base side by side") from error
+
+
+def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter: Path, folder: Path) -> None:
+    """The folder with all that belongs to the model: its certificate says that the old weights are others now."""
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    base = adapter.parent / "base"
+    certificate = read_certificate(base) if base.is_dir() else None
+    if certificate is not None:
+        after = hash_weights(merged, certificate.base_tokens)
+        write_certificate(dataclasses.replace(certificate, weights_after=after, all_weights_trained=True), folder)
+    write_merged_card(adapter.parent, folder)
+
+
+def _check_difference(adapter: Path, found: LogitComparison) -> None:
+    if not found.largest_difference <= LIMIT:
+        raise InputError(
+            f"{adapter}: once merged its logits differ by {found.largest_difference:.1e}, expected at most "
+            f"{LIMIT:.0e}, so nothing was kept: use adapter and base side by side"
+        )
+
+
+def _check_stops(folder: Path, adapter: Path, before: PreTrainedTokenizerFast, read_back: PreTrainedModel) -> list[int]:
+    """The ids that end a reply, after template, end of turn and padding were found as they were."""
+    after = load_tokenizer(str(folder))
+    for name in ("chat_template", "eos_token_id", "pad_token_id"):
+        if getattr(after, name) != getattr(before, name):
+            raise InputError(f"{adapter}: {name} of the tokenizer is another once merged, so nothing was kept")
+    stops = read_back.generation_config.eos_token_id
+    stop_ids = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    if after.eos_token_id is not None and after.eos_token_id not in stop_ids:
+        raise InputError(
+            f"{adapter}: the generation config stops at {stop_ids}, expected the tokenizer's end {after.eos_token_id} "
+            "among them, so nothing was kept: set eos_token_id in generation_config.json of the base"
+        )
+    return stop_ids
+
+
+def _hash(model: PreTrainedModel) -> str:
+    return weights_sha256(hash_weights(model, model.get_input_embeddings().num_embeddings))
+
+
+MERGED = "merged"
+
+
+def hand_over(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:
+    """Merges the finished run into one model, proven after it is read back, and uploads it, where that is wanted."""
+    model = run.final
+    if merge:
+        model = run.path / MERGED
+        shutil.rmtree(model, ignore_errors=True)  # of a run that was finished before and resumed
+        receipt = merge_with_receipt(run.final, model)
+        print(f"{receipt.describe()}\nSaved: {model}; receipt: {model / RECEIPT}")
+    if push_to_hub is not None:
+        print(f"Uploaded: {push(model, push_to_hub)}")

@@ -1,0 +1,1 @@
+"""What trains: LoRA with its options and target layers, or every weight."""

@@ -1,0 +1,80 @@
+"""The model under training: the base with new tokens, and what of it trains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peft import PeftModel
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.lora.lora import Lora, attach_lora
+from scratch_models.loop.optimizers import adamw
+from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
+from tokenizer_ext.extension.extension import Extended, extend_vocabulary
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A causal model with adapters and separate new rows inside it, and what it was made of."""
+
+    model: PreTrainedModel
+    adapted: PeftModel | None
+    """The same model as peft wraps it; None where every weight trains."""
+    extended: Extended
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The extended tokenizer."""
+        return self.extended.tokenizer
+
+    def count_parameters(self) -> tuple[int, int]:
+        """All parameters, and those that train; rows that train apart are counted once."""
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.model.parameters()]
+        apart = sum(rows.numel() for rows in new_row_parameters(self.model).values())
+        return sum(size for size, _ in sizes) - apart, sum(size for size, trains in sizes if trains)
+
+
+def make_subject(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[str],
+    *,
+    new_tokens: int,
+    lora: Lora | None,
+) -> Subject:
+    """The base, changed in place: tokens from the documents, control tokens, LoRA; without it every weight trains.
+
+    Raises:
+        InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
+
+    """
+    known = tokenizer.get_added_vocab()
+    control_tokens = [token for token in CONTROL_TOKENS if token not in known]
+    extended = extend_vocabulary(
+        (model, tokenizer), corpus=documents, new_tokens=new_tokens if documents else 0, control_tokens=control_tokens
+    )
+    added = len(extended.merges) + len(control_tokens)
+    if lora is None:
+        model.requires_grad_(True)
+        return Subject(model, None, extended)
+    if added:
+        separate_new_rows(model, extended.first_new_id, added)
+    return Subject(model, attach_lora(model, lora), extended)
+
+
+def make_optimizer(
+    subject: Subject, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
+) -> Optimizer:
+    """AdamW on what trains; vectors are not decayed, nor rows of new tokens, which have their own rate."""
+    new_rows = list(new_row_parameters(subject.model).values())
+    theirs = {id(parameter) for parameter in new_rows}
+    rest = [one for one in subject.model.parameters() if one.requires_grad and id(one) not in theirs]
+    matrices, vectors = [one for one in rest if one.ndim >= 2], [one for one in rest if one.ndim < 2]
+    return adamw(
+        [
+            {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
+            {"params": vectors, "lr": learning_rate, "weight_decay": 0.0},
+            {"params": new_rows, "lr": new_rows_learning_rate, "weight_decay": 0.0},
+        ]
+    )

@@ -1,0 +1,155 @@
+"""Preference pairs into micro-batches, as a function of seed and step.
+
+Every pair is read once an epoch. What a step reads does not depend on the number of processes. A micro-batch holds
+whole pairs: first all chosen rows, then all rejected rows in the same order, each with the log-probability that the
+reference gives it.
+
+Shapes: P pairs of a micro-batch, so 2P rows; T tokens of its longest row; N pairs and M ids of the set.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finetune.chat.batches import LARGEST_FILLING_SHARE, pad, to_row
+from finetune.chat.chat_format import ChatFormat
+from finetune.chat.rendered import RenderedSet
+from finetune.conversations.pairs import Pair
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.seeds import seeded_generator
+
+
+@dataclass(frozen=True)
+class RenderedPairs:
+    """The ids of both conversations of N pairs; supervised is the reply alone, and what ends it."""
+
+    chosen: RenderedSet
+    rejected: RenderedSet
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def lengths(self) -> list[int]:
+        """Of each pair, the tokens of the longer conversation."""
+        longer: list[int] = np.maximum(self.chosen.lengths, self.rejected.lengths).tolist()
+        return longer
+
+    def only(self, numbers: Sequence[int]) -> "RenderedPairs":
+        """Some of the pairs; the ids stay where they lie."""
+        places = np.array(numbers, dtype=np.int64)
+        return RenderedPairs(self.chosen.only(places), self.rejected.only(places))
+
+
+def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
+    """The pairs in the ids of a chat format, in their order; never cut."""
+    sides = [pair.with_chosen() for pair in pairs], [pair.with_rejected() for pair in pairs]
+    rendered = chat.render_set([*sides[0], *sides[1]])
+    replies = _replies_only(rendered, [len(pair.prompt) for pair in (*pairs, *pairs)], chat.end_id)
+    return RenderedPairs(replies[: len(pairs)], replies[len(pairs) :])
+
+
+class PreferenceBatches:
+    """The micro-batches of every step, once the reference's log-probabilities (N, 2) are known."""
+
+    def __init__(self, rendered: RenderedPairs, pairs_per_step: int, tokens_per_micro_batch: int, seed: int) -> None:
+        self.rendered, self.lengths = rendered, rendered.lengths()
+        self.per_step, self.tokens_per_micro_batch, self.seed = pairs_per_step, tokens_per_micro_batch, seed
+        self.steps_per_epoch = -(-len(rendered) // pairs_per_step)
+        self.reference = torch.zeros(len(rendered), 2)
+        self._epoch: tuple[int, list[Tensor]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.rendered)
+
+    def reply_tokens(self) -> Tensor:
+        """How many tokens each reply has, (N, 2)."""
+        counts = [side.count_supervised() for side in (self.rendered.chosen, self.rendered.rejected)]
+        return torch.tensor(np.stack(counts, axis=1))
+
+    def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
+        """One process's share of a step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._order(epoch))
+        chosen = sorted(self._epoch[1][place].tolist(), key=lambda pair: (self.lengths[pair], pair))
+        mine = chosen[rank::world_size]
+        if not mine:  # the last step of an epoch may have fewer pairs than processes; each still takes part in its sums
+            return [_without_targets(self._batch(chosen[:1]))]
+        return [self._batch(group) for group in cut_pairs(mine, self.lengths, self.tokens_per_micro_batch)]
+
+    def read_in(self, steps: int) -> list[int]:
+        """The numbers of the pairs that so many steps read, without repetition."""
+        last_epoch, place = divmod(steps - 1, self.steps_per_epoch)
+        if last_epoch:
+            return list(range(len(self)))
+        return sorted(torch.cat(self._order(0)[: place + 1]).tolist())
+
+    def share_of(self, pairs: Sequence[int], rank: int, world_size: int) -> Iterator[tuple[list[int], MicroBatch]]:
+        """One process's share of some pairs, each once: numbers of pairs of like length, and their micro-batch.
+
+        Every process gets as many, since all take part in gathering a sharded model; a last one may be of no pair.
+        """
+        order = sorted(pairs, key=lambda pair: (self.lengths[pair], pair))
+        groups = cut_pairs(order, self.lengths, self.tokens_per_micro_batch)
+        for start in range(0, len(groups), world_size):
+            mine = groups[start + rank] if start + rank < len(groups) else []
+            yield mine, self._batch(mine or groups[0][:1])
+
+    def _order(self, epoch: int) -> list[Tensor]:
+        order = torch.randperm(len(self), generator=seeded_generator(self.seed, epoch))
+        return list(order.split(self.per_step))
+
+    def _batch(self, pairs: Sequence[int]) -> MicroBatch:
+        sides = self.rendered.chosen, self.rendered.rejected
+        rows = [to_row(side[pair]) for side in sides for pair in pairs]
+        return {**pad(rows), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
+
+
+def cut_pairs(pairs: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Groups of pairs, which come sorted by length, whose rows filled up have at most so many tokens.
+
+    A pair that is longer stands alone, and so does one that would fill up the others too much.
+
+    >>> cut_pairs([0, 1, 2, 3], lengths=[50, 51, 52, 90], tokens=208)
+    [[0, 1], [2], [3]]
+    """
+    groups: list[list[int]] = []
+    for pair in pairs:
+        length = lengths[pair]
+        like = bool(groups) and lengths[groups[-1][0]] >= (1 - LARGEST_FILLING_SHARE) * length
+        if like and 2 * length * (len(groups[-1]) + 1) <= tokens:
+            groups[-1].append(pair)
+        else:
+            groups.append([pair])
+    return groups
+
+
+def count_pairs(micro_batch: MicroBatch) -> int:
+    """How many pairs of a micro-batch are learned from.
+
+    >>> count_pairs({"targets": torch.tensor([[-100, 5], [-100, -100], [-100, 6], [-100, -100]])})
+    1
+    """
+    learned = (micro_batch["targets"] != IGNORED_TARGET).any(dim=1)  # (2P,)
+    return int(learned.view(2, -1).all(dim=0).sum())
+
+
+def _replies_only(rendered: RenderedSet, prompt_messages: Sequence[int], end_id: int) -> RenderedSet:
+    """The conversations with nothing of their prompts supervised; every message ends in `end_id`, which content lacks.
+
+    `rendered` must be whole, its conversations one behind the other.
+    """
+    ends_before = np.concatenate([[0], np.cumsum(rendered.input_ids == end_id)])  # (M + 1,)
+    earlier: NDArray[np.int64] = np.repeat(
+        ends_before[rendered.starts] + np.array(prompt_messages), rendered.lengths
+    )  # (M,)
+    in_reply = ends_before[:-1] >= earlier
+    return RenderedSet(rendered.input_ids, rendered.supervised & in_reply, rendered.starts, rendered.lengths)
+
+
+def _without_targets(micro_batch: MicroBatch) -> MicroBatch:
+    return {**micro_batch, "targets": torch.full_like(micro_batch["targets"], IGNORED_TARGET)}

@@ -1,0 +1,99 @@
+"""The rendered pairs of a preference run, with what was left out counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError
+from finetune.chat.chat_format import ChatFormat, mask_as_text
+from finetune.conversations.pair_splits import PreferenceSets
+from finetune.conversations.pairs import Pair
+from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
+from scratch_models.corpus.evenly_spaced import spread
+
+
+@dataclass(frozen=True)
+class PreferenceMaterial:
+    """What a run reads."""
+
+    training: RenderedPairs
+    batches: PreferenceBatches
+    held_out: list[Pair]
+    """What evaluations read, spread evenly over all that is held out."""
+    held_out_batches: PreferenceBatches
+    left_out: Mapping[str, int]
+    """What is neither learned from nor held out -> how often."""
+
+    def describe(self) -> str:
+        """What is read and what is left out, counted."""
+        sides = self.training.chosen, self.training.rejected
+        tokens = sum(int(side.lengths.sum()) for side in sides)
+        supervised = sum(int(side.count_supervised().sum()) for side in sides)
+        left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
+        return (
+            f"{len(self.training):,} pairs to learn from; an epoch is {self.batches.steps_per_epoch:,} steps and "
+            f"{tokens:,} tokens, {supervised / tokens:.0%} of them in replies\n"
+            f"{len(self.held_out):,} held-out pairs for evaluations; left out: {left_out}"
+        )
+
+
+def prepare_preferences(
+    tokenizer: PreTrainedTokenizerFast,
+    sets: PreferenceSets,
+    *,
+    maximum_tokens: int,
+    held_out_pairs: int,
+    pairs_per_step: int,
+    tokens_per_micro_batch: int,
+    seed: int,
+) -> PreferenceMaterial:
+    """Renders the pairs; one with a side longer than the limit is left out, never cut.
+
+    Raises:
+        InputError: no pair fits, of those to learn from or of those held out.
+
+    """
+    chat = ChatFormat(tokenizer)
+    training, held_out = render_pairs(chat, sets.training), render_pairs(chat, sets.held_out)
+    fitting = find_fitting(training, maximum_tokens, "pairs")
+    fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")
+    read = spread(fitting_held_out, held_out_pairs)
+    kept, kept_held_out = training.only(fitting), held_out.only(read)
+    return PreferenceMaterial(
+        training=kept,
+        batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed),
+        held_out=[sets.held_out[number] for number in read],
+        held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed),
+        left_out={
+            **sets.left_out,
+            f"pairs of more than {maximum_tokens} tokens": len(training) - len(fitting),
+            f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
+        },
+    )
+
+
+def find_fitting(rendered: RenderedPairs, maximum_tokens: int, what: str) -> list[int]:
+    """The numbers of the pairs whose longer conversation fits.
+
+    Raises:
+        InputError: nothing fits.
+
+    """
+    lengths = rendered.lengths()
+    fitting = [number for number, tokens in enumerate(lengths) if tokens <= maximum_tokens]
+    if not fitting:
+        raise InputError(
+            f"maximum_tokens {maximum_tokens}: none of {len(lengths)} {what} fits, the shortest has "
+            f"{min(lengths, default=0)} tokens: raise the limit or give shorter ones"
+        )
+    return fitting
+
+
+def first_pair(material: PreferenceMaterial, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+    """Both sides of the first pair with what is compared made visible."""
+    sides = {"chosen": material.training.chosen[0], "rejected": material.training.rejected[0]}
+    return "\n".join(
+        f"{name}: {mask_as_text(side, lambda ids: str(tokenizer.decode(ids)), colour=colour)}"
+        for name, side in sides.items()
+    )

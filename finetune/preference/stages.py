@@ -1,0 +1,167 @@
+"""The parts of preference tuning, in their order: each takes the settings and what the parts before it made."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.conversations.formats import Conversation
+from finetune.conversations.pair_splits import PreferenceSets, read_preference_sets
+from finetune.engine.engine import Engine, describe_engine, engine_of, start_engine
+from finetune.evaluation.scoring import Interview, choose_askable, interview, plain_ways
+from finetune.lora.trainable_model import Subject
+from finetune.preference.dataset import PreferenceMaterial, first_pair, prepare_preferences
+from finetune.preference.dpo_loss import Objective, PreferenceLoss
+from finetune.preference.reference import (
+    describe_reference,
+    pair_log_probabilities,
+    read_reference,
+    reference_model,
+    write_reference,
+)
+from finetune.preference.settings import DpoSettings
+from finetune.preference.start_model import read_original
+from finetune.replies.prompts import ChatWay, Way
+from scratch_models.embedded_default import EMBEDDED
+from scratch_models.loop.run_folder import RunFolder
+from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
+
+
+def read_sets(data: str, accelerator: Accelerator) -> PreferenceSets:
+    """The pairs; embedded ones are read by the main process first, which fills the cache for the others."""
+    with accelerator.main_process_first() if data == EMBEDDED else nullcontext():
+        return read_preference_sets(data)
+
+
+def read_material(settings: DpoSettings, subject: Subject, sets: PreferenceSets) -> PreferenceMaterial:
+    """The pairs as ids."""
+    positions = getattr(subject.model.config.get_text_config(), "max_position_embeddings", None)
+    return prepare_preferences(
+        subject.tokenizer,
+        sets,
+        maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
+        held_out_pairs=settings.evaluation_pairs,
+        pairs_per_step=settings.pairs_per_step,
+        tokens_per_micro_batch=settings.tokens_per_micro_batch,
+        seed=settings.seed,
+    )
+
+
+def choose_objective(settings: DpoSettings, subject: Subject) -> Objective:
+    """The loss of a pair."""
+    weight = settings.chosen_weight
+    if weight is None:
+        weight = 1.0 if subject.extended.certificate.control_tokens else 0.0
+    return Objective(kind=settings.loss, beta=settings.beta, chosen_weight=weight)
+
+
+def choose_ways(subject: Subject, tokenizer: PreTrainedTokenizerFast) -> dict[str, Way]:
+    """How the reference is asked: an assistant in its chat format, a base that does not know it in plain text."""
+    if subject.extended.certificate.control_tokens:
+        return plain_ways(tokenizer)
+    return {"chat": ChatWay(subject.tokenizer)}
+
+
+def choose_asked(
+    settings: DpoSettings, subject: Subject, material: PreferenceMaterial, ways: dict[str, Way]
+) -> list[Conversation]:
+    """The held-out prompts that are answered before and after, with the replies that are preferred."""
+    conversations = [pair.with_chosen() for pair in material.held_out]
+    every_way = [*ways.values(), ChatWay(subject.tokenizer)]
+    return choose_askable(conversations, settings.evaluation_replies, [(subject.model, way) for way in every_way])
+
+
+def describe_plan(settings: DpoSettings, subject: Subject, material: PreferenceMaterial, engine: Engine) -> list[str]:
+    """What a run does, with every setting and an example where it is only shown."""
+    parameters, trained = subject.count_parameters()
+    lines = [
+        f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
+        f"loss: {choose_objective(settings, subject).describe()}; {describe_engine(engine)}",
+        f"reference: {describe_reference(subject)}",
+        material.describe(),
+    ]
+    if added := subject.extended.certificate.control_tokens:
+        lines.append(
+            f"{settings.base} knows no chat format: {added} control tokens were added and learn with it. Preferences "
+            "are usually taught to an assistant: accelerate launch finetune/sft.py makes one, --base takes its run"
+        )
+    if settings.dry_run:
+        lines = [*(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()), *lines]
+        lines.append("first pair, with what is compared marked:")
+        lines.append(first_pair(material, subject.tokenizer, colour=sys.stdout.isatty()))
+    return lines
+
+
+def make_facts(
+    subject: Subject, tokenizer: PreTrainedTokenizerFast, sets: PreferenceSets, engine: Engine
+) -> dict[str, Any]:
+    """What the run is made of, as hashes, where its reference comes from, and how the model computes."""
+    return {
+        "data_sha256": sets.sha256(),
+        "base_sha256": weights_sha256(subject.extended.certificate.weights_before),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "reference": describe_reference(subject),
+        "engine": engine.facts(),
+    }
+
+
+def ask_reference(
+    settings: DpoSettings,
+    subject: Subject,
+    material: PreferenceMaterial,
+    ways: dict[str, Way],
+    asked: Sequence[Conversation],
+    run: RunFolder,
+    accelerator: Accelerator,
+) -> dict[str, Interview]:
+    """Gives every pair its reference; the reference's replies come back in the main process, the others get none."""
+    sets = (material.batches, material.held_out_batches)
+    kept = read_reference(run.path, [len(batches) for batches in sets]) if settings.resume else None
+    with reference_model(subject, lambda: read_original_alike(settings, subject, accelerator)) as model:
+        if kept is None:
+            pairs = material.batches.read_in(settings.max_steps), range(len(material.held_out))
+            accelerator.print(f"Asking the reference about {sum(map(len, pairs)):,} pairs …")
+            asking = PreferenceLoss(model, Objective())  # which of them has no effect on log-probabilities
+            kept = [
+                pair_log_probabilities(asking, batches, numbers, accelerator)
+                for batches, numbers in zip(sets, pairs, strict=True)
+            ]
+            if accelerator.is_main_process:
+                write_reference(kept, run.path)
+        for batches, found in zip(sets, kept, strict=True):
+            batches.reference = found
+        if not accelerator.is_main_process:
+            return {}
+        print(f"Asking the reference {len(asked)} held-out prompts …")
+        return {name: interview(model, way, asked, settings.reply_tokens) for name, way in ways.items()}
+
+
+def read_original_alike(settings: DpoSettings, subject: Subject, accelerator: Accelerator) -> PreTrainedModel:
+    """The original, which computes as the subject does: what they differ by is then what was learned."""
+    original = read_original(settings.base, accelerator.device)
+    if engine := engine_of(subject.model):
+        start_engine(original, settings, accelerator, precision=engine.precision)
+    return original
+
+
+def describe_run(
+    settings: DpoSettings, subject: Subject, material: PreferenceMaterial, engine: Engine
+) -> dict[str, str]:
+    """The facts of the report."""
+    parameters, trained = subject.count_parameters()
+    return {
+        "base": settings.base,
+        "data": settings.data,
+        "method": settings.method,
+        "loss": choose_objective(settings, subject).describe(),
+        "reference": describe_reference(subject),
+        "parameters": f"{parameters:,}, of which {trained:,} were trained",
+        "read": material.describe(),
+        "steps": f"{settings.max_steps:,}",
+        "computed": describe_engine(engine),
+        "full settings, versions and hashes": "run.json",
+    }

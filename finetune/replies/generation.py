@@ -1,0 +1,182 @@
+"""Replies of Hugging Face causal models, adapters included: one generation loop with a key-value cache.
+
+Shapes: B rows that still speak, T ids of the longest prompt, V vocabulary.
+
+A reply depends on its own prompt, the seed and the number of its row, not on the other rows of its batch. It ends at a
+stop id, which is no part of it, after `max_new_tokens`, or where the model has no position left. With a calculator,
+what it gives is part of the reply and counts as tokens of it.
+"""
+
+import threading
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from configs import InputError
+from finetune.replies.calculator_decoding import ReplyCalculator
+from scratch_models.sampling import Sampling, next_ids, row_generator
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The generated ids without the stop id, and whether a stop id ended them."""
+
+    ids: tuple[int, ...]
+    stopped: bool
+
+
+def generate_ids(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+    sampling: Sampling,
+    pad_id: int = 0,
+    rows_per_batch: int = 32,
+    calculator: ReplyCalculator | None = None,
+) -> list[Reply]:
+    """The reply to each prompt, in the order of the prompts.
+
+    Prompts of like length share a batch. Greedy ids equal those of ``model.generate(do_sample=False)``, up to the first
+    result of a calculator.
+
+    Raises:
+        InputError: a prompt is empty, or leaves the model no position for a reply.
+    """
+    limits = [_room(model, prompt, max_new_tokens) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    ids: dict[int, list[int]] = {row: [] for row in order}
+    for start in range(0, len(order), rows_per_batch):
+        rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
+        ends = _Ends(limits=limits, stop_ids=stop_ids)
+        for chosen in _decode(model, rows, ends=ends, sampling=sampling, pad_id=pad_id, calculator=calculator):
+            for row, token in chosen.items():
+                ids[row].append(token)
+    return [_reply(ids[row], stop_ids) for row in range(len(prompts))]
+
+
+def stream_reply(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+    sampling: Sampling,
+    stop: threading.Event | None = None,
+    calculator: ReplyCalculator | None = None,
+) -> Generator[int, None, Reply]:
+    """The ids of one reply as they come, the same as those of `generate_ids`; the generator returns the whole `Reply`.
+
+    `stop` is looked at before every id, so a set event costs at most the one under way.
+
+    Raises:
+        InputError: the prompt is empty, or leaves the model no position for a reply.
+    """
+    ends = _Ends(limits=[_room(model, prompt, max_new_tokens)], stop_ids=stop_ids)
+    ids: list[int] = []
+    steps = _decode(model, {0: prompt}, ends=ends, sampling=sampling, pad_id=0, calculator=calculator)
+    with closing(steps):
+        while not (stop and stop.is_set()) and (chosen := next(steps, None)):
+            ids.append(chosen[0])
+            if chosen[0] not in stop_ids:
+                yield chosen[0]
+    return _reply(ids, stop_ids)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """Where replies end: the most ids of each row, and the ids that end any."""
+
+    limits: Sequence[int]
+    stop_ids: Collection[int]
+
+    def reached(self, row: int, token: int, step: int) -> bool:
+        return token in self.stop_ids or step >= self.limits[row]
+
+
+def _reply(ids: list[int], stop_ids: Collection[int]) -> Reply:
+    stopped = bool(ids) and ids[-1] in stop_ids
+    return Reply(ids=tuple(ids[:-1] if stopped else ids), stopped=stopped)
+
+
+def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
+    """How many ids the reply may have: with its prompt it has to fit the model's positions."""
+    if not prompt:
+        raise InputError("prompt: found 0 tokens, expected at least one")
+    positions = getattr(model.config, "max_position_embeddings", None) or len(prompt) + max_new_tokens
+    if len(prompt) >= positions:
+        raise InputError(
+            f"prompt: found {len(prompt):,} tokens, the model has {positions:,} positions for prompt and "
+            "reply together; shorten the prompt"
+        )
+    return min(max_new_tokens, positions - len(prompt))
+
+
+@torch.inference_mode()
+def _decode(
+    model: PreTrainedModel,
+    prompts: dict[int, Sequence[int]],
+    *,
+    ends: _Ends,
+    sampling: Sampling,
+    pad_id: int,
+    calculator: ReplyCalculator | None,
+) -> Generator[dict[int, int]]:
+    """Step by step, the ids of the rows that still speak, by row number; a row that is done leaves the batch."""
+    rows = [row for row in prompts if ends.limits[row] > 0]
+    generators = {row: row_generator(sampling, row) for row in rows}
+    listeners = {row: calculator.listen() for row in rows} if calculator else {}
+    with _in_evaluation(model):
+        device = next(model.parameters()).device
+        input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, device)  # (B, T) twice
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)  # (B, T)
+        cache = DynamicCache(config=model.config)
+        step = 0
+        while rows:
+            logits = model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                logits_to_keep=1,
+            ).logits[:, -1]  # (B, V)
+            chosen = next_ids(logits, sampling, [generators[row] for row in rows])  # (B)
+            tokens = chosen.tolist()
+            if listeners:
+                tokens = [listeners[row].next_id(token) for row, token in zip(rows, tokens, strict=True)]
+                chosen = torch.tensor(tokens, device=device)  # (B)
+            yield dict(zip(rows, tokens, strict=True))
+            step += 1
+            speaking = [i for i, row in enumerate(rows) if not ends.reached(row, tokens[i], step)]
+            if len(speaking) < len(rows):
+                kept = torch.tensor(speaking, dtype=torch.long, device=device)
+                cache.batch_select_indices(kept)
+                rows = [rows[i] for i in speaking]
+                chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
+            input_ids = chosen[:, None]  # (B, 1)
+            positions = positions[:, -1:] + 1  # (B, 1)
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)  # (B, T + step)
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Prompts that all end in the last column, and the mask that tells their ids from padding: (B, T) twice."""
+    T = max((len(prompt) for prompt in prompts), default=0)
+    input_ids = [[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (T - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(input_ids, device=device), torch.tensor(mask, device=device)
+
+
+@contextmanager
+def _in_evaluation(model: PreTrainedModel) -> Iterator[None]:
+    """Dropout off while replies are generated in the middle of training."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,165 @@
+"""The ways to put a conversation to a model: an assistant in its chat format, a base in plain text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from finetune.chat.calculator import split_results
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.formats import Conversation, Message
+from finetune.replies.calculator_decoding import ReplyCalculator
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainPrompt:
+    """One way to write a conversation as plain text."""
+
+    labels: Mapping[str, str]
+    """What stands before a message of each role, the empty text for nothing."""
+    between: str
+    """What stands between two messages."""
+    separator: str
+    """What stands between the prompt and the reply; it belongs to the reply's first token (" The", not "The")."""
+
+    def text(self, messages: Sequence[Message]) -> str:
+        r"""The prompt, which ends where the reply begins.
+
+        >>> PLAIN_PROMPTS["question"].text([Message("system", "Be brief."), Message("user", "1+1?")])
+        'Be brief.\n\nQuestion: 1+1?\nAnswer:'
+        """
+        system = "".join(f"{message.content}\n\n" for message in messages if message.role == "system")
+        turns = [self._turn(message) for message in messages if message.role != "system"]
+        return system + self.between.join([*turns, self.labels["assistant"]])
+
+    def continuation(self, reply: str) -> str:
+        """`reply` as it would follow the prompt, for scoring a known reply."""
+        return self.separator + reply
+
+    def cut(self, generated: str) -> str:
+        r"""The reply in what a base model generated: up to the first blank line or next turn.
+
+        >>> PLAIN_PROMPTS["question"].cut(" 2\nQuestion: 2+2?\nAnswer: 4")
+        '2'
+        """
+        labels = [re.escape(label) for label in self.labels.values() if label]
+        ends = [r"\n[ \t]*\n", *(rf"(?:\A|\n)[ \t]*{label}" for label in labels)]
+        return re.split("|".join(ends), generated.strip(), maxsplit=1)[0].strip()
+
+    def _turn(self, message: Message) -> str:
+        label = self.labels[message.role]
+        return f"{label}{self.separator}{message.content}" if label else message.content
+
+
+PLAIN_PROMPTS: Mapping[str, PlainPrompt] = {
+    "question": PlainPrompt(labels={"user": "Question:", "assistant": "Answer:"}, between="\n", separator=" "),
+    "dialogue": PlainPrompt(labels={"user": "User:", "assistant": "Assistant:"}, between="\n", separator=" "),
+    "bare": PlainPrompt(labels={"user": "", "assistant": ""}, between="\n\n", separator=""),
+}
+
+
+@dataclass(frozen=True)
+class KnownReply:
+    """The ids of a known reply after the prompt, without an end."""
+
+    ids: list[int]
+    own: list[bool]
+    """Whether the model says the id itself; the calculator gives the others."""
+    text_bytes: int
+    """Bytes of the text that the model says itself."""
+
+
+class Way(Protocol):
+    """One way to put a conversation to a model."""
+
+    stop_ids: tuple[int, ...]
+    calculator: ReplyCalculator | None
+    """What completes the arithmetic of a reply, where the model has a calculator."""
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The ids after which the model replies."""
+
+    def reply_ids(self, reply: str) -> list[int]:
+        """The ids of a known reply after the prompt, without an end."""
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """The same with what the model says itself."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The reply that generated ids spell."""
+
+
+class ChatWay:
+    """The assistant's own format."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> None:
+        self.chat = ChatFormat(tokenizer, calculator=calculator)
+        self.calculator = ReplyCalculator(tokenizer) if calculator else None
+        self.stop_ids: tuple[int, ...] = (self.chat.end_id,)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The conversation so far in control tokens."""
+        return self.chat.render_prompt(messages)
+
+    def reply_ids(self, reply: str) -> list[int]:
+        """The content of a turn, without the control tokens around it."""
+        return self.known_reply(reply).ids
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """What is learned of the turn is what the model says itself."""
+        turn = self.chat.render(Conversation((Message("assistant", reply),), source="reply"))
+        return KnownReply(turn.input_ids[1:-1], turn.supervised[1:-1], _own_bytes(reply, self.calculator is not None))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text up to the end of the turn."""
+        return self.chat.decode_reply(list(ids)).strip()
+
+
+class PlainWay:
+    """Plain text, for a model that knows no format; it stops by itself only with an end of text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, prompt: PlainPrompt, *, calculator: bool = False) -> None:
+        self.tokenizer, self.prompt = tokenizer, prompt
+        self.calculator = ReplyCalculator(tokenizer) if calculator else None
+        self.encoder = plain_text_encoder(tokenizer)
+        self.stop_ids: tuple[int, ...] = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt as text."""
+        ids: list[int] = self.encoder.encode(self.prompt.text(messages), add_special_tokens=False).ids
+        return ids
+
+    def reply_ids(self, reply: str) -> list[int]:
+        """The reply as it would follow the prompt."""
+        return self.known_reply(reply).ids
+
+    def known_reply(self, reply: str) -> KnownReply:
+        """Without a calculator the model says all of it."""
+        text, ids, own = self.prompt.continuation(reply), list[int](), list[bool]()
+        for piece, is_own in split_results(text) if self.calculator else [(text, True)]:
+            piece_ids = self.encoder.encode(piece, add_special_tokens=False).ids
+            ids += piece_ids
+            own += [is_own] * len(piece_ids)
+        return KnownReply(ids, own, _own_bytes(reply, self.calculator is not None))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text up to the next turn."""
+        return self.prompt.cut(str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)))
+
+
+def fits(model: PreTrainedModel, way: Way, conversation: Conversation) -> bool:
+    """Whether there is a question, and it fits the model's positions with the known reply and one more token."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    asked = conversation.messages[:-1]
+    if not any(message.content for message in asked):
+        return False
+    tokens = len(way.prompt_ids(asked)) + len(way.reply_ids(conversation.messages[-1].content))
+    return positions is None or tokens + 1 <= positions
+
+
+def _own_bytes(reply: str, calculator: bool) -> int:
+    pieces = split_results(reply) if calculator else [(reply, True)]
+    return sum(len(text.encode()) for text, is_own in pieces if is_own)

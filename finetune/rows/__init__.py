@@ -1,0 +1,1 @@
+"""Training of the rows of new tokens alone, the base frozen."""

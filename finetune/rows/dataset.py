@@ -1,0 +1,205 @@
+"""What new rows learn from: text in blocks, or conversations; and what is held out of either.
+
+Bits per byte count the bytes of supervised targets. Added tokens, as the end of a text or of a turn, cost nats and
+count as no bytes, the same in every vocabulary.
+
+Shapes: B rows of a micro-batch, T tokens of a row, N ids of a corpus.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from finetune.chat.batches import ConversationBatches, cut_by_tokens, pad, to_row
+from finetune.chat.chat_format import END_TOKEN
+from finetune.chat.dataset import first_example, prepare_material
+from finetune.chat.rendered import RenderedConversation
+from finetune.conversations.splits import ConversationSets
+from finetune.rows.base_reading import read_ids
+from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
+from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.text_files import read_text
+from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
+
+HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
+PROMPTS, PROMPT_TOKENS = 32, 32
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Text that nothing learns from."""
+
+    micro_batches: list[MicroBatch]
+    text_bytes: int
+    """UTF-8 bytes of the supervised targets."""
+
+
+@dataclass(frozen=True)
+class RowMaterial:
+    """What a run reads."""
+
+    make_batches: Callable[[int], Batches]
+    """The micro-batches of every step, by seed."""
+    ids: Tensor
+    """(N) ids of one epoch."""
+    supervised: int
+    """How many of them are learned."""
+    epochs_per_step: float
+    held_out: HeldOut
+    prompts: list[list[int]]
+    """Starts of held-out texts, or held-out questions."""
+    end_id: int | None
+    """The id that ends a text or a reply."""
+    first_example: str
+    """The first block or conversation, with what is learned of it."""
+    sha256: str
+
+    def describe(self) -> str:
+        """How much is read."""
+        share = self.supervised / len(self.ids)
+        return (
+            f"an epoch is {len(self.ids):,} tokens, {share:.0%} of them supervised; "
+            f"held out: {self.held_out.text_bytes:,} bytes"
+        )
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Documents to learn from and documents held out."""
+
+    training: list[str]
+    held_out: list[str]
+    sha256: str
+
+
+def read_texts(path: str | None) -> Texts:
+    """The first nine tenths of a text file and the rest; without a path, torch's documentation as it was split.
+
+    Raises:
+        InputError: the file is missing, a folder, empty, not UTF-8, or too short to hold a tenth out.
+
+    """
+    if path is None:
+        corpus = embedded_corpus()
+        parts = [[document.text for document in some] for some in (corpus.domain, corpus.domain_held_out)]
+        return Texts(parts[0], parts[1], corpus.sha256("domain"))
+    text = read_text(path)
+    training, held_out = split_by_position(text)
+    return Texts([training], [held_out], hashlib.sha256(text.encode()).hexdigest())
+
+
+def text_material(
+    texts: Texts,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    block_size: int,
+    blocks_per_batch: int,
+    evaluation_blocks: int,
+) -> RowMaterial:
+    """Blocks of the texts; of those held out, so many from all over.
+
+    Raises:
+        InputError: they are shorter than one block.
+
+    """
+    training, held_out = (_stream(documents, tokenizer) for documents in (texts.training, texts.held_out))
+    blocks = _spread_blocks(held_out, block_size, evaluation_blocks)
+    RandomBlocks(training, block_size, blocks_per_batch, seed=0)  # refuses a text of less than a block
+    return RowMaterial(
+        make_batches=lambda seed: RandomBlocks(training, block_size, blocks_per_batch, seed),
+        ids=training,
+        supervised=len(training),
+        epochs_per_step=block_size * blocks_per_batch / len(training),
+        held_out=HeldOut(blocks, count_target_bytes(blocks, tokenizer)),
+        prompts=_text_prompts(blocks),
+        end_id=tokenizer.eos_token_id,
+        first_example=f"first block, all of it learned: {tokenizer.decode(training[:block_size].tolist())!r}",
+        sha256=texts.sha256,
+    )
+
+
+def conversation_material(
+    sets: ConversationSets,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    maximum_tokens: int,
+    conversations_per_step: int,
+    tokens_per_micro_batch: int,
+    evaluation_conversations: int,
+) -> RowMaterial:
+    """Conversations as `finetune/sft.py` reads them.
+
+    Raises:
+        InputError: the tokenizer lacks the chat's control tokens, or no conversation fits.
+
+    """
+    read = prepare_material(
+        tokenizer,
+        sets,
+        maximum_tokens=maximum_tokens,
+        held_out_conversations=evaluation_conversations,
+        conversations_per_step=conversations_per_step,
+        tokens_per_micro_batch=tokens_per_micro_batch,
+        seed=0,
+    )
+    rows = sorted(map(to_row, read.held_out), key=lambda row: len(row[0]))
+    held_out = [pad(group) for group in cut_by_tokens(rows, HELD_OUT_TOKENS_PER_MICRO_BATCH)]
+    return RowMaterial(
+        make_batches=lambda seed: ConversationBatches(
+            read.training, conversations_per_step, tokens_per_micro_batch, seed
+        ),
+        ids=torch.tensor([id_ for one in read.training for id_ in one.input_ids]),
+        supervised=sum(sum(one.supervised) for one in read.training),
+        epochs_per_step=1 / read.batches.steps_per_epoch,
+        held_out=HeldOut(held_out, count_target_bytes(held_out, tokenizer)),
+        prompts=[_question(one) for one in spread(read.held_out, PROMPTS)],
+        end_id=tokenizer.convert_tokens_to_ids(END_TOKEN),
+        first_example=f"first conversation: {first_example(read, tokenizer, colour=False)}",
+        sha256=sets.sha256(),
+    )
+
+
+def count_target_bytes(micro_batches: Sequence[MicroBatch], tokenizer: PreTrainedTokenizerFast) -> int:
+    """UTF-8 bytes of all supervised targets."""
+    added = set(tokenizer.get_added_vocab().values())
+    lengths = {id_: 0 if id_ in added else len(bytes_) for id_, bytes_ in token_bytes(tokenizer).items()}
+    table = torch.zeros(max(lengths) + 1, dtype=torch.long)
+    table[torch.tensor(list(lengths))] = torch.tensor(list(lengths.values()))
+    targets = [micro_batch["targets"] for micro_batch in micro_batches]
+    return sum(int(table[some[some != IGNORED_TARGET]].sum()) for some in targets)
+
+
+def _stream(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """The ids of all documents, each between two ends of text where there are several."""
+    encodings = plain_text_encoder(tokenizer).encode_batch(list(documents), add_special_tokens=False)
+    end = tokenizer.eos_token_id
+    ends = [] if len(documents) == 1 or end is None else [end]
+    return torch.tensor([*ends, *chain.from_iterable([*one.ids, *ends] for one in encodings)], dtype=torch.int32)
+
+
+def _spread_blocks(ids: Tensor, block_size: int, number: int) -> list[MicroBatch]:
+    (every_block,) = held_out_blocks(ids, block_size, blocks_per_batch=max(len(ids), 1))
+    chosen = torch.tensor(spread(range(len(every_block["input_ids"])), number))
+    rows_in_memory = max(1, HELD_OUT_TOKENS_PER_MICRO_BATCH // block_size)
+    return [{name: of_all[some] for name, of_all in every_block.items()} for some in chosen.split(rows_in_memory)]
+
+
+def _text_prompts(blocks: Sequence[MicroBatch]) -> list[list[int]]:
+    rows = [
+        read_ids(ids, targets)
+        for micro_batch in blocks
+        for ids, targets in zip(micro_batch["input_ids"].tolist(), micro_batch["targets"].tolist(), strict=True)
+    ]
+    return [ids[:PROMPT_TOKENS] for ids in spread(rows, PROMPTS)]
+
+
+def _question(rendered: RenderedConversation) -> list[int]:
+    """All that is said before the first reply."""
+    return rendered.input_ids[: rendered.supervised.index(True)]

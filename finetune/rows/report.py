@@ -1,0 +1,126 @@
+"""The end of a training of new rows: the proof that nothing else moved, the saved model, and what was gained."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
+from finetune.rows.dataset import HeldOut, RowMaterial
+from finetune.rows.emission import Emission, measure_emission
+from finetune.rows.extended_base import ExtendedBase
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.run_folder import RunFolder
+from tokenizer_ext.embeddings.tables import fold
+from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
+
+REPORT = "new_rows.json"
+RARELY = 100  # times that a row is read in training
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """What new rows cost and gain."""
+
+    base_bits_per_byte: float | None
+    """Of the base with its own tokenizer on the same windows of text; None where it cannot read the text."""
+    start_bits_per_byte: float
+    """With the start rows."""
+    trained_bits_per_byte: float
+    """With the trained rows."""
+    new_tokens: int
+    """Rows trained."""
+    never_seen: int
+    """Those that the text to learn from does not hold as a token: parts of longer new tokens."""
+    rarely_seen: int
+    """Those that were read less than 100 times in all steps, the former among them."""
+    emission: Emission
+
+    def describe(self) -> str:
+        """The report for the terminal."""
+        figures = {
+            "the base with its own tokenizer": self.base_bits_per_byte,
+            "start rows": self.start_bits_per_byte,
+            "trained rows": self.trained_bits_per_byte,
+        }
+        lines = [f"    {name:<31}  {_figure(value)}" for name, value in figures.items()]
+        seen = (
+            f"of {self.new_tokens:,} new rows, {self.rarely_seen:,} were read less than {RARELY} times in training, "
+            f"{self.never_seen:,} of them never"
+        )
+        return "\n".join(["held-out bits per byte of", *lines, seen, self.emission.describe()])
+
+
+def finish(
+    model: PreTrainedModel,
+    base: ExtendedBase,
+    material: RowMaterial,
+    parts: Parts,
+    before: WeightHashes,
+    run: RunFolder,
+    accelerator: Accelerator,
+    epochs: float,
+) -> None:
+    """Folds the rows back, proves that no old weight moved, saves model and proof, and shows what was gained."""
+    fold(model)
+    after = hash_weights(model, base.first_new_id)
+    assert before == after, "an old weight moved"
+    model.save_pretrained(run.final)
+    base.tokenizer.save_pretrained(run.final)
+    write_certificate(carry_on(base, before, after), run.final)
+    measured = [entry["held_out_bits_per_byte"] for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
+    seen = count_seen(material, base, epochs)
+    report = RowReport(
+        base_bits_per_byte=measure_base(model, base.first_new_id, parts, material.held_out, accelerator),
+        start_bits_per_byte=measured[0],
+        trained_bits_per_byte=measured[-1],
+        new_tokens=base.new_tokens,
+        never_seen=sum(times == 0 for times in seen),
+        rarely_seen=sum(times < RARELY for times in seen),
+        emission=measure_emission(
+            model, base.tokenizer, parts.keys(), material.held_out.micro_batches, material.prompts, material.end_id
+        ),
+    )
+    (run.path / REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
+    print(report.describe())
+    print(f"old weights unchanged: rows sha256 {after.base_rows[:16]}…, others {after.other_weights[:16]}…")
+    print(f"Saved: {run.final}")
+
+
+def carry_on(base: ExtendedBase, before: WeightHashes, after: WeightHashes) -> Certificate:
+    """The certificate of the extension, with the hashes of now; without one, what this training proves."""
+    if base.certificate is not None:
+        return dataclasses.replace(base.certificate, weights_after=after)
+    return Certificate(
+        base_tokens=base.first_new_id, new_tokens=base.new_tokens, weights_before=before, weights_after=after
+    )
+
+
+def count_seen(material: RowMaterial, base: ExtendedBase, epochs: float) -> list[float]:
+    """How often training reads each new row, on average over the order of the text."""
+    counts = torch.bincount(material.ids, minlength=base.first_new_id + base.new_tokens)[base.first_new_id :]
+    return [times * epochs for times in counts.tolist()]
+
+
+@torch.no_grad()
+def measure_base(
+    model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut, accelerator: Accelerator
+) -> float | None:
+    """Bits per byte of the base on the same windows of text, in its own ids; None where it lacks an id of them."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    loss_model = BaseLoss(model.eval(), first_new_id)
+    nats = 0.0
+    for micro_batch in held_out.micro_batches:
+        in_base = in_base_ids(micro_batch, parts, positions)
+        if any(int(ids.max()) >= first_new_id for ids in in_base.values()):
+            return None
+        with accelerator.autocast():  # as every other figure was measured
+            nats += float(loss_model(**{name: ids.to(accelerator.device) for name, ids in in_base.items()}))
+    return bits_per_byte(nats, held_out.text_bytes)
+
+
+def _figure(value: float | None) -> str:
+    return "– (it lacks control tokens of this text)" if value is None else f"{value:.4f}"

@@ -1,0 +1,95 @@
+"""What is measured while an assistant is in training: held-out loss, and its replies to a few fixed questions."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from accelerate import Accelerator
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from finetune.chat.batches import cut_by_tokens, pad, to_row
+from finetune.chat.dataset import LearningMaterial
+from finetune.chat.rendered import RenderedConversation
+from finetune.evaluation.scoring import SHOWN_REPLIES, Answered, answer, choose_watched
+from finetune.lora.trainable_model import Subject
+from finetune.losses.supervised_loss import SupervisedLoss
+from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
+from finetune.replies.prompts import ChatWay
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.training import held_out_loss
+from tokenizer_ext.pages.terminal import printable
+
+
+class HeldOutMonitor:
+    """The evaluation that the training loop calls, in every process; the main one also asks, and prints two replies."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        material: LearningMaterial,
+        base_answered: Sequence[Answered],
+        accelerator: Accelerator,
+        reply_tokens: int,
+        *,
+        replies: int = SHOWN_REPLIES,
+        calculator: bool = False,
+    ) -> None:
+        self.loss_model = SupervisedLoss(subject.model).to(accelerator.device)
+        self.subject, self.accelerator, self.reply_tokens = subject, accelerator, reply_tokens
+        self.watched = choose_watched(base_answered, replies)
+        rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
+        self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
+        self.way = ChatWay(subject.tokenizer, calculator=calculator)
+        # What a calculator gives costs the model nothing, so it may not count as said either.
+        said = partial(said_bytes, end_id=self.way.chat.end_id, tokenizer=subject.tokenizer)
+        self.reply_bytes = sum(map(said, material.held_out)) if calculator else material.held_out_reply_bytes
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """What the line of `metrics.jsonl` says of the held-out conversations after a step."""
+        return self.held_out() | (self.ask(step) if self.accelerator.is_main_process and self.watched else {})
+
+    def held_out(self) -> dict[str, float]:
+        """Loss and bits per byte; bits per byte count the end of a turn as nats and not as bytes."""
+        nats, targets = held_out_loss(self.loss_model, self.micro_batches, self.accelerator)
+        return {
+            "held_out_loss_nats": nats / targets,
+            "held_out_bits_per_byte": bits_per_byte(nats, self.reply_bytes),
+        }
+
+    def ask(self, step: int) -> dict[str, Any]:
+        """The share of replies that the model ends itself, and two of them, which are printed too."""
+        asked = [before.conversation for before in self.watched]
+        answered = answer(self.subject.model, self.way, asked, self.reply_tokens)
+        shown = list(zip(self.watched, answered, strict=True))[:SHOWN_REPLIES]
+        return {
+            "stop_rate": sum(one.stopped for one in answered) / len(answered),
+            "sample_replies": [_show(before, now, step) for before, now in shown],
+        }
+
+
+def said_bytes(rendered: RenderedConversation, *, end_id: int, tokenizer: PreTrainedTokenizerFast) -> int:
+    """UTF-8 bytes of what is learned of a conversation, without the ends of turns."""
+    learned = [
+        [id_ for id_, _ in stretch if id_ != end_id]
+        for is_learned, stretch in groupby(
+            zip(rendered.input_ids, rendered.supervised, strict=True), key=lambda pair: pair[1]
+        )
+        if is_learned
+    ]
+    texts = (
+        str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in learned
+    )
+    return sum(len(text.encode()) for text in texts)
+
+
+def _show(before: Answered, now: Answered, step: int) -> dict[str, str]:
+    lines = {f"step {step}": before.question, "    base": before.reply, "    assistant": now.reply}
+    tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
+    return {"question": before.question, "base": before.reply, "assistant": now.reply}
+
+
+def _short(text: str, characters: int = 140) -> str:
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= characters else f"{line[: characters - 1]}…"

@@ -1,0 +1,79 @@
+"""The settings of supervised fine-tuning, in a file of their own: the entry, its parts and its plan all read them."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from configs import InputError
+from finetune.lora.adapter_settings import AdapterSettings
+from scratch_models.embedded_default import EMBEDDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftSettings(AdapterSettings):
+    """Supervised fine-tuning. The defaults make the demo: embedded base, embedded conversations, LoRA and new rows."""
+
+    base: str = EMBEDDED
+    """Model to start from: `embedded`, a Hugging Face folder, or a Hub name."""
+    data: str = EMBEDDED
+    """Conversations: `embedded`, a .jsonl or .json file, or a Hub name."""
+    method: Literal["lora", "full"] = "lora"
+    """What trains: LoRA and the rows of new tokens, or every weight."""
+    corpus: str | None = None
+    """Text file that new tokens are learned from; with the embedded data, the documents of its domain."""
+    new_tokens: int = 500
+    """Tokens to learn from the corpus; none where there is no corpus."""
+    lora_rank: int = 32
+    """Rank of the adapter's matrices."""
+    lora_alpha: float = 64.0
+    """Scale of the adapter: it adds alpha / rank times its product."""
+    new_rows_learning_rate: float | None = None
+    """Peak learning rate of the rows of new tokens; by default that of the rest."""
+    conversations_per_step: int = 32
+    """Conversations that one step learns from, over all processes."""
+    accumulation_steps: int | None = None
+    """Micro-batches that a process cuts its share of a step into; by default as few as the next setting allows."""
+    tokens_per_micro_batch: int = 4096
+    """Tokens that are in memory at once in a process."""
+    maximum_tokens: int = 512
+    """Longest conversation in tokens; longer ones are left out and counted."""
+    evaluation_conversations: int = 100
+    """Held-out conversations that evaluations read and are answered at the end."""
+    evaluation_replies: int = 16
+    """Of them, those answered at every evaluation too, for the share of replies that end; two are shown."""
+    reply_tokens: int = 96
+    """Longest reply in tokens when the models are asked."""
+    calculator: bool = False
+    """Let a calculator complete arithmetic such as `<<48/2=24>>` in replies; its results are not learned."""
+    push_to_hub: str | None = None
+    """Repository on the Hub to upload the finished model to, as a private one, such as `my-name/my-assistant`."""
+    inspect: int | None = None
+    """Write the page that shows what is learned of the example of this number, counted from 1, then stop."""
+    dry_run: bool = False
+    """Show the settings, the first example, and how long the run would take and in how much memory, then stop."""
+    max_steps: int = 320
+    """Optimizer steps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
+    packing: Literal["auto", "never", "always"] = "auto"
+    """Conversations end to end in one row, none seeing another; auto packs on a GPU."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = 20
+    """Steps in which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
+        for name in (*counts, "evaluation_conversations", "reply_tokens"):
+            self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("new_tokens", self.new_tokens >= 0, "0 or more")
+        rate = self.new_rows_learning_rate
+        self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
+        self.expect("evaluation_replies", self.evaluation_replies >= 0, "0 or more")
+        accumulation = self.accumulation_steps
+        self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
+        if self.method == "full" and rate is not None:
+            raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")

@@ -1,0 +1,180 @@
+"""The cache gives what rendering gives, is found by whatever decides the ids, and by nothing else."""
+
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from finetune.chat import token_cache
+from finetune.chat.chat_format import ChatFormat
+from finetune.chat.token_cache import default_token_cache, entry_key, render_through_cache
+from finetune.conversations.formats import Conversation, Message
+from tests.finetune.tiny_models import questions
+from tests.house.repository import ROOT
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens
+
+
+def _conversation(*said):
+    return Conversation(tuple(Message(role, content) for role, content in said), "p")
+
+
+CHATS = [_conversation(("user", asked), ("assistant", f"{answer} <<1+1=2>>")) for asked, answer in questions(40)]
+
+
+@pytest.fixture
+def chat(chat_tokenizer):
+    return ChatFormat(chat_tokenizer)
+
+
+@pytest.fixture
+def count_renders(monkeypatch):
+    """How many times something was rendered."""
+    calls = []
+
+    def spy(self, conversations):
+        calls.append(len(conversations))
+        return usual(self, conversations)
+
+    usual = ChatFormat.render_set
+    monkeypatch.setattr(ChatFormat, "render_set", spy)
+    return calls
+
+
+def test_the_second_reading_renders_nothing_and_gives_the_same(chat, tmp_path, count_renders):
+    first, second = (render_through_cache(CHATS, chat, tmp_path) for _ in range(2))
+    assert count_renders == [40]
+    assert list(first) == list(second) == chat.render_all(CHATS)
+    assert isinstance(second.input_ids, np.memmap), "mapped, not read"
+
+
+OTHERS = {
+    "another word": [_conversation(("user", "What else?"), ("assistant", "That.")), *CHATS[1:]],
+    "one less": CHATS[1:],
+    "another order": CHATS[::-1],
+    "another role": [
+        _conversation(*(("system" if one.role == "user" else one.role, one.content) for one in CHATS[0].messages)),
+        *CHATS[1:],
+    ],
+    "a border moved": [_conversation(("user", "ab"), ("assistant", "c"))],
+    "a border before that": [_conversation(("user", "a"), ("assistant", "bc"))],
+    "messages of two as one": [_conversation(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))],
+    "and apart": [_conversation(("user", "a"), ("assistant", "b")), _conversation(("user", "c"), ("assistant", "d"))],
+    "a border written out": [_conversation(("user", "a9:assistant:1:b"))],
+}
+
+
+def test_whatever_is_said_otherwise_has_another_key(chat):
+    keys = [entry_key(one, chat) for one in [CHATS, *OTHERS.values()]]
+    assert len(set(keys)) == len(keys)
+
+
+def test_where_a_conversation_was_read_from_changes_no_key(chat):
+    assert entry_key([replace(one, source="q", answer="2") for one in CHATS], chat) == entry_key(CHATS, chat)
+
+
+def test_tokenizer_calculator_libraries_and_code_have_keys_of_their_own(chat, chat_tokenizer, monkeypatch):
+    keys = [entry_key(CHATS, chat), entry_key(CHATS, ChatFormat(chat_tokenizer, calculator=True))]
+    keys.append(entry_key(CHATS, ChatFormat(add_control_tokens(chat_tokenizer, ["<|tool|>"]))))
+    monkeypatch.setattr(token_cache.tokenizers, "__version__", "0.0.1")
+    keys.append(entry_key(CHATS, chat))
+    monkeypatch.setattr(token_cache, "code_sha256", lambda: "other code")
+    keys.append(entry_key(CHATS, chat))
+    assert len(set(keys)) == 5
+
+
+DECIDING = ["finetune/chat/chat_format.py", "finetune/chat/calculator.py", "tokenizer_ext/huggingface/hf_tokenizer.py"]
+
+
+def _hashes_around_a_change(module, tmp_path):
+    for package in ("finetune", "tokenizer_ext"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    folders = [tmp_path / folder.relative_to(ROOT) for folder in token_cache.DECIDES_IDS]
+    before = token_cache.hash_code(folders)
+    assert before == token_cache.code_sha256()
+    path = tmp_path / module
+    path.parent.mkdir(exist_ok=True)
+    path.write_text((path.read_text() if path.exists() else "") + "# changed\n")
+    return before, token_cache.hash_code(folders)
+
+
+@pytest.mark.parametrize("module", [*DECIDING, "finetune/chat/formats/later.py"])
+def test_a_changed_line_of_the_code_that_renders_changes_the_hash_of_the_code(module, tmp_path):
+    before, after = _hashes_around_a_change(module, tmp_path)
+    assert after != before
+
+
+@pytest.mark.parametrize("module", ["finetune/dpo.py", "finetune/rows/training.py", "tokenizer_ext/pages/terminal.py"])
+def test_a_changed_line_of_code_that_decides_no_ids_keeps_what_is_cached(module, tmp_path):
+    before, after = _hashes_around_a_change(module, tmp_path)
+    assert after == before
+
+
+def test_the_calculators_results_are_kept_as_not_learned(chat_tokenizer, tmp_path):
+    chat = ChatFormat(chat_tokenizer, calculator=True)
+    for _ in range(2):
+        assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_all(CHATS)
+    assert chat.render_all(CHATS) != ChatFormat(chat_tokenizer).render_all(CHATS)
+
+
+def _cut_short(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(path):
+    path.write_bytes(b"")
+
+
+def _replace_by_less(path):
+    np.save(path, np.load(path)[:-1])
+
+
+@pytest.mark.parametrize("part", token_cache.PARTS)
+@pytest.mark.parametrize("damage", [_cut_short, _empty, _replace_by_less, os.remove])
+def test_an_entry_that_is_not_whole_is_made_again(chat, tmp_path, part, damage):
+    render_through_cache(CHATS, chat, tmp_path)
+    (entry,) = tmp_path.iterdir()
+    damage(entry / f"{part}.npy")
+    assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_all(CHATS)
+    assert token_cache._open(entry) is not None
+    assert list(tmp_path.iterdir()) == [entry], "and nothing is left beside it"
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_the_run_goes_on(chat, tmp_path, capsys):
+    (tmp_path / "tokens").write_text("a file")
+    assert list(render_through_cache(CHATS, chat, tmp_path / "tokens")) == chat.render_all(CHATS)
+    assert "the ids of this run are not kept" in capsys.readouterr().err
+
+
+def test_the_entries_used_last_stay(chat, tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "MOST_ENTRIES", 3)
+    keys = []
+    for number in range(5):
+        if number == 4:
+            render_through_cache(CHATS[:3], chat, tmp_path)  # used again
+        render_through_cache(CHATS[: number + 1], chat, tmp_path)
+        keys.append(entry_key(CHATS[: number + 1], chat))
+        time.sleep(0.02)
+    assert {one.name for one in tmp_path.iterdir()} == {keys[2], keys[3], keys[4]}
+
+
+def test_those_who_make_one_entry_at_once_do_not_disturb_each_other(chat, tmp_path, monkeypatch):
+    def wait_for_all(beside, entry):
+        everyone.wait(timeout=20)
+        usual(beside, entry)
+
+    usual, everyone = os.replace, threading.Barrier(4)
+    monkeypatch.setattr(token_cache.os, "replace", wait_for_all)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: render_through_cache(CHATS, chat, tmp_path), range(4)))
+    assert all(list(one) == chat.render_all(CHATS) for one in found)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_token_cache() == tmp_path / "graft" / "tokens"

@@ -1,0 +1,79 @@
+"""The comparison: figures of the very replies, the base at its best, and a table and record that say the same."""
+
+import json
+import math
+
+import pytest
+
+from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.questions import ChoiceQuestion
+from finetune.evaluation.figures import LEGEND, compare_choices, compare_replies, to_record, to_table
+from finetune.evaluation.intervals import share_difference, wilson_interval
+from finetune.evaluation.multiple_choice import Chosen
+from finetune.evaluation.scoring import Answered, Interview, Scores
+
+REPEATING = "to be or not to be or not to be or not"
+
+
+def _interview(replies, stopped, nats):
+    conversations = [
+        Conversation((Message("user", f"{n}+1?"), Message("assistant", "x")), f"a:{n}", None if n == 3 else str(n + 1))
+        for n in range(len(replies))
+    ]
+    answered = [Answered(*one) for one in zip(conversations, replies, stopped, strict=True)]
+    bits = sum(nats) / math.log(2) / (10 * len(nats))
+    scores = Scores(bits_per_byte=bits, exact_match=0, stop_rate=0, repetition_rate=0, conversations=4, checkable=3)
+    return Interview(scores, answered, nats, [10] * len(nats))
+
+
+BASE = {
+    "question": _interview(["1", "no", "no", "4"], [True, False, False, False], [9.0] * 4),
+    "bare": _interview(["1", "2", "no", REPEATING], [False] * 4, [12.0] * 4),
+}
+TUNED = _interview(["1", "2", "3.0", "no"], [True] * 4, [3.0, 4.0, 3.0, 4.0])
+
+
+def test_figures_are_those_of_the_replies_and_the_base_takes_its_best_way_for_each():
+    bits, match, stops, repeats = compare_replies(BASE, TUNED)
+    assert (bits.base, bits.tuned) == pytest.approx((36 / 40 / math.log(2), 14 / 40 / math.log(2)))
+    assert bits.difference == pytest.approx(bits.tuned - bits.base) and bits.difference_interval.high < 0
+    assert (match.base, match.tuned, match.name) == (2 / 3, 1.0, "exact match on 3 checkable questions")
+    assert (stops.base, stops.tuned) == (0.25, 1.0)
+    assert (repeats.base, repeats.tuned) == (0.0, 0.0)
+
+
+def test_the_intervals_are_of_the_same_counts_and_pairs():
+    match = compare_replies(BASE, TUNED)[1]
+    assert match.base_interval == wilson_interval(2, 3) and match.tuned_interval == wilson_interval(3, 3)
+    assert match.difference_interval == share_difference([True, True, False], [True] * 3).interval
+    assert match.p_value == 1.0
+
+
+def test_without_checkable_answers_there_is_no_exact_match():
+    def only_unchecked(interview):
+        return Interview(interview.scores, interview.answered[3:], interview.reply_nats[3:], interview.reply_bytes[3:])
+
+    figures = compare_replies({name: only_unchecked(one) for name, one in BASE.items()}, only_unchecked(TUNED))
+    assert [figure.name for figure in figures if "match" in figure.name] == [] and len(figures) == 3
+
+
+def test_multiple_choice_is_compared_in_both_readings():
+    questions = [ChoiceQuestion((Message("user", "?"),), ("a", "b"), n % 2, f"q:{n}") for n in range(6)]
+    right = [0, 1] * 3
+    base = {"question": Chosen([0] * 6, right), "bare": Chosen([0] * 5 + [1], [1] * 6)}
+    by_nats, per_byte = compare_choices(questions, base, Chosen(right, [0] * 6))
+    assert (by_nats.base, by_nats.tuned) == (4 / 6, 1.0)
+    assert (per_byte.base, per_byte.tuned) == (1.0, 0.5)
+    assert (by_nats.questions, per_byte.difference) == (6, -0.5)
+
+
+def test_the_table_writes_each_figure_with_its_interval_and_the_record_keeps_all_of_it():
+    figures = compare_replies(BASE, TUNED)
+    lines = to_table("on 4 questions", figures, [("further", "1 of 2", "2 of 2")]).split("\n")
+    names = ["on 4 questions", *(one.name for one in figures), "further", LEGEND]
+    assert [line.split("  ")[0] for line in lines] == names
+    assert "66.7% (20.8 to 93.9)" in lines[2] and "100.0% (43.9 to 100.0)" in lines[2] and "p = 1.000" in lines[2]
+    assert lines[-2].split() == ["further", "1", "of", "2", "2", "of", "2"]
+    record = json.loads(json.dumps(to_record(figures)))
+    assert [one["tuned"] for one in record] == [one.tuned for one in figures]
+    assert record[1]["base_interval"]["low"] == wilson_interval(2, 3).low

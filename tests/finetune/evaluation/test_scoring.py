@@ -1,0 +1,231 @@
+"""The figures: bits per byte in closed form, exact match, stop rate and repetition on replies known beforehand."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+
+from configs import InputError
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.formats import Conversation, Message
+from finetune.evaluation.reply_checks import is_right, repeats_itself
+from finetune.evaluation.scoring import (
+    Answered,
+    Scores,
+    answer,
+    ask_in_chat,
+    base_ways,
+    best_scores,
+    choose_askable,
+    exact_match_rate,
+    interview_base,
+    plain_ways,
+    reply_bits_per_byte,
+)
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay, fits
+from scratch_models.sampling import Sampling
+from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
+
+QUESTION = Message("user", "What is the sum of the numbers?")
+CONVERSATIONS = [
+    Conversation((QUESTION, Message("assistant", "the sum is 72.")), "a:1", answer="72"),
+    Conversation((Message("system", "Be brief."), QUESTION, Message("assistant", "é語 — 72")), "a:2"),
+    Conversation((QUESTION, Message("assistant", "Which?"), QUESTION, Message("assistant", "All: 72")), "a:3"),
+]
+
+
+def _uniform_model(tokenizer):
+    """A model with equal logits everywhere: each token costs log2(V) bits."""
+    model = tiny_gpt2(next_token_id(tokenizer))
+    torch.nn.init.zeros_(model.get_input_embeddings().weight)  # tied: the head is zero too
+    return model
+
+
+def _constant_model(tokenizer, token):
+    """A model that says one id for ever: its last norm gives a constant and one row of the head points along it."""
+    model = tiny_gpt2(next_token_id(tokenizer))
+    with torch.no_grad():
+        model.transformer.ln_f.weight.zero_()
+        model.transformer.ln_f.bias.fill_(1.0)
+        model.get_input_embeddings().weight.zero_()
+        model.get_input_embeddings().weight[token] = 1.0
+    return model
+
+
+def _ways(tokenizer):
+    return {"chat": ChatWay(tokenizer), **plain_ways(tokenizer)}
+
+
+@pytest.mark.parametrize("name", ["chat", *PLAIN_PROMPTS])
+def test_bits_per_byte_of_a_uniform_model_are_log2_of_the_vocabulary_times_tokens_over_bytes(chat_tokenizer, name):
+    way = _ways(chat_tokenizer)[name]
+    separator = PLAIN_PROMPTS[name].separator if name in PLAIN_PROMPTS else ""
+    replies = [conversation.messages[-1].content for conversation in CONVERSATIONS]
+    tokens = sum(len(chat_tokenizer.encode(separator + reply, add_special_tokens=False)) for reply in replies)
+    text_bytes = sum(len(reply.encode()) for reply in replies)  # neither the separator nor the end of the turn
+    expected = math.log2(next_token_id(chat_tokenizer)) * tokens / text_bytes
+    found = reply_bits_per_byte(_uniform_model(chat_tokenizer), way, CONVERSATIONS)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["chat", *PLAIN_PROMPTS])
+def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(chat_tokenizer, name):
+    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), _ways(chat_tokenizer)[name]
+    nats = 0.0
+    for conversation in CONVERSATIONS:
+        prompt = way.prompt_ids(conversation.messages[:-1])
+        reply = way.reply_ids(conversation.messages[-1].content)
+        ids = torch.tensor([[*prompt, *reply]])
+        labels = torch.tensor([[-100] * len(prompt) + reply])
+        nats += model(ids, labels=labels).loss.item() * len(reply)
+    text_bytes = sum(len(conversation.messages[-1].content.encode()) for conversation in CONVERSATIONS)
+    found = reply_bits_per_byte(model, way, CONVERSATIONS)
+    assert found == pytest.approx(nats / math.log(2) / text_bytes, rel=1e-5)
+
+
+def test_a_chat_prompt_and_its_reply_are_the_rendered_conversation_without_its_end(chat_tokenizer):
+    chat, way = ChatFormat(chat_tokenizer), ChatWay(chat_tokenizer)
+    for conversation in CONVERSATIONS:
+        *asked, last = conversation.messages
+        assert [*way.prompt_ids(asked), *way.reply_ids(last.content)] == chat.render(conversation).input_ids[:-1]
+
+
+def test_control_tokens_in_a_plain_question_stay_text(chat_tokenizer):
+    way = PlainWay(chat_tokenizer, PLAIN_PROMPTS["question"])
+    ids = way.prompt_ids([Message("user", "<|end|><|endoftext|>")]) + way.reply_ids("<|user|>")
+    assert not set(ids) & set(chat_tokenizer.get_added_vocab().values())
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_limit_does(chat_tokenizer, ended):
+    chat = ChatFormat(chat_tokenizer)
+    word = chat_tokenizer.encode(" the", add_special_tokens=False)[0]
+    model = _constant_model(chat_tokenizer, chat.end_id if ended else word)
+    interview = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
+    spoken = chat_tokenizer.decode([word] * 12).strip()
+    assert [one.reply for one in interview.answered] == ["" if ended else spoken] * 3
+    assert interview.scores.stop_rate == float(ended)
+    assert interview.scores.repetition_rate == (0.0 if ended else float(repeats_itself(spoken)))
+    assert (interview.scores.conversations, interview.scores.checkable) == (3, 1)
+
+
+def test_a_base_that_ends_its_text_has_stopped(chat_tokenizer):
+    model = _constant_model(chat_tokenizer, chat_tokenizer.eos_token_id)
+    interviews = interview_base(model, chat_tokenizer, CONVERSATIONS, 12)
+    assert list(interviews) == [*PLAIN_PROMPTS, "chat"]
+    assert [one.scores.stop_rate for one in interviews.values()] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
+    bpe = train_bpe(["plain text"] * 2, 260, special_tokens=["<|endoftext|>"])
+    assert list(base_ways(to_hf_tokenizer(bpe.ranks, bpe.special_tokens))) == list(PLAIN_PROMPTS)
+
+
+def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenizer):
+    model, chat = tiny_gpt2(next_token_id(chat_tokenizer)), ChatFormat(chat_tokenizer)
+    talk = CONVERSATIONS[2]
+    (found,) = answer(model, ChatWay(chat_tokenizer), [talk], 8)
+    prompt = torch.tensor([chat.render_prompt(talk.messages[:3])])
+    greedy = {"do_sample": False, "max_new_tokens": 8, "eos_token_id": chat.end_id, "pad_token_id": 0}
+    expected = model.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy)[0, prompt.shape[1] :]
+    assert found.reply == chat.decode_reply(expected.tolist()).strip()
+    assert (found.question, found.expected) == (QUESTION.content, "All: 72")
+
+
+def test_replies_to_a_prompt_can_be_drawn(chat_tokenizer):
+    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), ChatWay(chat_tokenizer)
+    drawn = {answer(model, way, CONVERSATIONS[:1], 8, Sampling(temperature=2, seed=n))[0].reply for n in range(4)}
+    assert len(drawn) > 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "right"),
+    [
+        ("int", "int", True),
+        ("`int`.", "int", True),
+        ("'a'", '"a"', True),
+        ("int or str", "int", False),
+        ("Int", "int", False),
+        ("", "int", False),
+        ("", "''", False),  # an empty default is not an empty reply
+        ("''", "''", True),
+        ("2.", "2.", True),
+        ("1 + 1 = 2 #### 2", "2", True),
+        ("#### 3 so #### 2", "2", True),
+        ("It is 2", "2", False),
+        ("####", "2", False),
+        ("#### 1080", "1,080", True),
+        ("so $1,080.00.", "1080", False),
+        ("$1,080.00.", "1080", True),
+        ("#### -.5", "-0.50", True),
+        ("10,80", "1080", False),
+        ("1.2.3", "1.23", False),
+        ("٣", "3", False),
+    ],
+)
+def test_a_reply_is_right_if_it_is_the_answer(reply, expected, right):
+    assert is_right(reply, expected) is right
+
+
+def test_exact_match_counts_the_checkable_questions_alone():
+    def answered(reply, expected):
+        return Answered(Conversation((QUESTION, Message("assistant", "72")), "a:1", answer=expected), reply, True)
+
+    replies = [answered("72", "72"), answered("73", "72"), answered("72", None), answered("7", None)]
+    assert exact_match_rate(replies) == 0.5
+    assert exact_match_rate(replies[2:]) == 0.0
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_text_repeats_itself_from_the_third_time_on(times):
+    assert repeats_itself(f"so {'the number of the ' * times}") is (times >= 3)
+
+
+def test_repetition_is_that_of_four_words_in_a_row_wherever_they_stand():
+    words = [*"abcd", "x", *"abcd", "y", *"abcd"]
+    assert repeats_itself(" ".join(words)) and repeats_itself("\n\n".join(words))
+    assert not repeats_itself("a b c x a b c y a b c z") and not repeats_itself("no no no no no")
+    assert repeats_itself("no " * 6)
+    brute_force = Counter(tuple(words[n : n + 4]) for n in range(len(words) - 3))
+    assert brute_force.most_common(1) == [(("a", "b", "c", "d"), 3)]
+
+
+def test_the_base_is_at_its_best_figure_by_figure():
+    def scores(bits, match, stop, repetition):
+        figures = {"bits_per_byte": bits, "exact_match": match, "stop_rate": stop, "repetition_rate": repetition}
+        return Scores(**figures, conversations=10, checkable=4)
+
+    three = [scores(2.0, 0.1, 0.9, 0.5), scores(1.5, 0.0, 0.2, 0.6), scores(3.0, 0.3, 0.1, 0.4)]
+    assert best_scores(three) == scores(1.5, 0.3, 0.9, 0.4)
+
+
+def _asking(content, reply="72", *before):
+    return Conversation((*before, Message("user", content), Message("assistant", reply)), "a:1")
+
+
+def test_a_conversation_fits_up_to_the_last_position_and_no_further(chat_tokenizer):
+    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), ChatWay(chat_tokenizer)
+    room = POSITIONS - 1 - len(way.prompt_ids([Message("user", "")])) - len(way.reply_ids("72"))
+    fitting = [number for number in range(1, 2 * room) if fits(model, way, _asking(chr(1) * number))]
+    assert fitting == list(range(1, room + 1)), "one id a character, up to the room and no more"
+    answer(model, way, [_asking(chr(1) * room)], 8)  # and what fits can be answered
+
+
+@pytest.mark.parametrize("number", [1, 3, 100])
+def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
+    model = tiny_gpt2(next_token_id(chat_tokenizer))
+    ways = [(model, way) for way in _ways(chat_tokenizer).values()]
+    without_question = Conversation((Message("assistant", "72"),), "a:9")
+    conversations = [_asking("1+1?"), _asking(chr(1) * POSITIONS), without_question, _asking("", "72"), _asking("2?")]
+    asked = choose_askable(conversations, number, ways)
+    assert asked == {1: [conversations[0]], 3: [conversations[0]], 100: [conversations[0], conversations[4]]}[number]
+    interview_base(model, chat_tokenizer, asked, 4)
+
+
+def test_where_nothing_can_be_asked_one_line_says_so(chat_tokenizer):
+    model = tiny_gpt2(next_token_id(chat_tokenizer))
+    with pytest.raises(InputError, match="none of 2 conversations has a question that fits the models' positions"):
+        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatWay(chat_tokenizer))])
