@@ -1,1 +1,1 @@
-"""Direct preference optimization."""
+"""Direct preference optimization: pairs of replies into a model that prefers the chosen ones."""
