@@ -13,7 +13,7 @@ MAXIMUM_TOP_K = 200
 MAXIMUM_SEED = 2**32 - 1
 
 RAW = "raw"
-PLAIN_WAYS = {
+PLAIN_FORMATS = {
     "question": "Question: … Answer:",
     "dialogue": "User: … Assistant:",
     "bare": "The prompt, then a blank line",
@@ -27,8 +27,8 @@ class Asked:
     """One prompt for both models."""
 
     prompt: str
-    plain_way: str
-    """How the base is asked: a key of `PLAIN_WAYS`."""
+    plain_format: str
+    """How the base is asked: a key of `PLAIN_FORMATS`."""
     sampling: Sampling
     """Shared by both, so that they draw with the same noise."""
     maximum_tokens: int
@@ -44,10 +44,10 @@ def read_form(*values: object) -> Asked:
     Raises:
         InputError: a value is of another type or out of its range.
     """
-    prompt, way, temperature, top_k, top_p, seed, maximum_tokens = values
+    prompt, prompt_format, temperature, top_k, top_p, seed, maximum_tokens = values
     return Asked(
         prompt=_text(prompt),
-        plain_way=_way(way),
+        plain_format=_prompt_format(prompt_format),
         sampling=Sampling(
             temperature=_number("temperature", temperature, 0, MAXIMUM_TEMPERATURE),
             top_k=_whole("top-k", top_k, 0, MAXIMUM_TOP_K),
@@ -70,10 +70,12 @@ def _text(prompt: object) -> str:
     return prompt
 
 
-def _way(way: object) -> str:
-    if not isinstance(way, str) or way not in PLAIN_WAYS:
-        raise InputError(f"way to ask the base: found {reprlib.repr(way)}, expected one of {', '.join(PLAIN_WAYS)}")
-    return way
+def _prompt_format(prompt_format: object) -> str:
+    if not isinstance(prompt_format, str) or prompt_format not in PLAIN_FORMATS:
+        raise InputError(
+            f"way to ask the base: found {reprlib.repr(prompt_format)}, expected one of {', '.join(PLAIN_FORMATS)}"
+        )
+    return prompt_format
 
 
 def _number(name: str, value: object, lowest: float, highest: float) -> float:

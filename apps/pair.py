@@ -10,7 +10,7 @@ from apps.form import RAW, Asked
 from apps.panes import Side
 from configs import InputError, MissingInput
 from finetune.export.saved_model import find_base, load_assistant, load_base
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainPrompt, PlainWay
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPrompt, PlainPromptFormat
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.run_folder import RUNS, find_recorded, newest_run
 
@@ -100,7 +100,7 @@ class Pair:
         self.assistant, tokenizer = load_assistant(names.tuned)
         try:
             self.calculator = find_recorded(names.tuned, "calculator") is True
-            self.chat = ChatWay(tokenizer, calculator=self.calculator)
+            self.chat = ChatPromptFormat(tokenizer, calculator=self.calculator)
         except InputError as error:
             raise InputError(f"tuned {names.tuned}: {error}") from None
         self.base, self.base_tokenizer = load_base(names.base)
@@ -109,7 +109,7 @@ class Pair:
                 model.to(torch.accelerator.current_accelerator())
 
     def sides(self, asked: Asked) -> tuple[Side, Side]:
-        """The base in the plain-text way that was chosen, the assistant in its chat format."""
-        prompt = VERBATIM if asked.plain_way == RAW else PLAIN_PROMPTS[asked.plain_way]
-        plain = PlainWay(self.base_tokenizer, prompt, calculator=self.calculator)
+        """The base in the plain-text format that was chosen, the assistant in its chat format."""
+        prompt = VERBATIM if asked.plain_format == RAW else PLAIN_PROMPTS[asked.plain_format]
+        plain = PlainPromptFormat(self.base_tokenizer, prompt, calculator=self.calculator)
         return Side(self.base, plain), Side(self.assistant, self.chat)

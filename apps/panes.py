@@ -12,7 +12,7 @@ from apps.form import Asked
 from configs import InputError
 from finetune.conversations.formats import Message
 from finetune.replies.generation import Reply, stream_reply
-from finetune.replies.prompts import ChatWay, PlainWay, Way
+from finetune.replies.prompts import ChatPromptFormat, PlainPromptFormat, PromptFormat
 
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that draws more often falls behind
 UNFINISHED = "\ufffd"  # what decoders write for bytes that are not yet a character
@@ -20,10 +20,10 @@ UNFINISHED = "\ufffd"  # what decoders write for bytes that are not yet a charac
 
 @dataclass(frozen=True)
 class Side:
-    """A model and the way in which it is asked."""
+    """A model and the prompt format in which it is asked."""
 
     model: PreTrainedModel
-    way: Way
+    prompt_format: PromptFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +80,12 @@ def speak(side: Side, asked: Asked, stop: threading.Event) -> Generator[Pane]:
     """The pane of one side after every token; the last one says why the reply ended, or was refused."""
     stream = stream_reply(
         side.model,
-        side.way.prompt_ids([Message("user", asked.prompt)]),
+        side.prompt_format.prompt_ids([Message("user", asked.prompt)]),
         max_new_tokens=asked.maximum_tokens,
-        stop_ids=side.way.stop_ids,
+        stop_ids=side.prompt_format.stop_ids,
         sampling=asked.sampling,
         stop=stop,
-        calculator=side.way.calculator,
+        calculator=side.prompt_format.calculator,
     )
     ids: list[int] = []
     seconds = 0.0
@@ -102,16 +102,16 @@ def speak(side: Side, asked: Asked, stop: threading.Event) -> Generator[Pane]:
                 return
             finally:
                 seconds += time.perf_counter() - began
-            if _next_turn_began(side.way, ids):
+            if _next_turn_began(side.prompt_format, ids):
                 ended = "next turn began"
                 break
-            yield Pane(text=side.way.text(ids).rstrip(UNFINISHED), tokens=len(ids), seconds=seconds)
-    yield Pane(text=side.way.text(ids), tokens=len(ids), seconds=seconds, ended=ended)
+            yield Pane(text=side.prompt_format.text(ids).rstrip(UNFINISHED), tokens=len(ids), seconds=seconds)
+    yield Pane(text=side.prompt_format.text(ids), tokens=len(ids), seconds=seconds, ended=ended)
 
 
 def _why_ended(side: Side, reply: Reply, asked: Asked, stop: threading.Event) -> str:
     if reply.stopped:
-        return "end of turn" if isinstance(side.way, ChatWay) else "end of text"
+        return "end of turn" if isinstance(side.prompt_format, ChatPromptFormat) else "end of text"
     if len(reply.ids) == asked.maximum_tokens:
         return f"length: limit of {asked.maximum_tokens} tokens"
     if stop.is_set():
@@ -119,10 +119,10 @@ def _why_ended(side: Side, reply: Reply, asked: Asked, stop: threading.Event) ->
     return "length: no position left in the model"
 
 
-def _next_turn_began(way: Way, ids: Sequence[int]) -> bool:
+def _next_turn_began(prompt_format: PromptFormat, ids: Sequence[int]) -> bool:
     """Whether a base model went on to another turn: what follows belongs to no reply."""
-    if not isinstance(way, PlainWay):
+    if not isinstance(prompt_format, PlainPromptFormat):
         return False
     # One more character is shown as long as the reply goes on.
-    said = f"{way.tokenizer.decode(list(ids))}."
-    return way.prompt.cut(said).strip() != said.strip()
+    said = f"{prompt_format.tokenizer.decode(list(ids))}."
+    return prompt_format.prompt.cut(said).strip() != said.strip()

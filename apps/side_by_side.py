@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, PLAIN_WAYS, read_form
+from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, PLAIN_FORMATS, read_form
 from apps.look import escape
 from apps.pair import Pair
 from apps.panes import Pane, answer_side_by_side
@@ -126,7 +126,7 @@ def _settings() -> list[gr.Component]:
     with gr.Group():
         return [
             gr.Radio(
-                [(words, way) for way, words in PLAIN_WAYS.items()],
+                [(words, prompt_format) for prompt_format, words in PLAIN_FORMATS.items()],
                 value="question",
                 label="How the base is asked",
                 info="It knows no chat format, so it continues a text. The assistant is asked in its own format.",

@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 from configs import InputError, run_entry
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.questions import ChoiceQuestion, read_questions
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from finetune.evaluation.comparison import Asking, Measured, Model, measure_choices, measure_replies
 from finetune.evaluation.figures import to_record
-from finetune.evaluation.scoring import answer, base_ways
+from finetune.evaluation.scoring import answer, base_prompt_formats
 from finetune.export.saved_model import find_base, load_assistant, load_base
-from finetune.replies.prompts import ChatWay, Way
+from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling import Sampling
@@ -126,13 +126,16 @@ def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettin
     # The last message is what a reply is compared with; to a prompt alone there is no known reply.
     asked = Conversation((Message("user", prompt), Message("assistant", "")), source="prompt")
     with_calculator = has_calculator(settings)
-    of_base = base_ways(base[1], calculator=with_calculator)
-    way = of_base.get("chat", of_base[settings.plain_prompt])
-    chat = ChatWay(tuned[1], calculator=with_calculator)
-    ways: dict[str, tuple[PreTrainedModel, Way]] = {"base": (base[0], way), "tuned": (tuned[0], chat)}
+    of_base = base_prompt_formats(base[1], calculator=with_calculator)
+    prompt_format = of_base.get("chat", of_base[settings.plain_prompt])
+    chat = ChatPromptFormat(tuned[1], calculator=with_calculator)
+    prompt_formats: dict[str, tuple[PreTrainedModel, PromptFormat]] = {
+        "base": (base[0], prompt_format),
+        "tuned": (tuned[0], chat),
+    }
     shown = []
-    for name, (model, way) in ways.items():
-        reply = answer(model, way, [asked], settings.reply_tokens, settings.sampling)[0]
+    for name, (model, prompt_format) in prompt_formats.items():
+        reply = answer(model, prompt_format, [asked], settings.reply_tokens, settings.sampling)[0]
         end = "" if reply.stopped else f" [{settings.reply_tokens} tokens, not ended]"
         shown.append(f"{name}:\n{printable(reply.reply)}{end}")
     return "\n\n".join(shown)
@@ -147,7 +150,7 @@ def has_calculator(settings: CompareSettings) -> bool:
 
 def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     """The questions of the data; of the embedded data those that are held out."""
-    return (read_conversation_sets(data).held_out, []) if data == EMBEDDED else read_questions(data)
+    return (read_conversation_splits(data).held_out, []) if data == EMBEDDED else read_questions(data)
 
 
 def write_record(path: Path, settings: CompareSettings, parts: Sequence[Measured]) -> None:

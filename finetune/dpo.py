@@ -18,9 +18,9 @@ from accelerate import Accelerator
 
 from configs import InputError, run_entry
 from finetune.engine.engine import start_computing
-from finetune.evaluation.scoring import ask_in_chat, in_favour
+from finetune.evaluation.scoring import ask_in_chat, best_replies
 from finetune.export.hub import check_repository
-from finetune.export.receipt import hand_over
+from finetune.export.receipt import publish
 from finetune.lora.trainable_model import make_optimizer
 from finetune.preference.batches import count_pairs
 from finetune.preference.dpo_loss import PreferenceLoss
@@ -31,11 +31,11 @@ from finetune.preference.stages import (
     ask_reference,
     choose_asked,
     choose_objective,
-    choose_ways,
+    choose_prompt_formats,
     describe_plan,
     describe_run,
     make_facts,
-    read_material,
+    read_dataset,
     read_sets,
 )
 from finetune.preference.start_model import load_start, prepare_start
@@ -55,27 +55,29 @@ def main(settings: DpoSettings) -> None:
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     check_launch(settings, accelerator)
     torch.manual_seed(settings.seed)
-    sets = read_sets(settings.data, accelerator)
+    splits = read_sets(settings.data, accelerator)
     model, tokenizer = load_start(settings.base, accelerator.device)
-    subject = prepare_start(model, tokenizer, settings.lora)
-    material = read_material(settings, subject, sets)
-    ways = choose_ways(subject, tokenizer)
-    asked = choose_asked(settings, subject, material, ways)
-    engine = start_computing(subject.model, settings, accelerator, run).engine
-    accelerator.print(*describe_plan(settings, subject, material, engine), sep="\n")
+    trainable = prepare_start(model, tokenizer, settings.lora)
+    dataset = read_dataset(settings, trainable, splits)
+    prompt_formats = choose_prompt_formats(trainable, tokenizer)
+    asked = choose_asked(settings, trainable, dataset, prompt_formats)
+    engine = start_computing(trainable.model, settings, accelerator, run).engine
+    accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
         return
-    run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets, engine))
-    loss_model = PreferenceLoss(subject.model, choose_objective(settings, subject)).to(accelerator.device)
-    reference = ask_reference(settings, subject, material, ways, asked, run, accelerator)
-    monitor = PreferenceMonitor(subject, loss_model, material, in_favour(reference), accelerator, settings.reply_tokens)
+    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
+    loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable)).to(accelerator.device)
+    reference = ask_reference(settings, trainable, dataset, prompt_formats, asked, run, accelerator)
+    monitor = PreferenceMonitor(
+        trainable, loss_model, dataset, best_replies(reference), accelerator, settings.reply_tokens
+    )
     if not settings.resume:
         record_start(monitor, run, accelerator)
     rate = settings.learning_rate
-    optimizer = make_optimizer(subject, rate, rate, settings.weight_decay)
+    optimizer = make_optimizer(trainable, rate, rate, settings.weight_decay)
     train(
         loss_model,
-        material.batches,
+        dataset.batches,
         [optimizer],
         settings,
         accelerator=accelerator,
@@ -88,15 +90,15 @@ def main(settings: DpoSettings) -> None:
     if accelerator.is_main_process:
         report = make_preference_report(
             title=f"{run.path.name}: preferences taught to {settings.base}",
-            facts=describe_run(settings, subject, material, engine),
+            facts=describe_run(settings, trainable, dataset, engine),
             run=run,
-            material=material,
+            dataset=dataset,
             reference=reference,
-            tuned=ask_in_chat(subject.model, subject.tokenizer, asked, settings.reply_tokens),
+            tuned=ask_in_chat(trainable.model, trainable.tokenizer, asked, settings.reply_tokens),
             held_out=held_out,
         )
-        finish_preferences(report, settings.base, subject, run)
-        hand_over(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
+        finish_preferences(report, settings.base, trainable, run)
+        publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
 
 

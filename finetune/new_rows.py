@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 
 from configs import InputError, run_entry
 from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.engine import start_computing
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts, read_parts
-from finetune.rows.dataset import RowMaterial, conversation_material, read_texts, text_material
+from finetune.rows.dataset import RowDataset, conversation_dataset, read_texts, text_dataset
 from finetune.rows.extended_base import ExtendedBase, read_extended_base
 from finetune.rows.report import finish
 from finetune.rows.start_probe import MakeStart, Probe, Prober
@@ -102,7 +102,7 @@ def main(settings: NewRowsSettings) -> None:
     run = choose_run_folder(settings.output_dir, "new-rows", dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     expect_precision(settings.precision, accelerator.device)
-    base, material = read_inputs(settings, accelerator)
+    base, dataset = read_inputs(settings, accelerator)
     model = load_base(settings, base, accelerator)
     before = hash_weights(model, base.first_new_id)
     base.check_weights(before)
@@ -113,29 +113,29 @@ def main(settings: NewRowsSettings) -> None:
         make_row_optimizer, model, settings.learning_rate, settings.output_learning_rate, settings.weight_decay
     )
     optimizer = make_optimizer()
-    evaluation = HeldOutEvaluation(SupervisedLoss(model), material.held_out, accelerator)
+    evaluation = HeldOutEvaluation(SupervisedLoss(model), dataset.held_out, accelerator)
     if settings.dry_run:
-        accelerator.print(dry_run(settings, model, material))
+        accelerator.print(dry_run(settings, model, dataset))
         return
     probe = None
     if settings.probe and not settings.resume:  # a run that is resumed has its rows in the checkpoint
         of_start = plan_starts(model, base, parts)
-        probe = Prober(model, material, parts, of_start, make_optimizer, settings, accelerator).run()
+        probe = Prober(model, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
-    facts = {**make_facts(material, before, base, probe), **computing.facts()}
+    facts = {**make_facts(dataset, before, base, probe), **computing.facts()}
     run = start_run(run, settings, accelerator, facts)
     if not settings.resume:
         record_start(evaluation, run, accelerator)
-    batches = material.make_batches(settings.seed)
+    batches = dataset.make_batches(settings.seed)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
     computing.release()
     if accelerator.is_main_process:
-        epochs = material.epochs_per_step * run.read_metrics()[-1]["step"]
-        finish(model, base, material, parts, before, run, accelerator, epochs)
+        epochs = dataset.epochs_per_step * run.read_metrics()[-1]["step"]
+        finish(model, base, dataset, parts, before, run, accelerator, epochs)
     accelerator.end_training()
 
 
-def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[ExtendedBase, RowMaterial]:
+def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[ExtendedBase, RowDataset]:
     """The base, of a folder without its weights yet, and what its rows learn from."""
     reads_embedded = EMBEDDED in (settings.base, settings.data) or (settings.corpus or settings.data) is None
     # The main process fills the cache of the embedded corpus for the others.
@@ -146,9 +146,9 @@ def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[Ex
         return base, of_kind(settings, base)
 
 
-def text_of(settings: NewRowsSettings, base: ExtendedBase) -> RowMaterial:
+def text_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDataset:
     """The blocks of the corpus."""
-    return text_material(
+    return text_dataset(
         read_texts(settings.corpus),
         base.tokenizer,
         block_size=settings.block_size,
@@ -157,12 +157,12 @@ def text_of(settings: NewRowsSettings, base: ExtendedBase) -> RowMaterial:
     )
 
 
-def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowMaterial:
+def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDataset:
     """The conversations of the data, for a tokenizer that holds the chat's control tokens."""
     assert settings.data is not None
     ChatFormat(base.tokenizer)  # refuses a tokenizer without them before the data is read
-    return conversation_material(
-        read_conversation_sets(settings.data),
+    return conversation_dataset(
+        read_conversation_splits(settings.data),
         base.tokenizer,
         maximum_tokens=settings.maximum_tokens,
         conversations_per_step=settings.conversations_per_step,
@@ -195,7 +195,7 @@ def plan_starts(model: PreTrainedModel, base: ExtendedBase, parts: Parts) -> Mak
     return lambda start, seed: make_start(model, sub_tokens, start, seed, characters)
 
 
-def dry_run(settings: NewRowsSettings, model: PreTrainedModel, material: RowMaterial) -> str:
+def dry_run(settings: NewRowsSettings, model: PreTrainedModel, dataset: RowDataset) -> str:
     """What a run would do: settings, parameters, tokens of an epoch, and the first block or conversation."""
     trained = sum(rows.numel() for rows in new_row_parameters(model).values())
     parameters = sum(parameter.numel() for parameter in model.parameters()) - trained  # these stand in the tables too
@@ -203,16 +203,16 @@ def dry_run(settings: NewRowsSettings, model: PreTrainedModel, material: RowMate
         [
             *(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()),
             f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-            material.describe(),
-            material.first_example,
+            dataset.describe(),
+            dataset.first_example,
         ]
     )
 
 
-def make_facts(material: RowMaterial, before: WeightHashes, base: ExtendedBase, probe: Probe | None) -> dict[str, Any]:
+def make_facts(dataset: RowDataset, before: WeightHashes, base: ExtendedBase, probe: Probe | None) -> dict[str, Any]:
     """What the run is made of, as hashes, and what the probe found."""
     return {
-        "data_sha256": material.sha256,
+        "data_sha256": dataset.sha256,
         "base_sha256": weights_sha256(before),
         "tokenizer_sha256": tokenizer_sha256(base.tokenizer),
         "probe": None if probe is None else probe.facts(),

@@ -21,9 +21,9 @@ from accelerate import Accelerator
 from configs import run_entry
 from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import describe_engine, start_computing
-from finetune.evaluation.scoring import in_favour
+from finetune.evaluation.scoring import best_replies
 from finetune.export.hub import check_repository
-from finetune.export.receipt import hand_over
+from finetune.export.receipt import publish
 from finetune.supervised.plan import describe_plan, estimate_run, inspect_example
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
@@ -36,8 +36,8 @@ from finetune.supervised.stages import (
     make_facts,
     make_monitor,
     optimizer_of,
-    prepare_subject,
-    read_material,
+    prepare_trainable_model,
+    read_dataset,
     read_sets,
 )
 from scratch_models.loop.devices import make_accelerator
@@ -58,37 +58,37 @@ def main(settings: SftSettings) -> None:
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     check_launch(settings, accelerator)
     torch.manual_seed(settings.seed)
-    sets = read_sets(settings, accelerator)
+    splits = read_sets(settings, accelerator)
     model, tokenizer = load_base(settings.base, accelerator)
-    subject = prepare_subject(settings, model, tokenizer, sets)
-    material = read_material(settings, subject, sets, accelerator)
+    trainable = prepare_trainable_model(settings, model, tokenizer, splits)
+    dataset = read_dataset(settings, trainable, splits, accelerator)
     if settings.inspect is not None:
-        accelerator.print(inspect_example(settings.inspect, subject, material, accelerator))
+        accelerator.print(inspect_example(settings.inspect, trainable, dataset, accelerator))
         return
-    asked = choose_asked(settings, subject, tokenizer, sets.held_out)
-    computing = start_computing(subject.model, settings, accelerator, run, packed=material.batches.packed)
+    asked = choose_asked(settings, trainable, tokenizer, splits.held_out)
+    computing = start_computing(trainable.model, settings, accelerator, run, packed=dataset.batches.packed)
     if settings.dry_run:
-        accelerator.print(describe_plan(settings, subject, material, computing))
-        accelerator.print(estimate_run(settings, subject, material, asked, accelerator, started).describe())
+        accelerator.print(describe_plan(settings, trainable, dataset, computing))
+        accelerator.print(estimate_run(settings, trainable, dataset, asked, accelerator, started).describe())
         return
-    accelerator.print(describe_extension(subject.extended.certificate), material.describe(), sep="\n")
+    accelerator.print(describe_extension(trainable.extended.certificate), dataset.describe(), sep="\n")
     accelerator.print(describe_engine(computing.engine))
-    run = start_run(run, settings, accelerator, make_facts(subject, tokenizer, sets, computing))
+    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, computing))
     base = ask_base(settings, asked, accelerator)
-    monitor = make_monitor(settings, subject, material, in_favour(base), accelerator)
+    monitor = make_monitor(settings, trainable, dataset, best_replies(base), accelerator)
     if not settings.resume:
         record_start(monitor, run, accelerator)
-    optimizer = optimizer_of(settings, subject)
+    optimizer = optimizer_of(settings, trainable)
     train(
-        monitor.loss_model, material.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
+        monitor.loss_model, dataset.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
     )
     computing.release()
     if accelerator.is_main_process:
-        assistant = ask_assistant(settings, subject, asked, settings.reply_tokens)
+        assistant = ask_assistant(settings, trainable, asked, settings.reply_tokens)
         title = f"{run.path.name}: an assistant made from {settings.base}"
-        report = make_report(title, describe_run(settings, subject, material, computing, run), run, base, assistant)
-        finish(report, settings.base, subject, run)
-        hand_over(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
+        report = make_report(title, describe_run(settings, trainable, dataset, computing, run), run, base, assistant)
+        finish(report, settings.base, trainable, run)
+        publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
 
 

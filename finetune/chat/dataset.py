@@ -13,12 +13,12 @@ from finetune.chat.chat_format import END_TOKEN, ChatFormat, mask_as_text
 from finetune.chat.rendered import RenderedSet
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
-from finetune.conversations.splits import ConversationSets
+from finetune.conversations.splits import ConversationSplits
 from scratch_models.corpus.evenly_spaced import spread
 
 
 @dataclass(frozen=True)
-class LearningMaterial:
+class SupervisedDataset:
     """What a run reads."""
 
     batches: ConversationBatches
@@ -48,9 +48,9 @@ class LearningMaterial:
         )
 
 
-def prepare_material(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults
+def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults
     tokenizer: PreTrainedTokenizerFast,
-    sets: ConversationSets,
+    splits: ConversationSplits,
     *,
     maximum_tokens: int,
     held_out_conversations: int,
@@ -61,7 +61,7 @@ def prepare_material(  # noqa: PLR0913 - each is a choice of its own, and the la
     accumulation_steps: int | None = None,
     calculator: bool = False,
     cache: Path | None = None,
-) -> LearningMaterial:
+) -> SupervisedDataset:
     """Renders the conversations, or finds them in the `cache`; those longer than the limit are left out, never cut.
 
     Raises:
@@ -69,8 +69,8 @@ def prepare_material(  # noqa: PLR0913 - each is a choice of its own, and the la
 
     """
     chat = ChatFormat(tokenizer, calculator)
-    all_training = _render(sets.training, chat, cache)
-    all_held_out = _render(sets.held_out, chat, cache)
+    all_training = _render(splits.training, chat, cache)
+    all_held_out = _render(splits.held_out, chat, cache)
     training = keep_fitting(all_training, maximum_tokens)
     fitting = [place for place, length in enumerate(all_held_out.lengths.tolist()) if length <= maximum_tokens]
     if not fitting:
@@ -79,19 +79,19 @@ def prepare_material(  # noqa: PLR0913 - each is a choice of its own, and the la
             "limit or give shorter conversations"
         )
     read = spread(fitting, held_out_conversations)
-    turns = sum(_count_turns(sets.training[place]) for place in training.places)
+    turns = sum(_count_turns(splits.training[place]) for place in training.places)
     ends = int(training.kept.count_supervised(chat.end_id).sum())
     assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"
     batches = ConversationBatches(
         training.kept, conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
     )
-    return LearningMaterial(
+    return SupervisedDataset(
         batches=batches,
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
-        held_out_reply_bytes=reply_bytes([sets.held_out[place] for place in read]),
+        held_out_reply_bytes=reply_bytes([splits.held_out[place] for place in read]),
         left_out={
-            **sets.left_out,
+            **splits.left_out,
             f"conversations of more than {maximum_tokens} tokens": training.too_long,
             "conversations in which nothing is learned": training.unsupervised,
             f"held-out conversations of more than {maximum_tokens} tokens": len(all_held_out) - len(fitting),
@@ -119,6 +119,6 @@ def reply_bytes(conversations: Sequence[Conversation]) -> int:
     )
 
 
-def first_example(material: LearningMaterial, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+def first_example(dataset: SupervisedDataset, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
     """The first conversation with what is learned made visible."""
-    return mask_as_text(material.training[0], lambda ids: str(tokenizer.decode(ids)), colour=colour)
+    return mask_as_text(dataset.training[0], lambda ids: str(tokenizer.decode(ids)), colour=colour)

@@ -11,7 +11,7 @@ from itertools import groupby
 from finetune.conversations.embedded_conversations import read_facts
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.pairs import Pair
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.documentation import Document
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED
@@ -19,10 +19,10 @@ from scratch_models.embedded_default import EMBEDDED
 
 def embedded_pairs() -> tuple[list[Pair], list[Pair]]:
     """The pairs to learn from and those held out, made of the embedded conversations."""
-    corpus, sets = embedded_corpus(), read_conversation_sets(EMBEDDED)
+    corpus, splits = embedded_corpus(), read_conversation_splits(EMBEDDED)
     return (
-        oppose(sets.training, answers_of_signatures(corpus.domain)),
-        oppose(sets.held_out, answers_of_signatures(corpus.domain_held_out)),
+        oppose(splits.training, answers_of_signatures(corpus.domain)),
+        oppose(splits.held_out, answers_of_signatures(corpus.domain_held_out)),
     )
 
 

@@ -12,7 +12,7 @@ from scratch_models.embedded_default import EMBEDDED
 
 
 @dataclass(frozen=True)
-class PreferenceSets:
+class PreferenceSplits:
     """Two sets without a prompt in common."""
 
     training: list[Pair]
@@ -31,7 +31,7 @@ class PreferenceSets:
         return digest.hexdigest()
 
 
-def read_preference_sets(data: str) -> PreferenceSets:
+def read_preference_splits(data: str) -> PreferenceSplits:
     """The pairs named by `data`: `embedded`, a file, or a Hub name.
 
     Raises:
@@ -39,11 +39,11 @@ def read_preference_sets(data: str) -> PreferenceSets:
 
     """
     if data == EMBEDDED:
-        return PreferenceSets(*embedded_pairs(), left_out={})
+        return PreferenceSplits(*embedded_pairs(), left_out={})
     return split_pairs(data, read_pairs(data))
 
 
-def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSets:
+def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSplits:
     """One prompt in twenty is held out, chosen by its hash; pairs of two equal replies are left out.
 
     So all pairs of a prompt lie on one side, and the order of the lines has no effect.
@@ -60,7 +60,7 @@ def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSets:
             f"{HELD_OUT_EVERY}: one in {HELD_OUT_EVERY} is held out; give more pairs"
         )
     held_out = set(prompts[: len(prompts) // HELD_OUT_EVERY])
-    return PreferenceSets(
+    return PreferenceSplits(
         training=[pair for pair in differing if hash_asked(pair.prompt) not in held_out],
         held_out=[pair for pair in differing if hash_asked(pair.prompt) in held_out],
         left_out={"pairs whose two replies are the same": len(pairs) - len(differing)},

@@ -14,7 +14,7 @@ HELD_OUT_EVERY = 20
 
 
 @dataclass(frozen=True)
-class ConversationSets:
+class ConversationSplits:
     """Two sets without a question in common, and the text that new tokens may be learned from."""
 
     training: list[Conversation]
@@ -34,7 +34,7 @@ class ConversationSets:
         return digest.hexdigest()
 
 
-def read_conversation_sets(data: str) -> ConversationSets:
+def read_conversation_splits(data: str) -> ConversationSplits:
     """The conversations named by `data`: `embedded`, a file, or a Hub name.
 
     Raises:
@@ -56,7 +56,7 @@ def until_last_reply(conversation: Conversation) -> Conversation:
     return Conversation(conversation.messages[: last + 1], conversation.source, conversation.answer)
 
 
-def _read_embedded() -> ConversationSets:
+def _read_embedded() -> ConversationSplits:
     corpus = embedded_corpus()
     made, of_held_out = make_conversations(corpus.domain), make_conversations(corpus.domain_held_out)
     held_out = keep_half_checkable(of_held_out)
@@ -69,10 +69,10 @@ def _read_embedded() -> ConversationSets:
         "questions beyond the half that cannot be checked": len(apart) - len(training),
         "held-out questions beyond the half that cannot be checked": len(of_held_out) - len(held_out),
     }
-    return ConversationSets(training, held_out, [document.text for document in corpus.domain], left_out)
+    return ConversationSplits(training, held_out, [document.text for document in corpus.domain], left_out)
 
 
-def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSets:
+def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSplits:
     """One question in twenty is held out, chosen by its hash.
 
     So a question that stands there twice lies on one side, and the order of the lines has no effect.
@@ -86,7 +86,7 @@ def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSets
         )
     held_out = set(questions[: len(questions) // HELD_OUT_EVERY])
     unanswered = sum(len(one.messages) for one in conversations) - sum(len(one.messages) for one in ended)
-    return ConversationSets(
+    return ConversationSplits(
         training=[conversation for conversation in ended if _question(conversation) not in held_out],
         held_out=[conversation for conversation in ended if _question(conversation) in held_out],
         corpus=[],

@@ -108,8 +108,8 @@ def _attend_packed(
     query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))  # (B T, H or K, E)
     if query.shape[1] != key.shape[1]:  # the kernel of torch 2.11 wants as many heads everywhere
         key, value = (one.repeat_interleave(H // one.shape[1], dim=1) for one in (key, value))
-    way = _attend_by_kernel if _has_kernel(query, value, dropout) else _attend_one_by_one
-    return way(query, key, value, conversations, dropout, scaling).unflatten(0, (B, T))  # (B, T, H, E)
+    prompt_format = _attend_by_kernel if _has_kernel(query, value, dropout) else _attend_one_by_one
+    return prompt_format(query, key, value, conversations, dropout, scaling).unflatten(0, (B, T))  # (B, T, H, E)
 
 
 def _usual_mask(

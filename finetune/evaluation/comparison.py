@@ -11,15 +11,15 @@ from finetune.evaluation.figures import Figure, compare_choices, compare_replies
 from finetune.evaluation.multiple_choice import Chosen, choose, choose_fitting
 from finetune.evaluation.scoring import (
     Answered,
-    Interview,
+    Evaluation,
     ask_in_chat,
-    base_ways,
+    base_prompt_formats,
     best_scores,
     choose_askable,
-    interview_base,
+    evaluate_base,
 )
 from finetune.evaluation.tables import calculation_rows
-from finetune.replies.prompts import ChatWay, Way
+from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
@@ -46,8 +46,8 @@ class Measured:
 
 def measure_replies(base: Model, tuned: Model, conversations: list[Conversation], asking: Asking) -> Measured:
     """The figures over the conversations that can be asked of both models, with the number of those left out."""
-    asked = choose_askable(conversations, asking.questions, _ways(base, tuned, asking.calculator))
-    of_base = interview_base(*base, asked, asking.reply_tokens, calculator=asking.calculator)
+    asked = choose_askable(conversations, asking.questions, _prompt_formats(base, tuned, asking.calculator))
+    of_base = evaluate_base(*base, asked, asking.reply_tokens, calculator=asking.calculator)
     of_tuned = ask_in_chat(*tuned, asked, asking.reply_tokens, calculator=asking.calculator)
     figures = compare_replies(of_base, of_tuned)
     arithmetic = calculation_rows(best_scores([one.scores for one in of_base.values()]), of_tuned.scores)
@@ -62,10 +62,10 @@ def measure_replies(base: Model, tuned: Model, conversations: list[Conversation]
 
 def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], asking: Asking) -> Measured:
     """The figures over the multiple-choice questions that fit both models, with the number of those left out."""
-    ways = _ways(base, tuned, False)
-    asked = choose_fitting(choices, asking.questions, ways)
-    *of_base_ways, of_tuned = [choose(model, way, asked) for model, way in ways]
-    of_base = dict(zip(base_ways(base[1]), of_base_ways, strict=True))
+    prompt_formats = _prompt_formats(base, tuned, False)
+    asked = choose_fitting(choices, asking.questions, prompt_formats)
+    *of_base_formats, of_tuned = [choose(model, prompt_format, asked) for model, prompt_format in prompt_formats]
+    of_base = dict(zip(base_prompt_formats(base[1]), of_base_formats, strict=True))
     figures = compare_choices(asked, of_base, of_tuned)
     guessed = sum(1 / len(question.choices) for question in asked) / len(asked)
     left_out = min(asking.questions, len(choices)) - len(asked)
@@ -77,13 +77,13 @@ def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], as
     return Measured("multiple_choice", figures, _list_choices(asked, of_base, of_tuned), text)
 
 
-def _list_replies(base: dict[str, Interview], tuned: Interview) -> list[dict[str, Any]]:
+def _list_replies(base: dict[str, Evaluation], tuned: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "source": one.conversation.source,
             "question": one.question,
             "expected": one.conversation.answer or one.expected,
-            "base": {name: _reply(way.answered[number]) for name, way in base.items()},
+            "base": {name: _reply(prompt_format.answered[number]) for name, prompt_format in base.items()},
             "tuned": _reply(one),
         }
         for number, one in enumerate(tuned.answered)
@@ -114,7 +114,10 @@ def _choice(question: ChoiceQuestion, chosen: Chosen, number: int) -> dict[str, 
     }
 
 
-def _ways(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, Way]]:
+def _prompt_formats(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, PromptFormat]]:
     """Every way in which the base is asked, then that of the tuned model."""
-    of_base = base_ways(base[1], calculator=calculator).values()
-    return [*((base[0], way) for way in of_base), (tuned[0], ChatWay(tuned[1], calculator=calculator))]
+    of_base = base_prompt_formats(base[1], calculator=calculator).values()
+    return [
+        *((base[0], prompt_format) for prompt_format in of_base),
+        (tuned[0], ChatPromptFormat(tuned[1], calculator=calculator)),
+    ]

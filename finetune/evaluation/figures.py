@@ -23,7 +23,7 @@ from finetune.evaluation.intervals import (
 )
 from finetune.evaluation.multiple_choice import Chosen
 from finetune.evaluation.reply_checks import repeats_itself
-from finetune.evaluation.scoring import Interview
+from finetune.evaluation.scoring import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +55,23 @@ class Figure:
         )
 
 
-def compare_replies(base: Mapping[str, Interview], tuned: Interview) -> list[Figure]:
+def compare_replies(base: Mapping[str, Evaluation], tuned: Evaluation) -> list[Figure]:
     """The figures of known replies and of the models' own."""
-    ways = list(base.values())
+    prompt_formats = list(base.values())
     checkable = [number for number, one in enumerate(tuned.answered) if one.is_right is not None]
-    figures = [_compare_costs(min(ways, key=lambda one: one.scores.bits_per_byte), tuned)]
+    figures = [_compare_costs(min(prompt_formats, key=lambda one: one.scores.bits_per_byte), tuned)]
     if checkable:
         name = f"exact match on {len(checkable)} checkable questions"
-        rights = [[bool(way.answered[number].is_right) for number in checkable] for way in (*ways, tuned)]
+        rights = [
+            [bool(prompt_format.answered[number].is_right) for number in checkable]
+            for prompt_format in (*prompt_formats, tuned)
+        ]
         figures.append(_compare_shares(name, max(rights[:-1], key=sum), rights[-1]))
-    stopped = [[one.stopped for one in way.answered] for way in (*ways, tuned)]
+    stopped = [[one.stopped for one in prompt_format.answered] for prompt_format in (*prompt_formats, tuned)]
     figures.append(_compare_shares("replies that end by themselves", max(stopped[:-1], key=sum), stopped[-1]))
-    repeated = [[repeats_itself(one.reply) for one in way.answered] for way in (*ways, tuned)]
+    repeated = [
+        [repeats_itself(one.reply) for one in prompt_format.answered] for prompt_format in (*prompt_formats, tuned)
+    ]
     figures.append(_compare_shares("replies that repeat themselves", min(repeated[:-1], key=sum), repeated[-1]))
     return figures
 
@@ -103,7 +108,7 @@ def to_record(figures: Sequence[Figure]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(figure) for figure in figures]
 
 
-def _compare_costs(base: Interview, tuned: Interview) -> Figure:
+def _compare_costs(base: Evaluation, tuned: Evaluation) -> Figure:
     base_bits, tuned_bits = _bits(base.reply_nats), _bits(tuned.reply_nats)
     bits = ratio_difference(base_bits, tuned_bits, base.reply_bytes, tuned.reply_bytes)
     return Figure(

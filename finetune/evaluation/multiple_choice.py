@@ -13,7 +13,7 @@ from configs import InputError
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.questions import ChoiceQuestion
 from finetune.replies.likelihood import reply_row, row_nats
-from finetune.replies.prompts import Way, fits
+from finetune.replies.prompts import PromptFormat, fits
 from scratch_models.corpus.evenly_spaced import spread
 
 
@@ -25,11 +25,11 @@ class Chosen:
     by_nats_per_byte: list[int]
 
 
-def choose(model: PreTrainedModel, way: Way, questions: Sequence[ChoiceQuestion]) -> Chosen:
-    """What the model chooses when it is asked in this way; of equally likely choices the first."""
-    replies = [[way.known_reply(choice) for choice in question.choices] for question in questions]
+def choose(model: PreTrainedModel, prompt_format: PromptFormat, questions: Sequence[ChoiceQuestion]) -> Chosen:
+    """What the model chooses when it is asked in this prompt format; of equally likely choices the first."""
+    replies = [[prompt_format.known_reply(choice) for choice in question.choices] for question in questions]
     rows = [
-        reply_row(way, question.asked, reply)
+        reply_row(prompt_format, question.asked, reply)
         for question, known in zip(questions, replies, strict=True)
         for reply in known
     ]
@@ -42,7 +42,7 @@ def choose(model: PreTrainedModel, way: Way, questions: Sequence[ChoiceQuestion]
 
 
 def choose_fitting(
-    questions: Sequence[ChoiceQuestion], number: int, ways: Sequence[tuple[PreTrainedModel, Way]]
+    questions: Sequence[ChoiceQuestion], number: int, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]
 ) -> list[ChoiceQuestion]:
     """Of so many questions, spread evenly over all, those that fit every model's positions with every choice.
 
@@ -50,7 +50,7 @@ def choose_fitting(
         InputError: there is none.
     """
     chosen = spread(questions, number)
-    fitting = [question for question in chosen if _fits(question, ways)]
+    fitting = [question for question in chosen if _fits(question, prompt_formats)]
     if not fitting:
         raise InputError(
             f"none of {len(chosen)} multiple-choice questions fits the models' positions with its choices, expected at "
@@ -59,11 +59,15 @@ def choose_fitting(
     return fitting
 
 
-def _fits(question: ChoiceQuestion, ways: Sequence[tuple[PreTrainedModel, Way]]) -> bool:
+def _fits(question: ChoiceQuestion, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]) -> bool:
     with_choices = [
         Conversation((*question.asked, Message("assistant", choice)), question.source) for choice in question.choices
     ]
-    return all(fits(model, way, conversation) for model, way in ways for conversation in with_choices)
+    return all(
+        fits(model, prompt_format, conversation)
+        for model, prompt_format in prompt_formats
+        for conversation in with_choices
+    )
 
 
 def _cheapest(costs: Sequence[float]) -> int:

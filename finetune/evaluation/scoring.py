@@ -1,9 +1,9 @@
 """How well a model replies: bits per byte of known replies, and what its own greedy replies are like.
 
-A base is asked in three plain-text ways, and in the chat format where it knows it already; each figure is taken from
-the way that suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the tokens that
-spell it, without the end-of-turn token that only an assistant has; what a calculator gives counts on neither side. Of a
-conversation with several replies the last is asked for, with all that came before it.
+A base is asked in three plain-text prompt formats, and in the chat format where it knows it already; each figure is
+taken from the way that suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the
+tokens that spell it, without the end-of-turn token that only an assistant has; what a calculator gives counts on
+neither side. Of a conversation with several replies the last is asked for, with all that came before it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from finetune.conversations.formats import Conversation
 from finetune.evaluation.reply_checks import is_right, repeats_itself
 from finetune.replies.generation import generate_ids
 from finetune.replies.likelihood import reply_costs
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay, Way, fits
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
 from scratch_models.corpus.evenly_spaced import spread
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.sampling import Sampling
@@ -71,8 +71,8 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Interview:
-    """One model asked in one way."""
+class Evaluation:
+    """One model asked in one prompt format."""
 
     scores: Scores
     answered: list[Answered]
@@ -81,17 +81,20 @@ class Interview:
     reply_bytes: list[int]
 
 
-def interview_base(
+def evaluate_base(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     conversations: Sequence[Conversation],
     max_new_tokens: int,
     *,
     calculator: bool = False,
-) -> dict[str, Interview]:
-    """A base asked in every way that it may understand; a calculator would complete its arithmetic too."""
-    ways = base_ways(tokenizer, calculator=calculator)
-    return {name: interview(model, way, conversations, max_new_tokens) for name, way in ways.items()}
+) -> dict[str, Evaluation]:
+    """A base asked in every prompt format that it may understand; a calculator would complete its arithmetic too."""
+    prompt_formats = base_prompt_formats(tokenizer, calculator=calculator)
+    return {
+        name: evaluate(model, prompt_format, conversations, max_new_tokens)
+        for name, prompt_format in prompt_formats.items()
+    }
 
 
 def ask_in_chat(
@@ -101,30 +104,30 @@ def ask_in_chat(
     max_new_tokens: int,
     *,
     calculator: bool = False,
-) -> Interview:
+) -> Evaluation:
     """An assistant asked in its chat format."""
-    return interview(model, ChatWay(tokenizer, calculator=calculator), conversations, max_new_tokens)
+    return evaluate(model, ChatPromptFormat(tokenizer, calculator=calculator), conversations, max_new_tokens)
 
 
-def plain_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
-    """The three plain-text ways by name."""
-    return {name: PlainWay(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
+def plain_prompt_formats(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, PromptFormat]:
+    """The three plain-text prompt formats by name."""
+    return {name: PlainPromptFormat(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
 
 
-def base_ways(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, Way]:
-    """The plain-text ways, and the chat format where the tokenizer has it: the base may be an assistant already."""
+def base_prompt_formats(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, PromptFormat]:
+    """The plain-text formats, and the chat format where the tokenizer has it: the base may be an assistant already."""
     known = tokenizer.get_added_vocab()
     knows_chat = all(token in known for token in CONTROL_TOKENS)
-    chat: dict[str, Way] = {"chat": ChatWay(tokenizer, calculator=calculator)} if knows_chat else {}
-    return plain_ways(tokenizer, calculator=calculator) | chat
+    chat: dict[str, PromptFormat] = {"chat": ChatPromptFormat(tokenizer, calculator=calculator)} if knows_chat else {}
+    return plain_prompt_formats(tokenizer, calculator=calculator) | chat
 
 
-def interview(
-    model: PreTrainedModel, way: Way, conversations: Sequence[Conversation], max_new_tokens: int
-) -> Interview:
+def evaluate(
+    model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation], max_new_tokens: int
+) -> Evaluation:
     """The model's greedy replies to each conversation without its last message, and the figures."""
-    answered = answer(model, way, conversations, max_new_tokens)
-    nats, text_bytes = reply_costs(model, way, conversations)
+    answered = answer(model, prompt_format, conversations, max_new_tokens)
+    nats, text_bytes = reply_costs(model, prompt_format, conversations)
     calculations = count_annotations(one.reply for one in answered)
     scores = Scores(
         bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
@@ -136,11 +139,11 @@ def interview(
         calculations=calculations.right + calculations.wrong,
         calculations_right=calculations.right,
     )
-    return Interview(scores, answered, nats, text_bytes)
+    return Evaluation(scores, answered, nats, text_bytes)
 
 
 def best_scores(scores: Sequence[Scores]) -> Scores:
-    """Each figure of the way that suits the model best, taken figure by figure in the model's favour."""
+    """Each figure of the prompt format that suits the model best, taken figure by figure in the model's favour."""
     of_arithmetic = max(scores, key=lambda one: one.calculations_right)
     return Scores(
         bits_per_byte=min(one.bits_per_byte for one in scores),
@@ -156,30 +159,32 @@ def best_scores(scores: Sequence[Scores]) -> Scores:
 
 def answer(
     model: PreTrainedModel,
-    way: Way,
+    prompt_format: PromptFormat,
     conversations: Sequence[Conversation],
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
 ) -> list[Answered]:
     """The model's replies to each conversation without its last message."""
-    prompts = [way.prompt_ids(conversation.messages[:-1]) for conversation in conversations]
+    prompts = [prompt_format.prompt_ids(conversation.messages[:-1]) for conversation in conversations]
     replies = generate_ids(
         model,
         prompts,
         max_new_tokens=max_new_tokens,
-        stop_ids=way.stop_ids,
+        stop_ids=prompt_format.stop_ids,
         sampling=sampling,
-        calculator=way.calculator,
+        calculator=prompt_format.calculator,
     )
     return [
-        Answered(conversation, way.text(reply.ids), reply.stopped)
+        Answered(conversation, prompt_format.text(reply.ids), reply.stopped)
         for conversation, reply in zip(conversations, replies, strict=True)
     ]
 
 
-def reply_bits_per_byte(model: PreTrainedModel, way: Way, conversations: Sequence[Conversation]) -> float:
+def reply_bits_per_byte(
+    model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation]
+) -> float:
     """Bits that the model needs per byte of the conversations' last messages, without what a calculator gives."""
-    nats, text_bytes = reply_costs(model, way, conversations)
+    nats, text_bytes = reply_costs(model, prompt_format, conversations)
     return bits_per_byte(sum(nats), sum(text_bytes))
 
 
@@ -190,16 +195,16 @@ def exact_match_rate(answered: Sequence[Answered]) -> float:
 
 
 def choose_askable(
-    conversations: Sequence[Conversation], number: int, ways: Sequence[tuple[PreTrainedModel, Way]]
+    conversations: Sequence[Conversation], number: int, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]
 ) -> list[Conversation]:
-    """Of `number` conversations, spread evenly over all, those that can be asked in every way.
+    """Of `number` conversations, spread evenly over all, those that can be asked in every prompt format.
 
     Raises:
         InputError: there is none.
 
     """
     chosen = spread(conversations, number)
-    askable = [one for one in chosen if all(fits(model, way, one) for model, way in ways)]
+    askable = [one for one in chosen if all(fits(model, prompt_format, one) for model, prompt_format in prompt_formats)]
     if not askable:
         raise InputError(
             f"none of {len(chosen)} conversations has a question that fits the models' positions with its reply, "
@@ -219,6 +224,6 @@ def choose_watched(answered: Sequence[Answered], number: int = SHOWN_REPLIES) ->
     return [answered[place] for place in (*sorted(first), *spread(others, number - len(first)))]
 
 
-def in_favour(base: Mapping[str, Interview]) -> list[Answered]:
-    """The base's replies in the way with the fewest bits per byte."""
+def best_replies(base: Mapping[str, Evaluation]) -> list[Answered]:
+    """The base's replies in the prompt format with the fewest bits per byte."""
     return min(base.values(), key=lambda one: one.scores.bits_per_byte).answered if base else []

@@ -32,8 +32,8 @@ CARD = """---
 ## Against its base
 
 {table}
-The base is asked in three plain-text ways, and in the chat format where it knows it; each of its figures is from the
-way that suits it best.
+The base is asked in three plain-text prompt formats, and in the chat format where it knows it; each of its figures is
+from the way that suits it best.
 
 ## Made of
 

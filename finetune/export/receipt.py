@@ -193,7 +193,7 @@ def _hash(model: PreTrainedModel) -> str:
 MERGED = "merged"
 
 
-def hand_over(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:
+def publish(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:
     """Merges the finished run into one model, proven after it is read back, and uploads it, where that is wanted."""
     model = run.final
     if merge:

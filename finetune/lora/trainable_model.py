@@ -15,7 +15,7 @@ from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 
 
 @dataclass(frozen=True)
-class Subject:
+class TrainableModel:
     """A causal model with adapters and separate new rows inside it, and what it was made of."""
 
     model: PreTrainedModel
@@ -35,14 +35,14 @@ class Subject:
         return sum(size for size, _ in sizes) - apart, sum(size for size, trains in sizes if trains)
 
 
-def make_subject(
+def make_trainable_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     documents: Sequence[str],
     *,
     new_tokens: int,
     lora: Lora | None,
-) -> Subject:
+) -> TrainableModel:
     """The base, changed in place: tokens from the documents, control tokens, LoRA; without it every weight trains.
 
     Raises:
@@ -57,19 +57,19 @@ def make_subject(
     added = len(extended.merges) + len(control_tokens)
     if lora is None:
         model.requires_grad_(True)
-        return Subject(model, None, extended)
+        return TrainableModel(model, None, extended)
     if added:
         separate_new_rows(model, extended.first_new_id, added)
-    return Subject(model, attach_lora(model, lora), extended)
+    return TrainableModel(model, attach_lora(model, lora), extended)
 
 
 def make_optimizer(
-    subject: Subject, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
+    trainable: TrainableModel, learning_rate: float, new_rows_learning_rate: float, weight_decay: float
 ) -> Optimizer:
     """AdamW on what trains; vectors are not decayed, nor rows of new tokens, which have their own rate."""
-    new_rows = list(new_row_parameters(subject.model).values())
+    new_rows = list(new_row_parameters(trainable.model).values())
     theirs = {id(parameter) for parameter in new_rows}
-    rest = [one for one in subject.model.parameters() if one.requires_grad and id(one) not in theirs]
+    rest = [one for one in trainable.model.parameters() if one.requires_grad and id(one) not in theirs]
     matrices, vectors = [one for one in rest if one.ndim >= 2], [one for one in rest if one.ndim < 2]
     return adamw(
         [

@@ -7,14 +7,14 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat, mask_as_text
-from finetune.conversations.pair_splits import PreferenceSets
+from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
 from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
 from scratch_models.corpus.evenly_spaced import spread
 
 
 @dataclass(frozen=True)
-class PreferenceMaterial:
+class PreferenceDataset:
     """What a run reads."""
 
     training: RenderedPairs
@@ -40,14 +40,14 @@ class PreferenceMaterial:
 
 def prepare_preferences(
     tokenizer: PreTrainedTokenizerFast,
-    sets: PreferenceSets,
+    splits: PreferenceSplits,
     *,
     maximum_tokens: int,
     held_out_pairs: int,
     pairs_per_step: int,
     tokens_per_micro_batch: int,
     seed: int,
-) -> PreferenceMaterial:
+) -> PreferenceDataset:
     """Renders the pairs; one with a side longer than the limit is left out, never cut.
 
     Raises:
@@ -55,18 +55,18 @@ def prepare_preferences(
 
     """
     chat = ChatFormat(tokenizer)
-    training, held_out = render_pairs(chat, sets.training), render_pairs(chat, sets.held_out)
+    training, held_out = render_pairs(chat, splits.training), render_pairs(chat, splits.held_out)
     fitting = find_fitting(training, maximum_tokens, "pairs")
     fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")
     read = spread(fitting_held_out, held_out_pairs)
     kept, kept_held_out = training.only(fitting), held_out.only(read)
-    return PreferenceMaterial(
+    return PreferenceDataset(
         training=kept,
         batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed),
-        held_out=[sets.held_out[number] for number in read],
+        held_out=[splits.held_out[number] for number in read],
         held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed),
         left_out={
-            **sets.left_out,
+            **splits.left_out,
             f"pairs of more than {maximum_tokens} tokens": len(training) - len(fitting),
             f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
         },
@@ -90,9 +90,9 @@ def find_fitting(rendered: RenderedPairs, maximum_tokens: int, what: str) -> lis
     return fitting
 
 
-def first_pair(material: PreferenceMaterial, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+def first_pair(dataset: PreferenceDataset, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
     """Both sides of the first pair with what is compared made visible."""
-    sides = {"chosen": material.training.chosen[0], "rejected": material.training.rejected[0]}
+    sides = {"chosen": dataset.training.chosen[0], "rejected": dataset.training.rejected[0]}
     return "\n".join(
         f"{name}: {mask_as_text(side, lambda ids: str(tokenizer.decode(ids)), colour=colour)}"
         for name, side in sides.items()

@@ -11,11 +11,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from finetune.evaluation.scoring import Answered, answer, choose_watched
-from finetune.lora.trainable_model import Subject
-from finetune.preference.dataset import PreferenceMaterial
+from finetune.lora.trainable_model import TrainableModel
+from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
-from finetune.replies.prompts import ChatWay
+from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from tokenizer_ext.pages.terminal import printable
 
@@ -27,18 +27,18 @@ class PreferenceMonitor:
 
     def __init__(
         self,
-        subject: Subject,
+        trainable: TrainableModel,
         loss_model: PreferenceLoss,
-        material: PreferenceMaterial,
+        dataset: PreferenceDataset,
         answered: Sequence[Answered],
         accelerator: Accelerator,
         reply_tokens: int,
     ) -> None:
         """`answered` holds the replies of the reference, in the main process; the others have none."""
-        self.subject, self.loss_model, self.material = subject, loss_model, material
+        self.trainable, self.loss_model, self.dataset = trainable, loss_model, dataset
         self.accelerator, self.reply_tokens = accelerator, reply_tokens
         self.watched = choose_watched(answered)
-        self.way = ChatWay(subject.tokenizer)
+        self.prompt_format = ChatPromptFormat(trainable.tokenizer)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """The held-out figures; their loss is the mean over pairs, as in training."""
@@ -49,17 +49,17 @@ class PreferenceMonitor:
 
     def measure(self) -> dict[str, float]:
         """Loss and rewards of the held-out pairs, and bits per byte of the replies that are preferred."""
-        batches = self.material.held_out_batches
+        batches = self.dataset.held_out_batches
         found = pair_log_probabilities(self.loss_model, batches, range(len(batches)), self.accelerator)  # (N, 2)
         figures = reward_figures(found, batches.reference, batches.reply_tokens(), self.loss_model.objective)
         nats = -float(found[:, 0].double().sum())
         return {f"held_out_{name}": value for name, value in figures.items()} | {
             "held_out_chosen_likelier": chosen_likelier(found),
-            "held_out_bits_per_byte": bits_per_byte(nats, chosen_bytes(self.material)),
+            "held_out_bits_per_byte": bits_per_byte(nats, chosen_bytes(self.dataset)),
         }
 
     def _show(self, before: Answered, step: int) -> dict[str, str]:
-        now = answer(self.subject.model, self.way, [before.conversation], self.reply_tokens)[0].reply
+        now = answer(self.trainable.model, self.prompt_format, [before.conversation], self.reply_tokens)[0].reply
         lines = {f"step {step}": before.question, "    reference": before.reply, "    tuned": now}
         tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
         return {"question": before.question, "reference": before.reply, "tuned": now}
@@ -90,9 +90,9 @@ def chosen_likelier(log_probabilities: Tensor) -> float:
     return float((log_probabilities[:, 0] > log_probabilities[:, 1]).float().mean())
 
 
-def chosen_bytes(material: PreferenceMaterial) -> int:
+def chosen_bytes(dataset: PreferenceDataset) -> int:
     """UTF-8 bytes of what the assistant says in the replies that are preferred."""
-    replies = (message for pair in material.held_out for message in pair.chosen if message.role == "assistant")
+    replies = (message for pair in dataset.held_out for message in pair.chosen if message.role == "assistant")
     return sum(len(message.content.encode()) for message in replies)
 
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from finetune.engine.engine import engine_of
 from finetune.lora.lora import base_is_given_back
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches
 from finetune.preference.dpo_loss import PreferenceLoss
 from scratch_models.loop.micro_batches import to_device
@@ -28,21 +28,23 @@ from scratch_models.loop.micro_batches import to_device
 REFERENCE = "reference.safetensors"
 
 
-def describe_reference(subject: Subject) -> str:
+def describe_reference(trainable: TrainableModel) -> str:
     """Where the reference comes from, as `run.json` says it."""
-    if subject.adapted is None:
+    if trainable.adapted is None:
         return "the model before its first step"
-    return "the adapter switched off" if base_is_given_back(subject.adapted) else "the original model, read once more"
+    return "the adapter switched off" if base_is_given_back(trainable.adapted) else "the original model, read once more"
 
 
 @contextmanager
-def reference_model(subject: Subject, read_original: Callable[[], PreTrainedModel]) -> Iterator[PreTrainedModel]:
-    """The reference of a subject that has not learned yet; `read_original` gives the model that it was made from."""
-    if subject.adapted is None:
-        yield subject.model
-    elif base_is_given_back(subject.adapted):
-        with subject.adapted.disable_adapter():
-            yield subject.model
+def reference_model(
+    trainable: TrainableModel, read_original: Callable[[], PreTrainedModel]
+) -> Iterator[PreTrainedModel]:
+    """The model as it was before it learned; `read_original` gives the one that it was made from."""
+    if trainable.adapted is None:
+        yield trainable.model
+    elif base_is_given_back(trainable.adapted):
+        with trainable.adapted.disable_adapter():
+            yield trainable.model
     else:
         original = read_original()
         yield original

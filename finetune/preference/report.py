@@ -12,7 +12,7 @@ from finetune.evaluation.tables import score_rows
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import as_data_uri, new_figure
 
-WAYS = "Both were asked {number} held-out prompts. The reference was asked {ways}; each of its figures is the best."
+PROMPTED = "Both were asked {number} held-out prompts. The reference was asked {prompt_formats}; each of its figures is the best."
 REWARDS = (
     "A reward is beta times how many nats likelier a reply has become than the reference finds it. The accuracy is the "
     "share of held-out pairs whose chosen reply has the higher reward."
@@ -77,11 +77,11 @@ def to_html(report: PreferenceReport) -> str:
         (one.question, one.base, one.assistant, one.expected, rejected)
         for one, rejected in zip(report.samples, report.rejected, strict=True)
     ]
-    ways = " and ".join(f"in the way “{name}”" for name in report.base_by_prompt)
+    prompt_formats = " and ".join(f"in the way “{name}”" for name in report.base_by_prompt)
     return page(
         report.title,
         [
-            paragraph(WAYS.format(number=report.base.conversations, ways=ways)),
+            paragraph(PROMPTED.format(number=report.base.conversations, prompt_formats=prompt_formats)),
             table(["", "reference", "tuned"], rows_of(report), numbers=True),
             paragraph(REWARDS),
             heading("While it trained"),

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from finetune.evaluation.scoring import Interview, best_scores, in_favour
+from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples
 from finetune.export.model_card import write_model_card
 from finetune.export.saved_model import save_assistant
-from finetune.lora.trainable_model import Subject
-from finetune.preference.dataset import PreferenceMaterial
+from finetune.lora.trainable_model import TrainableModel
+from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.monitor import chosen_likelier
 from finetune.preference.report import PreferenceReport, to_markdown, to_text, write_preference_report
 from scratch_models.loop.run_folder import RunFolder
@@ -22,31 +22,31 @@ def make_preference_report(
     title: str,
     facts: dict[str, str],
     run: RunFolder,
-    material: PreferenceMaterial,
-    reference: Mapping[str, Interview],
-    tuned: Interview,
+    dataset: PreferenceDataset,
+    reference: Mapping[str, Evaluation],
+    tuned: Evaluation,
     held_out: dict[str, float],
 ) -> PreferenceReport:
     """What the run shows of itself; `held_out` are the figures of the held-out pairs after training."""
-    rejected = {pair.source: pair.rejected[-1].content for pair in material.held_out}
+    rejected = {pair.source: pair.rejected[-1].content for pair in dataset.held_out}
     return PreferenceReport(
         title=title,
         base=best_scores([one.scores for one in reference.values()]),
         base_by_prompt={name: one.scores for name, one in reference.items()},
         assistant=tuned.scores,
-        pairs=len(material.held_out),
+        pairs=len(dataset.held_out),
         held_out=held_out,
-        likelier=(chosen_likelier(material.held_out_batches.reference), held_out["held_out_chosen_likelier"]),
-        samples=pair_samples(in_favour(reference), tuned.answered),
+        likelier=(chosen_likelier(dataset.held_out_batches.reference), held_out["held_out_chosen_likelier"]),
+        samples=pair_samples(best_replies(reference), tuned.answered),
         rejected=tuple(rejected[one.conversation.source] for one in tuned.answered),
         facts=facts,
         metrics=tuple(run.read_metrics()),
     )
 
 
-def finish_preferences(report: PreferenceReport, base: str, subject: Subject, run: RunFolder) -> None:
+def finish_preferences(report: PreferenceReport, base: str, trainable: TrainableModel, run: RunFolder) -> None:
     """Saves the model, its card and the report, and prints three prompts with both replies and the table."""
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final, subject.extended)
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
     write_model_card(report, base, run.final)
     put_table(report, run.final / "README.md")
     write_preference_report(report, run.path)

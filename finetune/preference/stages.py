@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.conversations.formats import Conversation
-from finetune.conversations.pair_splits import PreferenceSets, read_preference_sets
+from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, describe_engine, engine_of, start_engine
-from finetune.evaluation.scoring import Interview, choose_askable, interview, plain_ways
-from finetune.lora.trainable_model import Subject
-from finetune.preference.dataset import PreferenceMaterial, first_pair, prepare_preferences
+from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, plain_prompt_formats
+from finetune.lora.trainable_model import TrainableModel
+from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import (
     describe_reference,
@@ -25,24 +25,24 @@ from finetune.preference.reference import (
 )
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
-from finetune.replies.prompts import ChatWay, Way
+from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 
 
-def read_sets(data: str, accelerator: Accelerator) -> PreferenceSets:
+def read_sets(data: str, accelerator: Accelerator) -> PreferenceSplits:
     """The pairs; embedded ones are read by the main process first, which fills the cache for the others."""
     with accelerator.main_process_first() if data == EMBEDDED else nullcontext():
-        return read_preference_sets(data)
+        return read_preference_splits(data)
 
 
-def read_material(settings: DpoSettings, subject: Subject, sets: PreferenceSets) -> PreferenceMaterial:
+def read_dataset(settings: DpoSettings, trainable: TrainableModel, splits: PreferenceSplits) -> PreferenceDataset:
     """The pairs as ids."""
-    positions = getattr(subject.model.config.get_text_config(), "max_position_embeddings", None)
+    positions = getattr(trainable.model.config.get_text_config(), "max_position_embeddings", None)
     return prepare_preferences(
-        subject.tokenizer,
-        sets,
+        trainable.tokenizer,
+        splits,
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,
         pairs_per_step=settings.pairs_per_step,
@@ -51,40 +51,47 @@ def read_material(settings: DpoSettings, subject: Subject, sets: PreferenceSets)
     )
 
 
-def choose_objective(settings: DpoSettings, subject: Subject) -> Objective:
+def choose_objective(settings: DpoSettings, trainable: TrainableModel) -> Objective:
     """The loss of a pair."""
     weight = settings.chosen_weight
     if weight is None:
-        weight = 1.0 if subject.extended.certificate.control_tokens else 0.0
+        weight = 1.0 if trainable.extended.certificate.control_tokens else 0.0
     return Objective(kind=settings.loss, beta=settings.beta, chosen_weight=weight)
 
 
-def choose_ways(subject: Subject, tokenizer: PreTrainedTokenizerFast) -> dict[str, Way]:
+def choose_prompt_formats(trainable: TrainableModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, PromptFormat]:
     """How the reference is asked: an assistant in its chat format, a base that does not know it in plain text."""
-    if subject.extended.certificate.control_tokens:
-        return plain_ways(tokenizer)
-    return {"chat": ChatWay(subject.tokenizer)}
+    if trainable.extended.certificate.control_tokens:
+        return plain_prompt_formats(tokenizer)
+    return {"chat": ChatPromptFormat(trainable.tokenizer)}
 
 
 def choose_asked(
-    settings: DpoSettings, subject: Subject, material: PreferenceMaterial, ways: dict[str, Way]
+    settings: DpoSettings,
+    trainable: TrainableModel,
+    dataset: PreferenceDataset,
+    prompt_formats: dict[str, PromptFormat],
 ) -> list[Conversation]:
     """The held-out prompts that are answered before and after, with the replies that are preferred."""
-    conversations = [pair.with_chosen() for pair in material.held_out]
-    every_way = [*ways.values(), ChatWay(subject.tokenizer)]
-    return choose_askable(conversations, settings.evaluation_replies, [(subject.model, way) for way in every_way])
+    conversations = [pair.with_chosen() for pair in dataset.held_out]
+    every_format = [*prompt_formats.values(), ChatPromptFormat(trainable.tokenizer)]
+    return choose_askable(
+        conversations, settings.evaluation_replies, [(trainable.model, prompt_format) for prompt_format in every_format]
+    )
 
 
-def describe_plan(settings: DpoSettings, subject: Subject, material: PreferenceMaterial, engine: Engine) -> list[str]:
+def describe_plan(
+    settings: DpoSettings, trainable: TrainableModel, dataset: PreferenceDataset, engine: Engine
+) -> list[str]:
     """What a run does, with every setting and an example where it is only shown."""
-    parameters, trained = subject.count_parameters()
+    parameters, trained = trainable.count_parameters()
     lines = [
         f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-        f"loss: {choose_objective(settings, subject).describe()}; {describe_engine(engine)}",
-        f"reference: {describe_reference(subject)}",
-        material.describe(),
+        f"loss: {choose_objective(settings, trainable).describe()}; {describe_engine(engine)}",
+        f"reference: {describe_reference(trainable)}",
+        dataset.describe(),
     ]
-    if added := subject.extended.certificate.control_tokens:
+    if added := trainable.extended.certificate.control_tokens:
         lines.append(
             f"{settings.base} knows no chat format: {added} control tokens were added and learn with it. Preferences "
             "are usually taught to an assistant: accelerate launch finetune/sft.py makes one, --base takes its run"
@@ -92,75 +99,78 @@ def describe_plan(settings: DpoSettings, subject: Subject, material: PreferenceM
     if settings.dry_run:
         lines = [*(f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()), *lines]
         lines.append("first pair, with what is compared marked:")
-        lines.append(first_pair(material, subject.tokenizer, colour=sys.stdout.isatty()))
+        lines.append(first_pair(dataset, trainable.tokenizer, colour=sys.stdout.isatty()))
     return lines
 
 
 def make_facts(
-    subject: Subject, tokenizer: PreTrainedTokenizerFast, sets: PreferenceSets, engine: Engine
+    trainable: TrainableModel, tokenizer: PreTrainedTokenizerFast, splits: PreferenceSplits, engine: Engine
 ) -> dict[str, Any]:
     """What the run is made of, as hashes, where its reference comes from, and how the model computes."""
     return {
-        "data_sha256": sets.sha256(),
-        "base_sha256": weights_sha256(subject.extended.certificate.weights_before),
+        "data_sha256": splits.sha256(),
+        "base_sha256": weights_sha256(trainable.extended.certificate.weights_before),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "reference": describe_reference(subject),
+        "reference": describe_reference(trainable),
         "engine": engine.facts(),
     }
 
 
 def ask_reference(
     settings: DpoSettings,
-    subject: Subject,
-    material: PreferenceMaterial,
-    ways: dict[str, Way],
+    trainable: TrainableModel,
+    dataset: PreferenceDataset,
+    prompt_formats: dict[str, PromptFormat],
     asked: Sequence[Conversation],
     run: RunFolder,
     accelerator: Accelerator,
-) -> dict[str, Interview]:
+) -> dict[str, Evaluation]:
     """Gives every pair its reference; the reference's replies come back in the main process, the others get none."""
-    sets = (material.batches, material.held_out_batches)
-    kept = read_reference(run.path, [len(batches) for batches in sets]) if settings.resume else None
-    with reference_model(subject, lambda: read_original_alike(settings, subject, accelerator)) as model:
+    splits = (dataset.batches, dataset.held_out_batches)
+    kept = read_reference(run.path, [len(batches) for batches in splits]) if settings.resume else None
+    with reference_model(trainable, lambda: read_original_alike(settings, trainable, accelerator)) as model:
         if kept is None:
-            pairs = material.batches.read_in(settings.max_steps), range(len(material.held_out))
+            pairs = dataset.batches.read_in(settings.max_steps), range(len(dataset.held_out))
             accelerator.print(f"Asking the reference about {sum(map(len, pairs)):,} pairs …")
             asking = PreferenceLoss(model, Objective())  # which of them has no effect on log-probabilities
             kept = [
                 pair_log_probabilities(asking, batches, numbers, accelerator)
-                for batches, numbers in zip(sets, pairs, strict=True)
+                for batches, numbers in zip(splits, pairs, strict=True)
             ]
             if accelerator.is_main_process:
                 write_reference(kept, run.path)
-        for batches, found in zip(sets, kept, strict=True):
+        for batches, found in zip(splits, kept, strict=True):
             batches.reference = found
         if not accelerator.is_main_process:
             return {}
         print(f"Asking the reference {len(asked)} held-out prompts …")
-        return {name: interview(model, way, asked, settings.reply_tokens) for name, way in ways.items()}
+        return {
+            name: evaluate(model, prompt_format, asked, settings.reply_tokens)
+            for name, prompt_format in prompt_formats.items()
+        }
 
 
-def read_original_alike(settings: DpoSettings, subject: Subject, accelerator: Accelerator) -> PreTrainedModel:
-    """The original, which computes as the subject does: what they differ by is then what was learned."""
+def read_original_alike(settings: DpoSettings, trainable: TrainableModel, accelerator: Accelerator) -> PreTrainedModel:
+    """The original, which computes as the model under training does: what they differ by is then what was learned."""
     original = read_original(settings.base, accelerator.device)
-    if engine := engine_of(subject.model):
+    if engine := engine_of(trainable.model):
         start_engine(original, settings, accelerator, precision=engine.precision)
     return original
 
 
 def describe_run(
-    settings: DpoSettings, subject: Subject, material: PreferenceMaterial, engine: Engine
+    settings: DpoSettings, trainable: TrainableModel, dataset: PreferenceDataset, engine: Engine
 ) -> dict[str, str]:
     """The facts of the report."""
-    parameters, trained = subject.count_parameters()
+    parameters, trained = trainable.count_parameters()
     return {
         "base": settings.base,
         "data": settings.data,
         "method": settings.method,
-        "loss": choose_objective(settings, subject).describe(),
-        "reference": describe_reference(subject),
+        "loss": choose_objective(settings, trainable).describe(),
+        "reference": describe_reference(trainable),
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
-        "read": material.describe(),
+        "read": dataset.describe(),
         "steps": f"{settings.max_steps:,}",
         "computed": describe_engine(engine),
         "full settings, versions and hashes": "run.json",

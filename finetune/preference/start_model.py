@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.export.hub import fetch
 from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import Subject, make_subject
+from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
@@ -33,10 +33,10 @@ def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTra
     return merged.to(device), tokenizer
 
 
-def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> Subject:
+def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> TrainableModel:
     """The model with the control tokens that it lacks, and what trains of it; its own dropout is off."""
     switch_off_dropout(model)
-    return make_subject(model, tokenizer, [], new_tokens=0, lora=lora)
+    return make_trainable_model(model, tokenizer, [], new_tokens=0, lora=lora)
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from finetune.chat.batches import Row, cut_by_tokens, pad
 from finetune.conversations.formats import Conversation, Message
 from finetune.losses.supervised_loss import SupervisedLoss
-from finetune.replies.prompts import KnownReply, Way
+from finetune.replies.prompts import KnownReply, PromptFormat
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 TOKENS_PER_MICRO_BATCH = 8192
@@ -21,20 +21,20 @@ POSITIONS_PER_CHUNK = 512
 
 
 def reply_costs(
-    model: PreTrainedModel, way: Way, conversations: Sequence[Conversation]
+    model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation]
 ) -> tuple[list[float], list[int]]:
     """Nats and bytes of each conversation's last message, after all that came before it."""
-    replies = [way.known_reply(conversation.messages[-1].content) for conversation in conversations]
+    replies = [prompt_format.known_reply(conversation.messages[-1].content) for conversation in conversations]
     rows = [
-        reply_row(way, conversation.messages[:-1], reply)
+        reply_row(prompt_format, conversation.messages[:-1], reply)
         for conversation, reply in zip(conversations, replies, strict=True)
     ]
     return row_nats(model, rows), [reply.text_bytes for reply in replies]
 
 
-def reply_row(way: Way, asked: Sequence[Message], reply: KnownReply) -> Row:
+def reply_row(prompt_format: PromptFormat, asked: Sequence[Message], reply: KnownReply) -> Row:
     """Ids and targets that score what a model itself says of a reply, and nothing of the prompt."""
-    prompt = way.prompt_ids(asked)
+    prompt = prompt_format.prompt_ids(asked)
     counted = [id_ if own else IGNORED_TARGET for id_, own in zip(reply.ids, reply.own, strict=True)]
     return [*prompt, *reply.ids][:-1], [IGNORED_TARGET] * (len(prompt) - 1) + counted
 

@@ -1,4 +1,4 @@
-"""The ways to put a conversation to a model: an assistant in its chat format, a base in plain text."""
+"""How a conversation is put to a model: an assistant in its chat format, a base in plain text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 @dataclass(frozen=True, kw_only=True)
 class PlainPrompt:
-    """One way to write a conversation as plain text."""
+    """One format to write a conversation as plain text."""
 
     labels: Mapping[str, str]
     """What stands before a message of each role, the empty text for nothing."""
@@ -72,8 +72,8 @@ class KnownReply:
     """Bytes of the text that the model says itself."""
 
 
-class Way(Protocol):
-    """One way to put a conversation to a model."""
+class PromptFormat(Protocol):
+    """How a conversation is put to a model, and its reply read."""
 
     stop_ids: tuple[int, ...]
     calculator: ReplyCalculator | None
@@ -92,7 +92,7 @@ class Way(Protocol):
         """The reply that generated ids spell."""
 
 
-class ChatWay:
+class ChatPromptFormat:
     """The assistant's own format."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> None:
@@ -118,7 +118,7 @@ class ChatWay:
         return self.chat.decode_reply(list(ids)).strip()
 
 
-class PlainWay:
+class PlainPromptFormat:
     """Plain text, for a model that knows no format; it stops by itself only with an end of text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, prompt: PlainPrompt, *, calculator: bool = False) -> None:
@@ -150,13 +150,13 @@ class PlainWay:
         return self.prompt.cut(str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)))
 
 
-def fits(model: PreTrainedModel, way: Way, conversation: Conversation) -> bool:
+def fits(model: PreTrainedModel, prompt_format: PromptFormat, conversation: Conversation) -> bool:
     """Whether there is a question, and it fits the model's positions with the known reply and one more token."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     asked = conversation.messages[:-1]
     if not any(message.content for message in asked):
         return False
-    tokens = len(way.prompt_ids(asked)) + len(way.reply_ids(conversation.messages[-1].content))
+    tokens = len(prompt_format.prompt_ids(asked)) + len(prompt_format.reply_ids(conversation.messages[-1].content))
     return positions is None or tokens + 1 <= positions
 
 

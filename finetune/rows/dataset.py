@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import ConversationBatches, cut_by_tokens, pad, to_row
 from finetune.chat.chat_format import END_TOKEN
-from finetune.chat.dataset import first_example, prepare_material
+from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.chat.rendered import RenderedConversation
-from finetune.conversations.splits import ConversationSets
+from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
@@ -42,7 +42,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class RowMaterial:
+class RowDataset:
     """What a run reads."""
 
     make_batches: Callable[[int], Batches]
@@ -95,14 +95,14 @@ def read_texts(path: str | None) -> Texts:
     return Texts([training], [held_out], hashlib.sha256(text.encode()).hexdigest())
 
 
-def text_material(
+def text_dataset(
     texts: Texts,
     tokenizer: PreTrainedTokenizerFast,
     *,
     block_size: int,
     blocks_per_batch: int,
     evaluation_blocks: int,
-) -> RowMaterial:
+) -> RowDataset:
     """Blocks of the texts; of those held out, so many from all over.
 
     Raises:
@@ -112,7 +112,7 @@ def text_material(
     training, held_out = (_stream(documents, tokenizer) for documents in (texts.training, texts.held_out))
     blocks = _spread_blocks(held_out, block_size, evaluation_blocks)
     RandomBlocks(training, block_size, blocks_per_batch, seed=0)  # refuses a text of less than a block
-    return RowMaterial(
+    return RowDataset(
         make_batches=lambda seed: RandomBlocks(training, block_size, blocks_per_batch, seed),
         ids=training,
         supervised=len(training),
@@ -125,24 +125,24 @@ def text_material(
     )
 
 
-def conversation_material(
-    sets: ConversationSets,
+def conversation_dataset(
+    splits: ConversationSplits,
     tokenizer: PreTrainedTokenizerFast,
     *,
     maximum_tokens: int,
     conversations_per_step: int,
     tokens_per_micro_batch: int,
     evaluation_conversations: int,
-) -> RowMaterial:
+) -> RowDataset:
     """Conversations as `finetune/sft.py` reads them.
 
     Raises:
         InputError: the tokenizer lacks the chat's control tokens, or no conversation fits.
 
     """
-    read = prepare_material(
+    read = prepare_dataset(
         tokenizer,
-        sets,
+        splits,
         maximum_tokens=maximum_tokens,
         held_out_conversations=evaluation_conversations,
         conversations_per_step=conversations_per_step,
@@ -151,7 +151,7 @@ def conversation_material(
     )
     rows = sorted(map(to_row, read.held_out), key=lambda row: len(row[0]))
     held_out = [pad(group) for group in cut_by_tokens(rows, HELD_OUT_TOKENS_PER_MICRO_BATCH)]
-    return RowMaterial(
+    return RowDataset(
         make_batches=lambda seed: ConversationBatches(
             read.training, conversations_per_step, tokens_per_micro_batch, seed
         ),
@@ -162,7 +162,7 @@ def conversation_material(
         prompts=[_question(one) for one in spread(read.held_out, PROMPTS)],
         end_id=tokenizer.convert_tokens_to_ids(END_TOKEN),
         first_example=f"first conversation: {first_example(read, tokenizer, colour=False)}",
-        sha256=sets.sha256(),
+        sha256=splits.sha256(),
     )
 
 

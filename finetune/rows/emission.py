@@ -21,7 +21,7 @@ from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 CONTINUATION_TOKENS = 64
 PLACES_PER_CHUNK = 256
-WAYS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0, top_p=0.95)}
+DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0, top_p=0.95)}
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,19 @@ class Emission:
     first_choices: int
     """Those of them where it is the likeliest."""
     written: dict[str, Written]
-    """By the way of choosing the next token."""
+    """By how the next token is chosen."""
 
     def describe(self) -> str:
         """Two lines for the terminal."""
         share = f"{self.first_choices / self.targets:.1%}" if self.targets else "–"
-        ways = "; ".join(
+        decodings = "; ".join(
             f"{name} {'no new token' if one.adoption is None else f'{one.adoption:.1%}'} "
             f"({one.emitted:,} as one token, {one.spelled_out:,} spelled out)"
             for name, one in self.written.items()
         )
         return (
             f"a new token that comes next is the first choice: {share} of {self.targets:,}\n"
-            f"new tokens in its own continuations: {ways}"
+            f"new tokens in its own continuations: {decodings}"
         )
 
 
@@ -90,7 +90,7 @@ def measure_emission(
             tokenizer,
             new_ids,
         )
-        for name, sampling in WAYS.items()
+        for name, sampling in DECODINGS.items()
     }
     return Emission(targets, first, written)
 

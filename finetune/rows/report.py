@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
-from finetune.rows.dataset import HeldOut, RowMaterial
+from finetune.rows.dataset import HeldOut, RowDataset
 from finetune.rows.emission import Emission, measure_emission
 from finetune.rows.extended_base import ExtendedBase
 from scratch_models.loop.held_out import bits_per_byte
@@ -57,7 +57,7 @@ class RowReport:
 def finish(
     model: PreTrainedModel,
     base: ExtendedBase,
-    material: RowMaterial,
+    dataset: RowDataset,
     parts: Parts,
     before: WeightHashes,
     run: RunFolder,
@@ -72,16 +72,16 @@ def finish(
     base.tokenizer.save_pretrained(run.final)
     write_certificate(carry_on(base, before, after), run.final)
     measured = [entry["held_out_bits_per_byte"] for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
-    seen = count_seen(material, base, epochs)
+    seen = count_seen(dataset, base, epochs)
     report = RowReport(
-        base_bits_per_byte=measure_base(model, base.first_new_id, parts, material.held_out, accelerator),
+        base_bits_per_byte=measure_base(model, base.first_new_id, parts, dataset.held_out, accelerator),
         start_bits_per_byte=measured[0],
         trained_bits_per_byte=measured[-1],
         new_tokens=base.new_tokens,
         never_seen=sum(times == 0 for times in seen),
         rarely_seen=sum(times < RARELY for times in seen),
         emission=measure_emission(
-            model, base.tokenizer, parts.keys(), material.held_out.micro_batches, material.prompts, material.end_id
+            model, base.tokenizer, parts.keys(), dataset.held_out.micro_batches, dataset.prompts, dataset.end_id
         ),
     )
     (run.path / REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
@@ -99,9 +99,9 @@ def carry_on(base: ExtendedBase, before: WeightHashes, after: WeightHashes) -> C
     )
 
 
-def count_seen(material: RowMaterial, base: ExtendedBase, epochs: float) -> list[float]:
+def count_seen(dataset: RowDataset, base: ExtendedBase, epochs: float) -> list[float]:
     """How often training reads each new row, on average over the order of the text."""
-    counts = torch.bincount(material.ids, minlength=base.first_new_id + base.new_tokens)[base.first_new_id :]
+    counts = torch.bincount(dataset.ids, minlength=base.first_new_id + base.new_tokens)[base.first_new_id :]
     return [times * epochs for times in counts.tolist()]
 
 

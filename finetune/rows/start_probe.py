@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts
-from finetune.rows.dataset import RowMaterial
+from finetune.rows.dataset import RowDataset
 from finetune.rows.distillation import DISTILLATION_STEPS, distill_rows
 from finetune.rows.training import HeldOutEvaluation, StartTables, copy_new_rows, fill_new_rows, put_back_new_rows
 from scratch_models.loop.loop_settings import LoopSettings
@@ -89,7 +89,7 @@ class Prober:
     """What a probe works with."""
 
     model: PreTrainedModel
-    material: RowMaterial
+    dataset: RowDataset
     parts: Parts
     make_start: MakeStart
     make_optimizer: Callable[[], Optimizer]
@@ -125,14 +125,14 @@ class Prober:
             return
         # Another seed than that of the training which follows, or it would have read the same blocks before.
         seed = mixed_seed(seed, self.steps)
-        batches = self.material.make_batches(seed)
+        batches = self.dataset.make_batches(seed)
         settings = self._of_probe(seed, self.distillation_steps)
         distill_rows(self.model, self.parts, batches, self.make_optimizer(), settings, self.accelerator)
 
     def _try(self, seed: int) -> tuple[float, float]:
         """Held-out bits per byte before and after the steps of the probe."""
         loss_model = SupervisedLoss(self.model).to(self.accelerator.device)
-        evaluate = HeldOutEvaluation(loss_model, self.material.held_out, self.accelerator)
+        evaluate = HeldOutEvaluation(loss_model, self.dataset.held_out, self.accelerator)
         before = evaluate(0)["held_out_bits_per_byte"]
         after: list[float] = []
 
@@ -143,7 +143,7 @@ class Prober:
         with tempfile.TemporaryDirectory() as folder:  # a try is no run: what is worth knowing goes into the table
             train(
                 loss_model,
-                self.material.make_batches(seed),
+                self.dataset.make_batches(seed),
                 [self.make_optimizer()],
                 self._of_probe(seed, self.steps),
                 accelerator=self.accelerator,

@@ -10,13 +10,13 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import cut_by_tokens, pad, to_row
-from finetune.chat.dataset import LearningMaterial
+from finetune.chat.dataset import SupervisedDataset
 from finetune.chat.rendered import RenderedConversation
 from finetune.evaluation.scoring import SHOWN_REPLIES, Answered, answer, choose_watched
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
-from finetune.replies.prompts import ChatWay
+from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.training import held_out_loss
 from tokenizer_ext.pages.terminal import printable
@@ -27,8 +27,8 @@ class HeldOutMonitor:
 
     def __init__(
         self,
-        subject: Subject,
-        material: LearningMaterial,
+        trainable: TrainableModel,
+        dataset: SupervisedDataset,
         base_answered: Sequence[Answered],
         accelerator: Accelerator,
         reply_tokens: int,
@@ -36,15 +36,15 @@ class HeldOutMonitor:
         replies: int = SHOWN_REPLIES,
         calculator: bool = False,
     ) -> None:
-        self.loss_model = SupervisedLoss(subject.model).to(accelerator.device)
-        self.subject, self.accelerator, self.reply_tokens = subject, accelerator, reply_tokens
+        self.loss_model = SupervisedLoss(trainable.model).to(accelerator.device)
+        self.trainable, self.accelerator, self.reply_tokens = trainable, accelerator, reply_tokens
         self.watched = choose_watched(base_answered, replies)
-        rows = sorted(map(to_row, material.held_out), key=lambda row: len(row[0]))
+        rows = sorted(map(to_row, dataset.held_out), key=lambda row: len(row[0]))
         self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
-        self.way = ChatWay(subject.tokenizer, calculator=calculator)
+        self.prompt_format = ChatPromptFormat(trainable.tokenizer, calculator=calculator)
         # What a calculator gives costs the model nothing, so it may not count as said either.
-        said = partial(said_bytes, end_id=self.way.chat.end_id, tokenizer=subject.tokenizer)
-        self.reply_bytes = sum(map(said, material.held_out)) if calculator else material.held_out_reply_bytes
+        said = partial(said_bytes, end_id=self.prompt_format.chat.end_id, tokenizer=trainable.tokenizer)
+        self.reply_bytes = sum(map(said, dataset.held_out)) if calculator else dataset.held_out_reply_bytes
 
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out conversations after a step."""
@@ -61,7 +61,7 @@ class HeldOutMonitor:
     def ask(self, step: int) -> dict[str, Any]:
         """The share of replies that the model ends itself, and two of them, which are printed too."""
         asked = [before.conversation for before in self.watched]
-        answered = answer(self.subject.model, self.way, asked, self.reply_tokens)
+        answered = answer(self.trainable.model, self.prompt_format, asked, self.reply_tokens)
         shown = list(zip(self.watched, answered, strict=True))[:SHOWN_REPLIES]
         return {
             "stop_rate": sum(one.stopped for one in answered) / len(answered),

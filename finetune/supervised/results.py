@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from finetune.evaluation.report import Report, write_report
-from finetune.evaluation.scoring import Interview, best_scores, in_favour
+from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples, to_text
 from finetune.export.model_card import write_model_card
 from finetune.export.saved_model import save_assistant
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.extension.report import verdict, weights_line
 
 
 def make_report(
-    title: str, facts: dict[str, str], run: RunFolder, base: Mapping[str, Interview], assistant: Interview
+    title: str, facts: dict[str, str], run: RunFolder, base: Mapping[str, Evaluation], assistant: Evaluation
 ) -> Report:
     """What the run shows of itself."""
     return Report(
@@ -23,15 +23,15 @@ def make_report(
         base=best_scores([one.scores for one in base.values()]),
         base_by_prompt={name: one.scores for name, one in base.items()},
         assistant=assistant.scores,
-        samples=pair_samples(in_favour(base), assistant.answered),
+        samples=pair_samples(best_replies(base), assistant.answered),
         facts=facts,
         metrics=tuple(run.read_metrics()),
     )
 
 
-def finish(report: Report, base: str, subject: Subject, run: RunFolder) -> None:
+def finish(report: Report, base: str, trainable: TrainableModel, run: RunFolder) -> None:
     """Saves the assistant and the report, and prints three questions with both answers and the table."""
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, run.final, subject.extended)
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
     write_model_card(report, base, run.final)
     write_report(report, run.path)
     print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")

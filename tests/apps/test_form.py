@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apps.form import MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, PLAIN_WAYS, Asked, read_form
+from apps.form import MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, PLAIN_FORMATS, Asked, read_form
 from configs import InputError
 from finetune.replies.prompts import PLAIN_PROMPTS
 from scratch_models.sampling import Sampling
@@ -27,11 +27,11 @@ def _with(name: str, value: object) -> list[object]:
 
 def test_what_the_page_sends_is_read():
     sampling = Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=7)
-    assert read_form(*GOOD) == Asked(prompt="1+1?", plain_way="question", sampling=sampling, maximum_tokens=96)
+    assert read_form(*GOOD) == Asked(prompt="1+1?", plain_format="question", sampling=sampling, maximum_tokens=96)
 
 
 def test_the_page_offers_each_plain_prompt_and_raw_completion():
-    assert set(PLAIN_WAYS) == {*PLAIN_PROMPTS, "raw"}
+    assert set(PLAIN_FORMATS) == {*PLAIN_PROMPTS, "raw"}
 
 
 @pytest.mark.parametrize("name", ["temperature", "top-k", "top-p", "seed", "maximum tokens"])
@@ -72,9 +72,9 @@ def test_half_a_character_is_refused():
 
 
 @pytest.mark.parametrize("way", ["chat", None, ["question"], {}])
-def test_a_way_that_does_not_exist_is_refused_with_those_that_do(way):
+def test_a_way_that_does_not_exist_is_refused_with_those_that_do(prompt_format):
     with pytest.raises(InputError, match="expected one of question, dialogue, bare, raw"):
-        read_form(*_with("way", way))
+        read_form(*_with("way", prompt_format))
 
 
 @given(st.tuples(*[JSON | st.just(good) for good in GOOD]))

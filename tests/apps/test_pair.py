@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from apps.form import PLAIN_WAYS, read_form
+from apps.form import PLAIN_FORMATS, read_form
 from apps.pair import Names, Pair, choose_names, read_examples, run_of
 from configs import InputError, MissingInput
 from finetune.conversations.formats import Message
-from finetune.replies.prompts import ChatWay, PlainWay
+from finetune.replies.prompts import ChatPromptFormat, PlainPromptFormat
 from scratch_models.embedded_default import EMBEDDED_BASE
 
 
@@ -93,11 +93,11 @@ def test_an_assistant_that_knows_no_chat_format_is_named(folders):
 def test_the_base_is_asked_in_the_chosen_way_and_the_assistant_always_in_its_format(folders):
     pair = Pair(Names(str(folders[0]), str(folders[1])))
     prompts = {}
-    for name in PLAIN_WAYS:
+    for name in PLAIN_FORMATS:
         base, assistant = pair.sides(read_form("1+1?", name, 0, 0, 1, 0, 8))
-        assert isinstance(assistant.way, ChatWay)
-        assert isinstance(base.way, PlainWay)
-        prompts[name] = base.way.prompt.text([Message("user", "1+1?")])
+        assert isinstance(assistant.prompt_format, ChatPromptFormat)
+        assert isinstance(base.prompt_format, PlainPromptFormat)
+        prompts[name] = base.prompt_format.prompt.text([Message("user", "1+1?")])
     assert prompts == {
         "question": "Question: 1+1?\nAnswer:",
         "dialogue": "User: 1+1?\nAssistant:",
@@ -112,4 +112,6 @@ def test_the_calculator_is_on_where_the_run_says_so(folders, tmp_path):
     shutil.copytree(folders[1], run)
     (run / "run.json").write_text(json.dumps({"settings": {"base": str(folders[0]), "calculator": True}}))
     pair = Pair(Names(str(folders[0]), str(run)))
-    assert all(side.way.calculator is not None for side in pair.sides(read_form("1+1?", "raw", 0, 0, 1, 0, 8)))
+    assert all(
+        side.prompt_format.calculator is not None for side in pair.sides(read_form("1+1?", "raw", 0, 0, 1, 0, 8))
+    )

@@ -12,12 +12,12 @@ from apps.pair import VERBATIM
 from apps.panes import Side, answer_side_by_side, speak
 from finetune.conversations.formats import Message
 from finetune.replies.generation import generate_ids
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat
 from scratch_models.sampling import Sampling
 from tests.apps.tiny_models import model_that_says, varied_model
 
 ASKED = Asked(
-    prompt="what does abs return?", plain_way="question", sampling=Sampling(temperature=1, seed=3), maximum_tokens=40
+    prompt="what does abs return?", plain_format="question", sampling=Sampling(temperature=1, seed=3), maximum_tokens=40
 )
 GREEDY = replace(ASKED, sampling=Sampling(temperature=0))
 
@@ -29,32 +29,32 @@ def model(chat_tokenizer):
 
 @pytest.fixture
 def chat(chat_tokenizer):
-    return ChatWay(chat_tokenizer)
+    return ChatPromptFormat(chat_tokenizer)
 
 
 @pytest.fixture
 def question(chat_tokenizer):
-    return PlainWay(chat_tokenizer, PLAIN_PROMPTS["question"])
+    return PlainPromptFormat(chat_tokenizer, PLAIN_PROMPTS["question"])
 
 
 @pytest.fixture
 def raw(chat_tokenizer):
-    return PlainWay(chat_tokenizer, VERBATIM)
+    return PlainPromptFormat(chat_tokenizer, VERBATIM)
 
 
 def _states(sides, asked, stop=None, seconds_between=0.0):
     return list(answer_side_by_side(sides, asked, stop or threading.Event(), seconds_between=seconds_between))
 
 
-def _prompt_ids(way):
-    return way.prompt_ids([Message("user", ASKED.prompt)])
+def _prompt_ids(prompt_format):
+    return prompt_format.prompt_ids([Message("user", ASKED.prompt)])
 
 
-def _said(way, text, asked=GREEDY):
+def _said(prompt_format, text, asked=GREEDY):
     """The last pane of a model that says `text`."""
-    tokenizer = way.chat.tokenizer if isinstance(way, ChatWay) else way.tokenizer
-    model = model_that_says(tokenizer, text, prompt_tokens=len(_prompt_ids(way)))
-    return list(speak(Side(model, way), asked, threading.Event()))[-1]
+    tokenizer = prompt_format.chat.tokenizer if isinstance(prompt_format, ChatPromptFormat) else prompt_format.tokenizer
+    model = model_that_says(tokenizer, text, prompt_tokens=len(_prompt_ids(prompt_format)))
+    return list(speak(Side(model, prompt_format), asked, threading.Event()))[-1]
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -74,11 +74,15 @@ def test_another_seed_says_something_else(model, raw):
 
 def test_each_pane_shows_the_reply_that_its_model_gives_alone(model, chat, raw):
     panes = _states([Side(model, raw), Side(model, chat)], ASKED)[-1]
-    for pane, way in zip(panes, (raw, chat), strict=True):
+    for pane, prompt_format in zip(panes, (raw, chat), strict=True):
         reply = generate_ids(
-            model, [_prompt_ids(way)], max_new_tokens=40, stop_ids=way.stop_ids, sampling=ASKED.sampling
+            model,
+            [_prompt_ids(prompt_format)],
+            max_new_tokens=40,
+            stop_ids=prompt_format.stop_ids,
+            sampling=ASKED.sampling,
         )[0]
-        assert (pane.text, pane.tokens) == (way.text(reply.ids), len(reply.ids))
+        assert (pane.text, pane.tokens) == (prompt_format.text(reply.ids), len(reply.ids))
 
 
 def test_both_sides_advance_together(model, chat, raw):
@@ -149,7 +153,7 @@ def test_a_base_that_goes_on_with_another_turn_is_cut_there(question, goes_on):
 
 
 def test_a_raw_completion_goes_on_over_blank_lines_to_the_limit(raw):
-    pane = _said(raw, " it is.\n\nQuestion: why?", replace(GREEDY, plain_way=RAW))
+    pane = _said(raw, " it is.\n\nQuestion: why?", replace(GREEDY, plain_format=RAW))
     assert "\n\nQuestion: why? it is." in pane.text
     assert pane.ended == "length: limit of 40 tokens"
 
@@ -172,7 +176,7 @@ def test_a_side_that_the_prompt_does_not_fit_says_both_numbers_and_the_other_goe
 
 
 def test_an_assistant_that_learned_with_the_calculator_gets_its_results_in_the_page_too(chat_tokenizer):
-    with_calculator = _said(ChatWay(chat_tokenizer, calculator=True), "clips: <<48/2=9>>")
-    without = _said(ChatWay(chat_tokenizer), "clips: <<48/2=9>>")
+    with_calculator = _said(ChatPromptFormat(chat_tokenizer, calculator=True), "clips: <<48/2=9>>")
+    without = _said(ChatPromptFormat(chat_tokenizer), "clips: <<48/2=9>>")
     assert "<<48/2=24>>" in with_calculator.text and "<<48/2=9>>" not in with_calculator.text
     assert without.text.startswith("clips: <<48/2=9>>")

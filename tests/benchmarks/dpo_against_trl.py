@@ -26,7 +26,7 @@ from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
 from finetune.conversations.pairs import Pair, to_pair
 from finetune.engine.engine import start_engine
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities, reference_model
@@ -51,25 +51,25 @@ def main() -> None:
         print("skipped: needs TRL (pip install 'graft-lm[bench]') and ../shared/data/gsm8k_train.jsonl")
         return
     quiet_libraries()
-    subject, pairs = make_subject(), read_pairs(problems)
-    trainer, batches = make_peer(subject, pairs, beta=BETA), make_batches(subject, pairs)
+    trainable, pairs = make_trainable_model(), read_pairs(problems)
+    trainer, batches = make_peer(trainable, pairs, beta=BETA), make_batches(trainable, pairs)
     print(f"{'':48}{'wanted':>10}{'seen':>12}")
     for kind in ("sigmoid", "ipo"):
-        of_loss, of_gradients = compare(subject, trainer, batches, kind)
+        of_loss, of_gradients = compare(trainable, trainer, batches, kind)
         print(f"{f'{kind}: difference of the losses':48}{'1e-05':>10}{of_loss:12.1e}")
         print(f"{f'{kind}: difference of the gradients, relative':48}{'1e-04':>10}{of_gradients:12.1e}")
-    show_speed(subject, trainer, batches)
+    show_speed(trainable, trainer, batches)
 
 
-def make_subject() -> Subject:
+def make_trainable_model() -> TrainableModel:
     """The assistant with its adapter."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     no_dropout = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), 0.0)
     shape = {"n_layer": 6, "n_embd": 384, "n_head": 6, "vocab_size": len(tokenizer)}
-    subject = prepare_start(GPT2LMHeadModel(GPT2Config(**shape, **no_dropout)), tokenizer, LORA)
-    move(subject.model)
-    return subject
+    trainable = prepare_start(GPT2LMHeadModel(GPT2Config(**shape, **no_dropout)), tokenizer, LORA)
+    move(trainable.model)
+    return trainable
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -89,22 +89,22 @@ def read_pairs(problems: Path) -> list[Pair]:
     ]
 
 
-def make_batches(subject: Subject, pairs: list[Pair]) -> PreferenceBatches:
+def make_batches(trainable: TrainableModel, pairs: list[Pair]) -> PreferenceBatches:
     """The pairs with what the reference thinks of them."""
-    batches = PreferenceBatches(render_pairs(ChatFormat(subject.tokenizer), pairs), PAIRS, 4096, seed=0)
-    with reference_model(subject, lambda: subject.model) as model:
+    batches = PreferenceBatches(render_pairs(ChatFormat(trainable.tokenizer), pairs), PAIRS, 4096, seed=0)
+    with reference_model(trainable, lambda: trainable.model) as model:
         asking = PreferenceLoss(model, Objective())
         batches.reference = pair_log_probabilities(asking, batches, range(PAIRS), make_accelerator("fp32"))
     return batches
 
 
-def compare(subject: Subject, trainer: Any, batches: PreferenceBatches, kind: Any) -> tuple[float, float]:
+def compare(trainable: TrainableModel, trainer: Any, batches: PreferenceBatches, kind: Any) -> tuple[float, float]:
     """How far loss and gradients of both sides lie apart, the gradients relative to their norm."""
     trainer.loss_types = [kind]
-    sides = our_side(subject, batches, Objective(kind=kind, beta=BETA)), their_side(trainer, peer_batch(trainer))
+    sides = our_side(trainable, batches, Objective(kind=kind, beta=BETA)), their_side(trainer, peer_batch(trainer))
     losses = [float(loss()) for loss in sides]
-    assert subject.adapted is not None
-    ours, theirs = dict(subject.adapted.named_parameters()), dict(trainer.model.named_parameters())
+    assert trainable.adapted is not None
+    ours, theirs = dict(trainable.adapted.named_parameters()), dict(trainer.model.named_parameters())
     names = [name for name, parameter in theirs.items() if parameter.requires_grad]
     left, right = (torch.cat([side[name].grad.flatten() for name in names]) for side in (ours, theirs))
     return abs(losses[0] - losses[1]) / max(1.0, abs(losses[1])), float((left - right).norm() / right.norm())
@@ -114,9 +114,9 @@ Side = Callable[[], Tensor]
 """Makes loss and gradients of all pairs anew."""
 
 
-def our_side(subject: Subject, batches: PreferenceBatches, objective: Objective) -> Side:
+def our_side(trainable: TrainableModel, batches: PreferenceBatches, objective: Objective) -> Side:
     """Ours: what the training loop does with a step."""
-    loss_model = PreferenceLoss(subject.model, objective)
+    loss_model = PreferenceLoss(trainable.model, objective)
 
     def step() -> Tensor:
         loss_model.zero_grad(set_to_none=True)
@@ -143,14 +143,14 @@ def their_side(trainer: Any, batch: dict[str, Tensor]) -> Side:
     return step
 
 
-def show_speed(subject: Subject, trainer: Any, batches: PreferenceBatches) -> None:
+def show_speed(trainable: TrainableModel, trainer: Any, batches: PreferenceBatches) -> None:
     """Times both sides with the reference known, so that TRL makes no pass for it either."""
     trainer.loss_types, trainer.precompute_ref_logps = ["sigmoid"], True
     batch = peer_batch(trainer)
     batch |= {f"ref_{side}_logps": batches.reference[:, place] for place, side in enumerate(("chosen", "rejected"))}
     settings = LoopSettings(max_steps=1, learning_rate=1.0)
-    engine = start_engine(subject.model, settings, make_accelerator("fp32"), precision="fp32")
-    sides = {"ours": our_side(subject, batches, Objective(beta=BETA)), "TRL": their_side(trainer, batch)}
+    engine = start_engine(trainable.model, settings, make_accelerator("fp32"), precision="fp32")
+    sides = {"ours": our_side(trainable, batches, Objective(beta=BETA)), "TRL": their_side(trainer, batch)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(ROUNDS + 1):
         for name, step in sides.items():

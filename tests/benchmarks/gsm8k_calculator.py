@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from finetune.chat.calculator import ANNOTATION, NO_VALUE
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from finetune.evaluation.comparison import Asking, Model, measure_replies
 from finetune.evaluation.scoring import answer
 from finetune.export.saved_model import load_assistant
-from finetune.replies.prompts import ChatWay
+from finetune.replies.prompts import ChatPromptFormat
 from finetune.sft import main as fine_tune
 from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED_BASE
@@ -81,12 +81,12 @@ def settings_for(given: argparse.Namespace, run: Path, calculator: bool) -> SftS
 def print_figures(given: argparse.Namespace, tuned: Model, without: Model, seconds: float) -> None:
     """The comparison, then what was wanted beside what was seen."""
     base = load_model(str(EMBEDDED_BASE)), load_tokenizer(str(EMBEDDED_BASE))
-    held_out = read_conversation_sets(str(given.data)).held_out
+    held_out = read_conversation_splits(str(given.data)).held_out
     measured = measure_replies(base, tuned, held_out, Asking(given.questions, given.reply_tokens, calculator=True))
     sources = {question["source"] for question in measured.questions}
     asked = [conversation for conversation in held_out if conversation.source in sources]
     right, wrong, without_value = check([question["tuned"]["reply"] for question in measured.questions])
-    made_up = check([one.reply for one in answer(without[0], ChatWay(without[1]), asked, given.reply_tokens)])
+    made_up = check([one.reply for one in answer(without[0], ChatPromptFormat(without[1]), asked, given.reply_tokens)])
     bits = measured.figures[0]
     print(f"\n{given.max_steps} steps in {seconds:.0f} s, one thread\n{measured.text}\n")
     print(f"{'':<52} {'wanted':>12}   seen")

@@ -27,11 +27,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from finetune.chat.batches import pad
 from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
 from finetune.conversations.formats import Conversation
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from finetune.export.receipt import LIMIT, merge_with_receipt
 from finetune.export.saved_model import save_assistant
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import Subject, make_optimizer, make_subject
+from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.micro_batches import IGNORED_TARGET
@@ -58,9 +58,9 @@ class Bench:
 
     def __init__(self, base: str, steps: int, folder: Path) -> None:
         self.base, self.steps, self.folder = base, steps, folder
-        sets = read_conversation_sets(EMBEDDED)
-        self.conversations = [*sets.training[:TRAINED_ON], *sets.held_out[:COMPARED_ON]]
-        self.texts = [message.content for chat in sets.training[:60] for message in chat.messages]
+        splits = read_conversation_splits(EMBEDDED)
+        self.conversations = [*splits.training[:TRAINED_ON], *splits.held_out[:COMPARED_ON]]
+        self.texts = [message.content for chat in splits.training[:60] for message in chat.messages]
 
     def make(self, architecture: str, *, tied: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """A base and its tokenizer."""
@@ -74,7 +74,7 @@ class Bench:
         tables.head.weight = tables.embedding.weight if tied else own
         return model, load_tokenizer(self.base)
 
-    def train(self, case: Case) -> tuple[Subject, list[Tensor], Tensor]:
+    def train(self, case: Case) -> tuple[TrainableModel, list[Tensor], Tensor]:
         """A tuned model, ids to compare on, and its logits there."""
         base, tokenizer = self.make(case.architecture, tied=case.tied)
         if not case.new_rows:  # a base that can chat already
@@ -82,35 +82,35 @@ class Bench:
             tokenizer = known.tokenizer
         lora = Lora(rank=8, alpha=16.0, dropout=0.0, options=VARIANTS[case.variant])
         texts = self.texts if case.new_rows else []
-        subject = make_subject(base, tokenizer, texts, new_tokens=NEW_TOKENS, lora=lora)
-        ids = train(subject, self.conversations, self.steps)
-        return subject, ids, logits_of(subject.model, ids)
+        trainable = make_trainable_model(base, tokenizer, texts, new_tokens=NEW_TOKENS, lora=lora)
+        ids = train(trainable, self.conversations, self.steps)
+        return trainable, ids, logits_of(trainable.model, ids)
 
     def measure(self, case: Case) -> tuple[float, float]:
         """The largest difference that we find ourselves, and the one on the receipt."""
-        subject, ids, expected = self.train(case)
+        trainable, ids, expected = self.train(case)
         run = Path(tempfile.mkdtemp(dir=self.folder))
-        save_assistant(subject.model, subject.adapted, subject.tokenizer, run / "final")
+        save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run / "final")
         receipt = merge_with_receipt(run / "final", run / "merged")
         merged = AutoModelForCausalLM.from_pretrained(run / "merged", dtype=torch.float32)
         return difference(merged, ids, expected), receipt.largest_difference
 
     def measure_careless_pissa(self) -> float:
         """PiSSA's adapter, saved as peft saves it, read back on the base that it trained beside."""
-        subject, ids, expected = self.train(Case("gpt2", tied=True, new_rows=False, variant="PiSSA"))
-        assert subject.adapted is not None
+        trainable, ids, expected = self.train(Case("gpt2", tied=True, new_rows=False, variant="PiSSA"))
+        assert trainable.adapted is not None
         run = Path(tempfile.mkdtemp(dir=self.folder))
-        subject.adapted.save_pretrained(run / "adapter")
-        subject.adapted.unload().save_pretrained(run / "base")
+        trainable.adapted.save_pretrained(run / "adapter")
+        trainable.adapted.unload().save_pretrained(run / "base")
         base = AutoModelForCausalLM.from_pretrained(run / "base", dtype=torch.float32)
         return difference(PeftModel.from_pretrained(base, run / "adapter"), ids, expected)
 
 
-def train(subject: Subject, conversations: Sequence[Conversation], steps: int) -> list[Tensor]:
+def train(trainable: TrainableModel, conversations: Sequence[Conversation], steps: int) -> list[Tensor]:
     """Trains on the first conversations; the ids of the last, (1, T) each."""
-    rendered = [one.input_ids[:LONGEST] for one in ChatFormat(subject.tokenizer).render_all(conversations)]
-    optimizer = make_optimizer(subject, 3e-3, 3e-3, 0.0)
-    loss_model = SupervisedLoss(subject.model)
+    rendered = [one.input_ids[:LONGEST] for one in ChatFormat(trainable.tokenizer).render_all(conversations)]
+    optimizer = make_optimizer(trainable, 3e-3, 3e-3, 0.0)
+    loss_model = SupervisedLoss(trainable.model)
     for step in range(steps):
         rows = [(ids, [*ids[1:], IGNORED_TARGET]) for ids in rendered[step % 4 : TRAINED_ON : 4]]
         micro_batch = pad(rows)

@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from finetune.chat.batches import ConversationBatches, pad, to_row
 from finetune.chat.chat_format import ChatFormat
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import MicroBatch, count_tokens
@@ -39,7 +39,7 @@ def main() -> None:
     quiet_libraries()
     with TemporaryDirectory() as folder:
         chat = ChatFormat(save_tokenizer(Path(folder)))
-    rendered = chat.render_set(read_conversation_sets(str(GSM8K)).training[::SHARE_OF_GSM8K])
+    rendered = chat.render_set(read_conversation_splits(str(GSM8K)).training[::SHARE_OF_GSM8K])
     padded, packed = (ConversationBatches(rendered, 32, TOKENS_PER_MICRO_BATCH, 0, way) for way in (False, True))
     print(f"{len(rendered)} conversations of GSM8K, {DEVICE}\n\n{'':62}{'wanted':>12}{'seen':>12}")
     for name, make in (("GPT-2", gpt2), ("Llama, keys shared", llama)):

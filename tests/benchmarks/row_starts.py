@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import read_parts
-from finetune.rows.dataset import RowMaterial, Texts, read_texts, text_material
+from finetune.rows.dataset import RowDataset, Texts, read_texts, text_dataset
 from finetune.rows.training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.loop.micro_batches import count_targets
@@ -53,19 +53,17 @@ class Bench:
         parts = read_parts(extended.tokenizer, extended.first_new_id)
         self.sub_tokens = [parts[merge.token] for merge in extended.merges]
         self.characters = character_counts(extended.tokenizer)
-        self.material: RowMaterial = text_material(
-            texts, extended.tokenizer, blocks_per_batch=blocks_per_batch, **SHAPE
-        )
+        self.dataset: RowDataset = text_dataset(texts, extended.tokenizer, blocks_per_batch=blocks_per_batch, **SHAPE)
         separate_new_rows(self.model, extended.first_new_id, NEW_TOKENS)
         self.accelerator = Accelerator(cpu=True, mixed_precision="bf16")
         self.loss_model = SupervisedLoss(self.model)
-        self.evaluate = HeldOutEvaluation(self.loss_model, self.material.held_out, self.accelerator)
+        self.evaluate = HeldOutEvaluation(self.loss_model, self.dataset.held_out, self.accelerator)
 
     def train(self, start: Start, rate: float, wanted: float = 0.0) -> Iterator[tuple[int, float]]:
         """The curve from a start, to its end or until it is as low as `wanted`."""
         fill_new_rows(self.model, make_start(self.model, self.sub_tokens, start, 0, self.characters))
         optimizer = make_row_optimizer(self.model, rate, None, 0.0)
-        batches = self.material.make_batches(0)
+        batches = self.dataset.make_batches(0)
         for step in tqdm(range(STEPS + 1), desc=f"{start} at {rate:g}"):
             if step in EVALUATION_STEPS:
                 figure = self.evaluate(step)["held_out_bits_per_byte"]
@@ -105,7 +103,7 @@ def main() -> None:
     of_mean = {rate: dict(bench.train("mean", rate)) for rate in RATES}
     wanted = min(curve[STEPS] for curve in of_mean.values())
     of_asymmetric = {rate: dict(bench.train("asymmetric", rate, wanted)) for rate in RATES}
-    print(f"\nheld-out bits per byte, {bench.material.describe()}")
+    print(f"\nheld-out bits per byte, {bench.dataset.describe()}")
     show("mean", of_mean)
     show("asymmetric", of_asymmetric)
     reached = [step for curve in of_asymmetric.values() for step, figure in curve.items() if figure <= wanted]

@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat
-from finetune.chat.dataset import LearningMaterial, prepare_material
+from finetune.chat.dataset import SupervisedDataset, prepare_dataset
 from finetune.conversations.formats import Conversation
-from finetune.conversations.splits import ConversationSets, read_conversation_sets
+from finetune.conversations.splits import ConversationSplits, read_conversation_splits
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
@@ -39,11 +39,11 @@ def main() -> None:
     quiet_libraries()
     with TemporaryDirectory() as folder:
         tokenizer = save_tokenizer(Path(folder) / "tokenizer")
-        sets = read_conversation_sets(str(GSM8K))
-        chat, everything = ChatFormat(tokenizer), [*sets.training, *sets.held_out]
+        splits = read_conversation_splits(str(GSM8K))
+        chat, everything = ChatFormat(tokenizer), [*splits.training, *splits.held_out]
         ours, of_processor, theirs = rates(chat, everything)
         chunked = statistics.median(seconds(lambda: ChatFormat(tokenizer, calculator=True).render_set(everything)))
-        material = prepare(tokenizer, sets, Path(folder) / "tokens")
+        dataset = prepare(tokenizer, splits, Path(folder) / "tokens")
         warm = [warm_start(folder) for _ in range(ROUNDS)]
         cores = len(os.sched_getaffinity(0))
         print(f"{len(everything):,} conversations of GSM8K, GPT-2's vocabulary, {cores} cores\n")
@@ -54,7 +54,7 @@ def main() -> None:
         show("transformers' template, row by row", "", f"{theirs:,.0f}")
         show("times as fast", "", f"{ours / theirs:.1f} x")
         show("seconds of a warm start", "1.0", f"{statistics.median(warm):.2f}")
-        turns = f"{material.learned_ends:,}/{material.assistant_turns:,}"
+        turns = f"{dataset.learned_ends:,}/{dataset.assistant_turns:,}"
         show("ends of turns that are learned, of all that fit", "100 %", turns)
 
 
@@ -108,11 +108,11 @@ def seconds(work: Callable[[], object]) -> list[float]:
     return taken
 
 
-def prepare(tokenizer: PreTrainedTokenizerFast, sets: ConversationSets, cache: Path) -> LearningMaterial:
+def prepare(tokenizer: PreTrainedTokenizerFast, splits: ConversationSplits, cache: Path) -> SupervisedDataset:
     """The material of a run, through the cache, with its first micro-batches made."""
-    material = prepare_material(
+    dataset = prepare_dataset(
         tokenizer,
-        sets,
+        splits,
         maximum_tokens=512,
         held_out_conversations=100,
         conversations_per_step=32,
@@ -120,8 +120,8 @@ def prepare(tokenizer: PreTrainedTokenizerFast, sets: ConversationSets, cache: P
         seed=0,
         cache=cache,
     )
-    material.batches.micro_batches(0, 0, 1)
-    return material
+    dataset.batches.micro_batches(0, 0, 1)
+    return dataset
 
 
 def warm_start(folder: str) -> float:
@@ -135,7 +135,7 @@ def start_warm(folder: Path) -> None:
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
     made = len(list((folder / "tokens").iterdir()))
     start = time.perf_counter()
-    prepare(tokenizer, read_conversation_sets(str(GSM8K)), folder / "tokens")
+    prepare(tokenizer, read_conversation_splits(str(GSM8K)), folder / "tokens")
     taken = time.perf_counter() - start
     assert len(list((folder / "tokens").iterdir())) == made == 2, "nothing was rendered anew"
     print(taken)

@@ -11,29 +11,29 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
 from finetune.conversations.pairs import Pair
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 
 
-def make_peer(subject: Subject, pairs: list[Pair], **settings: Any) -> Any:
+def make_peer(trainable: TrainableModel, pairs: list[Pair], **settings: Any) -> Any:
     """The trainer; its adapter has the weights of ours, and its reference is the adapter switched off."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    assert subject.adapted is not None
-    ours = subject.adapted.peft_config["default"]
+    assert trainable.adapted is not None
+    ours = trainable.adapted.peft_config["default"]
     config = LoraConfig(**{name: getattr(ours, name) for name in ("r", "lora_alpha", "lora_dropout", "fan_in_fan_out")})
     config.target_modules, config.task_type = set(ours.target_modules), "CAUSAL_LM"
     with tempfile.TemporaryDirectory() as folder:
         choices = {"output_dir": folder, "per_device_train_batch_size": len(pairs), "report_to": [], "bf16": False}
         choices |= {"use_cpu": not torch.cuda.is_available(), "gradient_checkpointing": False, "max_length": None}
         trainer = DPOTrainer(
-            model=_plain_copy(subject),
+            model=_plain_copy(trainable),
             args=DPOConfig(**{**choices, **settings}),
             train_dataset=Dataset.from_list([_record(pair) for pair in pairs]),
-            processing_class=_peer_tokenizer(subject.tokenizer),
+            processing_class=_peer_tokenizer(trainable.tokenizer),
             peft_config=config,
         )
-    weights = dict(subject.adapted.named_parameters())
+    weights = dict(trainable.adapted.named_parameters())
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if parameter.requires_grad:
@@ -48,8 +48,8 @@ def peer_batch(trainer: Any) -> dict[str, Tensor]:
     return batch
 
 
-def _plain_copy(subject: Subject) -> Any:
-    adapted = copy.deepcopy(subject.adapted)
+def _plain_copy(trainable: TrainableModel) -> Any:
+    adapted = copy.deepcopy(trainable.adapted)
     assert adapted is not None
     model = adapted.unload()
     if hasattr(model, "peft_config"):

@@ -78,8 +78,8 @@ def conversations() -> list[RenderedConversation]:
 
 def batches(**changes: Any) -> ConversationBatches:
     """The global batch, cut in some way."""
-    way = {"tokens_per_micro_batch": 256, **changes}
-    return ConversationBatches(conversations(), CONVERSATIONS, seed=0, **way)
+    prompt_format = {"tokens_per_micro_batch": 256, **changes}
+    return ConversationBatches(conversations(), CONVERSATIONS, seed=0, **prompt_format)
 
 
 class Recorder(Optimizer):

@@ -30,7 +30,7 @@ from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_n
 NEW_TOKENS, STEPS, T = 5, 10, 12
 FIRST_NEW_ID = VOCABULARY - NEW_TOKENS - 2  # with two padding rows
 KINDS = ("tied", "untied", "tied with LoRA")
-WAYS = ("ddp", "fsdp2")
+SHARING = ("ddp", "fsdp2")
 ONE_OF_TWO = SimpleNamespace(device=torch.device("cpu"), num_processes=2)  # what an accelerator says of this process
 # Learned targets of the four rows of a step: the two processes have 13 and 20 of them. No new id is among the inputs of
 # the first row, which is all that a process sees in some steps.
@@ -79,14 +79,14 @@ def main(rank: int, folder: Path) -> None:
     store = dist.FileStore(str(folder / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     for kind in KINDS:
-        for way, found in in_both_ways(kind, rank):
+        for sharing, found in in_both_formats(kind, rank):
             if rank == 0:
-                (folder / f"{kind} {way}.json").write_text(json.dumps(found))
+                (folder / f"{kind} {sharing}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def in_both_ways(kind: str, rank: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def in_both_formats(kind: str, rank: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """What DDP and FSDP2 make of a model."""
     model = make_model(kind)
     found: dict[str, Any] = {"losses": train(DistributedDataParallel(SupervisedLoss(model)), rank, 2)}

@@ -8,7 +8,7 @@ from torch import nn
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.pairs import Pair, to_pair
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import Subject
+from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.start_model import prepare_start
 from tests.finetune.pair_records import pair_records
@@ -26,14 +26,14 @@ def batches_of(tokenizer, number: int = 24, **settings: int) -> PreferenceBatche
     return PreferenceBatches(render_pairs(ChatFormat(tokenizer), pairs(number)), **choices)
 
 
-def adapted(tokenizer, architecture: str = "gpt2", lora: Lora | None = None, moved: bool = True) -> Subject:
+def adapted(tokenizer, architecture: str = "gpt2", lora: Lora | None = None, moved: bool = True) -> TrainableModel:
     """A tiny assistant with LoRA, whose adapter has `moved` away from its start."""
     no_dropout: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     model = TINY_MODELS[architecture](len(tokenizer), **({} if architecture == "llama" else no_dropout))
-    subject = prepare_start(model, tokenizer, lora or Lora(rank=4, alpha=8.0, dropout=0.0))
+    trainable = prepare_start(model, tokenizer, lora or Lora(rank=4, alpha=8.0, dropout=0.0))
     if moved:
         move(model)
-    return subject
+    return trainable
 
 
 def move(model: nn.Module) -> None:

@@ -13,7 +13,7 @@ from configs import InputError
 from finetune.adapter_set import AdapterSetSettings, load_adapters, main, save_adapters
 from finetune.export.saved_model import load_assistant
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import make_subject
+from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
@@ -24,13 +24,13 @@ IDS = torch.arange(40).view(2, 20)
 def _tune_on(base, seed, **options):
     """An adapter that was trained on the base of a finished run, as `--base runs/sums/final/base` does."""
     lora = Lora(rank=4, alpha=8.0, dropout=0.0, options=options)
-    subject = make_subject(load_model(str(base)), load_tokenizer(str(base)), [], new_tokens=0, lora=lora)
+    trainable = make_trainable_model(load_model(str(base)), load_tokenizer(str(base)), [], new_tokens=0, lora=lora)
     torch.manual_seed(seed)
     with torch.no_grad():
-        for one in subject.model.parameters():
+        for one in trainable.model.parameters():
             if one.requires_grad:
                 one.add_(torch.randn_like(one), alpha=0.1)
-    return subject
+    return trainable
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import torch
 from finetune.chat.chat_format import ChatFormat
 from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversations.formats import Message, read_conversations
-from finetune.evaluation.scoring import ask_in_chat, best_scores, interview_base
+from finetune.evaluation.scoring import ask_in_chat, best_scores, evaluate_base
 from finetune.evaluation.tables import score_rows
 from finetune.export.saved_model import load_assistant, save_assistant
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import make_subject
+from finetune.lora.trainable_model import make_trainable_model
 from finetune.replies.prompts import PLAIN_PROMPTS
 from scratch_models.corpus.evenly_spaced import spread
 from tests.finetune.entry_runs import run_here
@@ -34,13 +34,13 @@ def run(base, tmp_path_factory):
     """The folder of a run whose assistant is the base with a random adapter."""
     folder = tmp_path_factory.mktemp("runs") / "sft-1"
     lora = Lora(rank=4, alpha=8.0, dropout=0.0)
-    subject = make_subject(load_model(str(base)), load_tokenizer(str(base)), [], new_tokens=0, lora=lora)
+    trainable = make_trainable_model(load_model(str(base)), load_tokenizer(str(base)), [], new_tokens=0, lora=lora)
     torch.manual_seed(1)
-    for parameter in subject.model.parameters():
+    for parameter in trainable.model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.3)
     folder.mkdir()
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, folder / "final")
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, folder / "final")
     (folder / "run.json").write_text(json.dumps({"settings": {"base": str(base)}}))
     return folder
 
@@ -95,7 +95,7 @@ def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_
     run_here(main, CompareSettings, tuned=run, data=data, conversations=5, reply_tokens=9)
     shown = capsys.readouterr().out
     asked = spread(read_conversations(str(data)), 5)
-    of_base = interview_base(load_model(str(base)), load_tokenizer(str(base)), asked, 9)
+    of_base = evaluate_base(load_model(str(base)), load_tokenizer(str(base)), asked, 9)
     scores = score_rows(
         best_scores([one.scores for one in of_base.values()]), ask_in_chat(*load_assistant(run), asked, 9).scores
     )

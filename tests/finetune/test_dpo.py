@@ -46,9 +46,11 @@ def base(tmp_path_factory):
     """An assistant as a run leaves it: base and adapter."""
     folder = tmp_path_factory.mktemp("base")
     start = load_start(str(save_tiny_base(folder / "raw")), CPU)
-    subject = prepare_start(*start, Lora(rank=2, alpha=4.0, dropout=0.0))
-    move(subject.model)
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, folder / "assistant" / "final", subject.extended)
+    trainable = prepare_start(*start, Lora(rank=2, alpha=4.0, dropout=0.0))
+    move(trainable.model)
+    save_assistant(
+        trainable.model, trainable.adapted, trainable.tokenizer, folder / "assistant" / "final", trainable.extended
+    )
     return folder / "assistant"
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.chat.chat_format import CONTROL_TOKENS
 from finetune.export.saved_model import save_assistant
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import Subject, make_subject
+from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions
 from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer
@@ -48,25 +48,31 @@ def base_model(kind: str, tokenizer: PreTrainedTokenizerFast, *, tied: bool) -> 
 
 def tuned(
     kind: str = "gpt2", *, tied: bool = True, new_tokens: int | None = 9, seed: int = 1, **options: Any
-) -> Subject:
+) -> TrainableModel:
     """An adapter, and new rows unless `new_tokens` is None, moved away from their start."""
     tokenizer = base_tokenizer(with_control_tokens=new_tokens is None)
     model = base_model(kind, tokenizer, tied=tied)
     lora = Lora(rank=4, alpha=8.0, dropout=0.0, options=options)
-    subject = make_subject(model, tokenizer, DOCUMENTS if new_tokens else [], new_tokens=new_tokens or 0, lora=lora)
+    trainable = make_trainable_model(
+        model, tokenizer, DOCUMENTS if new_tokens else [], new_tokens=new_tokens or 0, lora=lora
+    )
     torch.manual_seed(seed)
     with torch.no_grad():
-        for parameter in subject.model.parameters():
+        for parameter in trainable.model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return subject
+    return trainable
 
 
-def save_run(subject: Subject, run: Path, *, certified: bool = False) -> Path:
+def save_run(trainable: TrainableModel, run: Path, *, certified: bool = False) -> Path:
     """The `final/` of a run with the subject in it, with the certificate of its extension where that is asked for."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "run.json").write_text('{"settings": {"base": "embedded", "data": "embedded"}}')
     save_assistant(
-        subject.model, subject.adapted, subject.tokenizer, run / "final", subject.extended if certified else None
+        trainable.model,
+        trainable.adapted,
+        trainable.tokenizer,
+        run / "final",
+        trainable.extended if certified else None,
     )
     return run / "final"

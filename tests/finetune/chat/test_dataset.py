@@ -7,12 +7,12 @@ import torch
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat
-from finetune.chat.dataset import first_example, prepare_material
+from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.conversations.formats import Conversation, Message
-from finetune.conversations.splits import ConversationSets
+from finetune.conversations.splits import ConversationSplits
 from finetune.evaluation.scoring import Answered, choose_watched
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import make_subject
+from finetune.lora.trainable_model import make_trainable_model
 from finetune.supervised.monitor import HeldOutMonitor
 from scratch_models.corpus.evenly_spaced import spread
 from scratch_models.loop.devices import make_accelerator
@@ -30,38 +30,38 @@ LONG = [_conversation("the sum " * 40 + str(n)) for n in range(4)]
 
 def _prepare(tokenizer, training, held_out, **changes):
     limits = {"maximum_tokens": 80, "held_out_conversations": 6, "conversations_per_step": 4}
-    sets = ConversationSets(training, held_out, [], left_out={"messages after a last reply": 2})
-    return prepare_material(tokenizer, sets, **{**limits, **changes}, tokens_per_micro_batch=512, seed=0)
+    splits = ConversationSplits(training, held_out, [], left_out={"messages after a last reply": 2})
+    return prepare_dataset(tokenizer, splits, **{**limits, **changes}, tokens_per_micro_batch=512, seed=0)
 
 
 def test_every_conversation_is_read_or_counted(chat_tokenizer):
-    material = _prepare(chat_tokenizer, SHORT + LONG, SHORT + LONG[:3], held_out_conversations=100)
-    assert material.training == material.held_out == ChatFormat(chat_tokenizer).render_all(SHORT)
-    assert dict(material.left_out) == {
+    dataset = _prepare(chat_tokenizer, SHORT + LONG, SHORT + LONG[:3], held_out_conversations=100)
+    assert dataset.training == dataset.held_out == ChatFormat(chat_tokenizer).render_all(SHORT)
+    assert dict(dataset.left_out) == {
         "messages after a last reply": 2,
         "conversations of more than 80 tokens": 4,
         "conversations in which nothing is learned": 0,
         "held-out conversations of more than 80 tokens": 3,
     }
-    assert all(f"{count} {what}" in material.describe() for what, count in material.left_out.items() if count)
+    assert all(f"{count} {what}" in dataset.describe() for what, count in dataset.left_out.items() if count)
 
 
 def test_an_epoch_is_described_by_its_tokens_and_those_of_them_that_are_learned(chat_tokenizer):
-    material = _prepare(chat_tokenizer, SHORT, SHORT)
-    tokens = sum(len(one.input_ids) for one in material.training)
-    supervised = sum(sum(one.supervised) for one in material.training)
+    dataset = _prepare(chat_tokenizer, SHORT, SHORT)
+    tokens = sum(len(one.input_ids) for one in dataset.training)
+    supervised = sum(sum(one.supervised) for one in dataset.training)
     described = (
         f"30 conversations to learn from; an epoch is 8 steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
         "supervised, with 30 of 30 ends of an assistant's turn\n"
     )
-    assert material.describe().startswith(described)
+    assert dataset.describe().startswith(described)
 
 
 def test_evaluations_read_held_out_conversations_from_all_over_the_set_and_know_their_bytes(chat_tokenizer):
-    material = _prepare(chat_tokenizer, SHORT, LONG[:1] + SHORT)
+    dataset = _prepare(chat_tokenizer, SHORT, LONG[:1] + SHORT)
     chosen = spread(SHORT, 6)
-    assert material.held_out == ChatFormat(chat_tokenizer).render_all(chosen)
-    assert material.held_out_reply_bytes == sum(len(one.messages[-1].content.encode()) for one in chosen)
+    assert dataset.held_out == ChatFormat(chat_tokenizer).render_all(chosen)
+    assert dataset.held_out_reply_bytes == sum(len(one.messages[-1].content.encode()) for one in chosen)
 
 
 @pytest.mark.parametrize(("training", "held_out", "said"), [(LONG, SHORT, "4 conv"), (SHORT, LONG, "4 held-out conv")])
@@ -78,21 +78,19 @@ def test_the_first_example_shows_what_is_learned(chat_tokenizer):
 def test_the_monitor_measures_transformers_loss_per_supervised_token_and_per_byte_of_reply(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     lora = Lora(rank=4, alpha=8.0, dropout=0.0)
-    subject = make_subject(model, chat_tokenizer, [], new_tokens=0, lora=lora)
-    material = _prepare(chat_tokenizer, SHORT, SHORT)
+    trainable = make_trainable_model(model, chat_tokenizer, [], new_tokens=0, lora=lora)
+    dataset = _prepare(chat_tokenizer, SHORT, SHORT)
     asked = [Answered(SHORT[0], "of the base", True)]
-    found = HeldOutMonitor(subject, material, asked, make_accelerator("fp32"), reply_tokens=4)(7)
+    found = HeldOutMonitor(trainable, dataset, asked, make_accelerator("fp32"), reply_tokens=4)(7)
     model.eval()
     nats, supervised = 0.0, 0
-    for one in material.held_out:
+    for one in dataset.held_out:
         ids = torch.tensor([one.input_ids])
         labels = torch.tensor([[id_ if learned else -100 for id_, learned in zip(*vars(one).values(), strict=True)]])
         nats += model(ids, labels=labels).loss.item() * sum(one.supervised)
         supervised += sum(one.supervised)
     assert found["held_out_loss_nats"] == pytest.approx(nats / supervised, rel=1e-5)
-    assert found["held_out_bits_per_byte"] == pytest.approx(
-        nats / math.log(2) / material.held_out_reply_bytes, rel=1e-5
-    )
+    assert found["held_out_bits_per_byte"] == pytest.approx(nats / math.log(2) / dataset.held_out_reply_bytes, rel=1e-5)
     (sample,) = found["sample_replies"]
     assert (sample["question"], sample["base"]) == ("What is 0?", "of the base")
 
@@ -109,12 +107,10 @@ def test_one_question_of_each_kind_is_watched_where_there_are_both(answers, watc
 def test_the_end_of_every_turn_that_is_not_left_out_is_learned(chat_tokenizer):
     said = (Message("user", "<|end|>"), Message("assistant", "It is <|end|> 72."))
     talks = [Conversation(said * turns, "p") for turns in (1, 2, 3, 40)]
-    material = _prepare(chat_tokenizer, talks, SHORT, maximum_tokens=200)
-    assert (material.assistant_turns, material.learned_ends) == (6, 6)
+    dataset = _prepare(chat_tokenizer, talks, SHORT, maximum_tokens=200)
+    assert (dataset.assistant_turns, dataset.learned_ends) == (6, 6)
     end = ChatFormat(chat_tokenizer).end_id
-    learned = [
-        id_ for one in material.training for id_, flag in zip(one.input_ids, one.supervised, strict=True) if flag
-    ]
+    learned = [id_ for one in dataset.training for id_, flag in zip(one.input_ids, one.supervised, strict=True) if flag]
     assert learned.count(end) == 6
 
 
@@ -128,6 +124,6 @@ def test_material_from_the_cache_is_the_material_without_one(chat_tokenizer, tmp
 
 
 def test_packing_is_described(chat_tokenizer):
-    material = _prepare(chat_tokenizer, SHORT, SHORT, packed=True)
-    assert material.describe().startswith("30 conversations to learn from, packed end to end; an epoch")
-    assert all("position_ids" in batch for batch in material.batches.micro_batches(0, 0, 1))
+    dataset = _prepare(chat_tokenizer, SHORT, SHORT, packed=True)
+    assert dataset.describe().startswith("30 conversations to learn from, packed end to end; an epoch")
+    assert all("position_ids" in batch for batch in dataset.batches.micro_batches(0, 0, 1))

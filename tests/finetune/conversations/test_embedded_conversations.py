@@ -11,7 +11,7 @@ from finetune.conversations.embedded_conversations import (
     make_conversations,
     read_facts,
 )
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.documentation import Document, read_namespaces
 from scratch_models.embedded_default import EMBEDDED
 
@@ -103,14 +103,14 @@ def test_what_is_no_sentence_of_fair_length_is_no_answer(docstring):
 
 
 def test_held_out_and_training_share_no_source_and_no_question():
-    sets = read_conversation_sets(EMBEDDED)
+    splits = read_conversation_splits(EMBEDDED)
 
     def names(conversations):
         return {one.source.rpartition(" ")[0] for one in conversations}
 
-    assert len(sets.held_out) > 500
-    assert not names(sets.training) & names(sets.held_out)
-    assert not {_question(one) for one in sets.training} & {_question(one) for one in sets.held_out}
-    assert not set(sets.corpus) & {_question(one) for one in sets.held_out}
-    for part in (sets.training, sets.held_out):
+    assert len(splits.held_out) > 500
+    assert not names(splits.training) & names(splits.held_out)
+    assert not {_question(one) for one in splits.training} & {_question(one) for one in splits.held_out}
+    assert not set(splits.corpus) & {_question(one) for one in splits.held_out}
+    for part in (splits.training, splits.held_out):
         assert sum(one.answer is not None for one in part) >= len(part) / 2

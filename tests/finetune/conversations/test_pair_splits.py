@@ -17,17 +17,17 @@ def _pairs(number):
 
 def test_all_pairs_of_a_prompt_lie_on_one_side_and_the_order_of_the_lines_has_no_effect():
     several = [*_pairs(100), *_pairs(100)]
-    sets = split_pairs("x", several)
-    training, held_out = ({pair.prompt for pair in part} for part in (sets.training, sets.held_out))
+    splits = split_pairs("x", several)
+    training, held_out = ({pair.prompt for pair in part} for part in (splits.training, splits.held_out))
     assert len(held_out) == 5 and len(training) == 95 and not training & held_out
     assert {pair.prompt for pair in split_pairs("x", several[::-1]).held_out} == held_out
 
 
 def test_pairs_of_two_equal_replies_are_left_out_and_counted():
     equal = to_pair({"prompt": "a", "chosen": "b", "rejected": "b"}, "x:1")
-    sets = split_pairs("x", [*_pairs(100), equal, equal])
-    assert sets.left_out == {"pairs whose two replies are the same": 2}
-    assert len(sets.training) + len(sets.held_out) == 100
+    splits = split_pairs("x", [*_pairs(100), equal, equal])
+    assert splits.left_out == {"pairs whose two replies are the same": 2}
+    assert len(splits.training) + len(splits.held_out) == 100
 
 
 def test_too_few_prompts_are_refused_whatever_the_number_of_pairs():

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from configs import InputError
-from finetune.conversations.splits import read_conversation_sets
+from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.evenly_spaced import spread
 from tests.finetune.tiny_models import questions
 
@@ -31,24 +31,24 @@ def _asked(conversations):
 
 @pytest.mark.parametrize("number", [20, 100, 1000])
 def test_one_question_in_twenty_is_held_out(write, number):
-    sets = read_conversation_sets(write(_records(number)))
-    assert (len(sets.training), len(sets.held_out)) == (number - number // 20, number // 20)
-    assert not _asked(sets.training) & _asked(sets.held_out)
+    splits = read_conversation_splits(write(_records(number)))
+    assert (len(splits.training), len(splits.held_out)) == (number - number // 20, number // 20)
+    assert not _asked(splits.training) & _asked(splits.held_out)
 
 
 def test_a_question_that_stands_there_several_times_lies_on_one_side(write):
     twice = [*_records(200), *({**record, "answer": "Another."} for record in _records(200))]
-    sets = read_conversation_sets(write(twice))
-    assert len(sets.training) + len(sets.held_out) == 400
-    assert len(sets.held_out) == 20 and len(_asked(sets.held_out)) == 10
-    assert not _asked(sets.training) & _asked(sets.held_out)
+    splits = read_conversation_splits(write(twice))
+    assert len(splits.training) + len(splits.held_out) == 400
+    assert len(splits.held_out) == 20 and len(_asked(splits.held_out)) == 10
+    assert not _asked(splits.training) & _asked(splits.held_out)
 
 
 def test_the_order_of_the_lines_does_not_matter(write):
     records = _records(200)
-    in_order = read_conversation_sets(write(records))
+    in_order = read_conversation_splits(write(records))
     random.Random(0).shuffle(records)
-    shuffled = read_conversation_sets(write(records, "shuffled.jsonl"))
+    shuffled = read_conversation_splits(write(records, "shuffled.jsonl"))
     assert _asked(shuffled.held_out) == _asked(in_order.held_out)
     assert _asked(shuffled.training) == _asked(in_order.training)
 
@@ -64,33 +64,33 @@ def test_the_question_is_all_that_comes_before_the_first_reply(write):
     same_user = [record(f"You are number {n}.", "Who are you?", f"{n}") for n in range(40)]
     same_system = [record("Be brief.", f"Which number is {n}?", f"{n}") for n in range(40)]
     other_replies = [record("Be brief.", f"Which number is {n}?", "None.") for n in range(40)]
-    sets = read_conversation_sets(write(same_user + same_system + other_replies))
-    assert len(asked(sets.held_out)) == 80 // 20
-    assert not asked(sets.training) & asked(sets.held_out)
+    splits = read_conversation_splits(write(same_user + same_system + other_replies))
+    assert len(asked(splits.held_out)) == 80 // 20
+    assert not asked(splits.training) & asked(splits.held_out)
 
 
 @pytest.mark.parametrize("records", [_records(19), _records(1) * 500], ids=["few lines", "one question"])
 def test_too_few_questions_are_refused_in_one_line(write, records):
     number = len({record["question"] for record in records})
     with pytest.raises(InputError, match=f"{number} different questions are too few, expected at least 20") as refused:
-        read_conversation_sets(write(records))
+        read_conversation_splits(write(records))
     assert "\n" not in str(refused.value)
 
 
 def test_what_nobody_answers_is_left_out_and_counted(write):
     talk = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
     thanks = [{"role": "user", "content": "Thanks"}, {"role": "user", "content": "Bye"}]
-    sets = read_conversation_sets(write([*_records(30), {"messages": talk + thanks}]))
-    assert sets.left_out == {"messages after a last reply": 2}
-    assert all(one.messages[-1].role == "assistant" for one in (*sets.training, *sets.held_out))
+    splits = read_conversation_splits(write([*_records(30), {"messages": talk + thanks}]))
+    assert splits.left_out == {"messages after a last reply": 2}
+    assert all(one.messages[-1].role == "assistant" for one in (*splits.training, *splits.held_out))
 
 
 def test_the_hash_changes_with_any_message(write):
     records = _records(30)
-    before = read_conversation_sets(write(records)).sha256()
-    assert read_conversation_sets(write(records, "again.jsonl")).sha256() == before
+    before = read_conversation_splits(write(records)).sha256()
+    assert read_conversation_splits(write(records, "again.jsonl")).sha256() == before
     records[17]["answer"] += "!"
-    assert read_conversation_sets(write(records, "changed.jsonl")).sha256() != before
+    assert read_conversation_splits(write(records, "changed.jsonl")).sha256() != before
 
 
 @pytest.mark.parametrize(("items", "number"), [(10, 3), (300, 200), (7, 7), (5, 9), (1, 1)])

@@ -10,12 +10,12 @@ from finetune.conversations.questions import ChoiceQuestion
 from finetune.evaluation.figures import LEGEND, compare_choices, compare_replies, to_record, to_table
 from finetune.evaluation.intervals import share_difference, wilson_interval
 from finetune.evaluation.multiple_choice import Chosen
-from finetune.evaluation.scoring import Answered, Interview, Scores
+from finetune.evaluation.scoring import Answered, Evaluation, Scores
 
 REPEATING = "to be or not to be or not to be or not"
 
 
-def _interview(replies, stopped, nats):
+def _evaluate(replies, stopped, nats):
     conversations = [
         Conversation((Message("user", f"{n}+1?"), Message("assistant", "x")), f"a:{n}", None if n == 3 else str(n + 1))
         for n in range(len(replies))
@@ -23,14 +23,14 @@ def _interview(replies, stopped, nats):
     answered = [Answered(*one) for one in zip(conversations, replies, stopped, strict=True)]
     bits = sum(nats) / math.log(2) / (10 * len(nats))
     scores = Scores(bits_per_byte=bits, exact_match=0, stop_rate=0, repetition_rate=0, conversations=4, checkable=3)
-    return Interview(scores, answered, nats, [10] * len(nats))
+    return Evaluation(scores, answered, nats, [10] * len(nats))
 
 
 BASE = {
-    "question": _interview(["1", "no", "no", "4"], [True, False, False, False], [9.0] * 4),
-    "bare": _interview(["1", "2", "no", REPEATING], [False] * 4, [12.0] * 4),
+    "question": _evaluate(["1", "no", "no", "4"], [True, False, False, False], [9.0] * 4),
+    "bare": _evaluate(["1", "2", "no", REPEATING], [False] * 4, [12.0] * 4),
 }
-TUNED = _interview(["1", "2", "3.0", "no"], [True] * 4, [3.0, 4.0, 3.0, 4.0])
+TUNED = _evaluate(["1", "2", "3.0", "no"], [True] * 4, [3.0, 4.0, 3.0, 4.0])
 
 
 def test_figures_are_those_of_the_replies_and_the_base_takes_its_best_way_for_each():
@@ -50,8 +50,8 @@ def test_the_intervals_are_of_the_same_counts_and_pairs():
 
 
 def test_without_checkable_answers_there_is_no_exact_match():
-    def only_unchecked(interview):
-        return Interview(interview.scores, interview.answered[3:], interview.reply_nats[3:], interview.reply_bytes[3:])
+    def only_unchecked(evaluate):
+        return Evaluation(evaluate.scores, evaluate.answered[3:], evaluate.reply_nats[3:], evaluate.reply_bytes[3:])
 
     figures = compare_replies({name: only_unchecked(one) for name, one in BASE.items()}, only_unchecked(TUNED))
     assert [figure.name for figure in figures if "match" in figure.name] == [] and len(figures) == 3

@@ -11,8 +11,8 @@ from finetune.conversations.formats import Message
 from finetune.conversations.questions import ChoiceQuestion, read_questions, to_choice_question
 from finetune.evaluation.multiple_choice import choose, choose_fitting
 from finetune.evaluation.reply_checks import is_right
-from finetune.evaluation.scoring import plain_ways
-from finetune.replies.prompts import ChatWay
+from finetune.evaluation.scoring import plain_prompt_formats
+from finetune.replies.prompts import ChatPromptFormat
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -23,9 +23,9 @@ CHOICES = [("72", "the sum of the numbers is 72", "é"), ("a", "b"), ("numbers",
 QUESTIONS = [ChoiceQuestion(ASKED, choices, 0, f"quiz.jsonl:{n}") for n, choices in enumerate(CHOICES)]
 
 
-def _costs(model, way, choice):
+def _costs(model, prompt_format, choice):
     """Nats of a choice by transformers' loss, and its bytes."""
-    prompt, reply = way.prompt_ids(ASKED), way.reply_ids(choice)
+    prompt, reply = prompt_format.prompt_ids(ASKED), prompt_format.reply_ids(choice)
     labels = torch.tensor([[-100] * len(prompt) + reply])
     with torch.no_grad():
         return model(torch.tensor([[*prompt, *reply]]), labels=labels).loss.item() * len(reply), len(choice.encode())
@@ -35,10 +35,10 @@ def _costs(model, way, choice):
 @pytest.mark.parametrize("name", ["chat", "question"])
 def test_the_choice_is_that_of_the_lowest_loss_of_transformers_in_both_readings(chat_tokenizer, name, seed):
     model = tiny_gpt2(next_token_id(chat_tokenizer), seed=seed)
-    way = {"chat": ChatWay(chat_tokenizer), **plain_ways(chat_tokenizer)}[name]
-    chosen = choose(model, way, QUESTIONS)
+    prompt_format = {"chat": ChatPromptFormat(chat_tokenizer), **plain_prompt_formats(chat_tokenizer)}[name]
+    chosen = choose(model, prompt_format, QUESTIONS)
     for number, choices in enumerate(CHOICES):
-        costs = [_costs(model, way, choice) for choice in choices]
+        costs = [_costs(model, prompt_format, choice) for choice in choices]
         assert chosen.by_nats[number] == min(range(len(choices)), key=lambda n: costs[n][0])
         assert chosen.by_nats_per_byte[number] == min(range(len(choices)), key=lambda n: costs[n][0] / costs[n][1])
 
@@ -46,9 +46,9 @@ def test_the_choice_is_that_of_the_lowest_loss_of_transformers_in_both_readings(
 def test_a_model_that_finds_every_id_equally_likely_chooses_the_fewest_tokens_or_the_fewest_per_byte(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     torch.nn.init.zeros_(model.get_input_embeddings().weight)
-    way = ChatWay(chat_tokenizer)
-    chosen = choose(model, way, QUESTIONS)
-    tokens = [[len(way.reply_ids(choice)) for choice in choices] for choices in CHOICES]
+    prompt_format = ChatPromptFormat(chat_tokenizer)
+    chosen = choose(model, prompt_format, QUESTIONS)
+    tokens = [[len(prompt_format.reply_ids(choice)) for choice in choices] for choices in CHOICES]
     assert chosen.by_nats == [counts.index(min(counts)) for counts in tokens]
     per_byte = [
         [count / len(choice.encode()) for count, choice in zip(counts, choices, strict=True)]
@@ -98,11 +98,11 @@ def test_what_is_no_multiple_choice_is_refused_with_its_place(fields, reason):
 
 
 def test_questions_that_do_not_fit_with_each_choice_are_left_out(chat_tokenizer):
-    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), ChatWay(chat_tokenizer)
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
     long = ChoiceQuestion(ASKED, ("72", chr(1) * POSITIONS), 0, "quiz.jsonl:9")
-    assert choose_fitting([QUESTIONS[0], long, QUESTIONS[1]], 3, [(model, way)]) == QUESTIONS[:2]
+    assert choose_fitting([QUESTIONS[0], long, QUESTIONS[1]], 3, [(model, prompt_format)]) == QUESTIONS[:2]
     with pytest.raises(InputError, match="none of 2 multiple-choice questions fits"):
-        choose_fitting([long, long], 2, [(model, way)])
+        choose_fitting([long, long], 2, [(model, prompt_format)])
 
 
 RECORDS = [

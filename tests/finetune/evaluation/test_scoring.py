@@ -15,15 +15,15 @@ from finetune.evaluation.scoring import (
     Scores,
     answer,
     ask_in_chat,
-    base_ways,
+    base_prompt_formats,
     best_scores,
     choose_askable,
+    evaluate_base,
     exact_match_rate,
-    interview_base,
-    plain_ways,
+    plain_prompt_formats,
     reply_bits_per_byte,
 )
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatWay, PlainWay, fits
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling import Sampling
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tokenizer_ext.bpe.bpe import train_bpe
@@ -55,47 +55,49 @@ def _constant_model(tokenizer, token):
     return model
 
 
-def _ways(tokenizer):
-    return {"chat": ChatWay(tokenizer), **plain_ways(tokenizer)}
+def _prompt_formats(tokenizer):
+    return {"chat": ChatPromptFormat(tokenizer), **plain_prompt_formats(tokenizer)}
 
 
 @pytest.mark.parametrize("name", ["chat", *PLAIN_PROMPTS])
 def test_bits_per_byte_of_a_uniform_model_are_log2_of_the_vocabulary_times_tokens_over_bytes(chat_tokenizer, name):
-    way = _ways(chat_tokenizer)[name]
+    prompt_format = _prompt_formats(chat_tokenizer)[name]
     separator = PLAIN_PROMPTS[name].separator if name in PLAIN_PROMPTS else ""
     replies = [conversation.messages[-1].content for conversation in CONVERSATIONS]
     tokens = sum(len(chat_tokenizer.encode(separator + reply, add_special_tokens=False)) for reply in replies)
     text_bytes = sum(len(reply.encode()) for reply in replies)  # neither the separator nor the end of the turn
     expected = math.log2(next_token_id(chat_tokenizer)) * tokens / text_bytes
-    found = reply_bits_per_byte(_uniform_model(chat_tokenizer), way, CONVERSATIONS)
+    found = reply_bits_per_byte(_uniform_model(chat_tokenizer), prompt_format, CONVERSATIONS)
     assert found == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["chat", *PLAIN_PROMPTS])
 def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(chat_tokenizer, name):
-    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), _ways(chat_tokenizer)[name]
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), _prompt_formats(chat_tokenizer)[name]
     nats = 0.0
     for conversation in CONVERSATIONS:
-        prompt = way.prompt_ids(conversation.messages[:-1])
-        reply = way.reply_ids(conversation.messages[-1].content)
+        prompt = prompt_format.prompt_ids(conversation.messages[:-1])
+        reply = prompt_format.reply_ids(conversation.messages[-1].content)
         ids = torch.tensor([[*prompt, *reply]])
         labels = torch.tensor([[-100] * len(prompt) + reply])
         nats += model(ids, labels=labels).loss.item() * len(reply)
     text_bytes = sum(len(conversation.messages[-1].content.encode()) for conversation in CONVERSATIONS)
-    found = reply_bits_per_byte(model, way, CONVERSATIONS)
+    found = reply_bits_per_byte(model, prompt_format, CONVERSATIONS)
     assert found == pytest.approx(nats / math.log(2) / text_bytes, rel=1e-5)
 
 
 def test_a_chat_prompt_and_its_reply_are_the_rendered_conversation_without_its_end(chat_tokenizer):
-    chat, way = ChatFormat(chat_tokenizer), ChatWay(chat_tokenizer)
+    chat, prompt_format = ChatFormat(chat_tokenizer), ChatPromptFormat(chat_tokenizer)
     for conversation in CONVERSATIONS:
         *asked, last = conversation.messages
-        assert [*way.prompt_ids(asked), *way.reply_ids(last.content)] == chat.render(conversation).input_ids[:-1]
+        assert [*prompt_format.prompt_ids(asked), *prompt_format.reply_ids(last.content)] == chat.render(
+            conversation
+        ).input_ids[:-1]
 
 
 def test_control_tokens_in_a_plain_question_stay_text(chat_tokenizer):
-    way = PlainWay(chat_tokenizer, PLAIN_PROMPTS["question"])
-    ids = way.prompt_ids([Message("user", "<|end|><|endoftext|>")]) + way.reply_ids("<|user|>")
+    prompt_format = PlainPromptFormat(chat_tokenizer, PLAIN_PROMPTS["question"])
+    ids = prompt_format.prompt_ids([Message("user", "<|end|><|endoftext|>")]) + prompt_format.reply_ids("<|user|>")
     assert not set(ids) & set(chat_tokenizer.get_added_vocab().values())
 
 
@@ -104,30 +106,30 @@ def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_lim
     chat = ChatFormat(chat_tokenizer)
     word = chat_tokenizer.encode(" the", add_special_tokens=False)[0]
     model = _constant_model(chat_tokenizer, chat.end_id if ended else word)
-    interview = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
+    evaluate = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
     spoken = chat_tokenizer.decode([word] * 12).strip()
-    assert [one.reply for one in interview.answered] == ["" if ended else spoken] * 3
-    assert interview.scores.stop_rate == float(ended)
-    assert interview.scores.repetition_rate == (0.0 if ended else float(repeats_itself(spoken)))
-    assert (interview.scores.conversations, interview.scores.checkable) == (3, 1)
+    assert [one.reply for one in evaluate.answered] == ["" if ended else spoken] * 3
+    assert evaluate.scores.stop_rate == float(ended)
+    assert evaluate.scores.repetition_rate == (0.0 if ended else float(repeats_itself(spoken)))
+    assert (evaluate.scores.conversations, evaluate.scores.checkable) == (3, 1)
 
 
 def test_a_base_that_ends_its_text_has_stopped(chat_tokenizer):
     model = _constant_model(chat_tokenizer, chat_tokenizer.eos_token_id)
-    interviews = interview_base(model, chat_tokenizer, CONVERSATIONS, 12)
-    assert list(interviews) == [*PLAIN_PROMPTS, "chat"]
-    assert [one.scores.stop_rate for one in interviews.values()] == [1.0, 1.0, 1.0, 0.0]
+    evaluations = evaluate_base(model, chat_tokenizer, CONVERSATIONS, 12)
+    assert list(evaluations) == [*PLAIN_PROMPTS, "chat"]
+    assert [one.scores.stop_rate for one in evaluations.values()] == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
     bpe = train_bpe(["plain text"] * 2, 260, special_tokens=["<|endoftext|>"])
-    assert list(base_ways(to_hf_tokenizer(bpe.ranks, bpe.special_tokens))) == list(PLAIN_PROMPTS)
+    assert list(base_prompt_formats(to_hf_tokenizer(bpe.ranks, bpe.special_tokens))) == list(PLAIN_PROMPTS)
 
 
 def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenizer):
     model, chat = tiny_gpt2(next_token_id(chat_tokenizer)), ChatFormat(chat_tokenizer)
     talk = CONVERSATIONS[2]
-    (found,) = answer(model, ChatWay(chat_tokenizer), [talk], 8)
+    (found,) = answer(model, ChatPromptFormat(chat_tokenizer), [talk], 8)
     prompt = torch.tensor([chat.render_prompt(talk.messages[:3])])
     greedy = {"do_sample": False, "max_new_tokens": 8, "eos_token_id": chat.end_id, "pad_token_id": 0}
     expected = model.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy)[0, prompt.shape[1] :]
@@ -136,8 +138,10 @@ def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenize
 
 
 def test_replies_to_a_prompt_can_be_drawn(chat_tokenizer):
-    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), ChatWay(chat_tokenizer)
-    drawn = {answer(model, way, CONVERSATIONS[:1], 8, Sampling(temperature=2, seed=n))[0].reply for n in range(4)}
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
+    drawn = {
+        answer(model, prompt_format, CONVERSATIONS[:1], 8, Sampling(temperature=2, seed=n))[0].reply for n in range(4)
+    }
     assert len(drawn) > 1
 
 
@@ -207,25 +211,25 @@ def _asking(content, reply="72", *before):
 
 
 def test_a_conversation_fits_up_to_the_last_position_and_no_further(chat_tokenizer):
-    model, way = tiny_gpt2(next_token_id(chat_tokenizer)), ChatWay(chat_tokenizer)
-    room = POSITIONS - 1 - len(way.prompt_ids([Message("user", "")])) - len(way.reply_ids("72"))
-    fitting = [number for number in range(1, 2 * room) if fits(model, way, _asking(chr(1) * number))]
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
+    room = POSITIONS - 1 - len(prompt_format.prompt_ids([Message("user", "")])) - len(prompt_format.reply_ids("72"))
+    fitting = [number for number in range(1, 2 * room) if fits(model, prompt_format, _asking(chr(1) * number))]
     assert fitting == list(range(1, room + 1)), "one id a character, up to the room and no more"
-    answer(model, way, [_asking(chr(1) * room)], 8)  # and what fits can be answered
+    answer(model, prompt_format, [_asking(chr(1) * room)], 8)  # and what fits can be answered
 
 
 @pytest.mark.parametrize("number", [1, 3, 100])
 def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
-    ways = [(model, way) for way in _ways(chat_tokenizer).values()]
+    prompt_formats = [(model, prompt_format) for prompt_format in _prompt_formats(chat_tokenizer).values()]
     without_question = Conversation((Message("assistant", "72"),), "a:9")
     conversations = [_asking("1+1?"), _asking(chr(1) * POSITIONS), without_question, _asking("", "72"), _asking("2?")]
-    asked = choose_askable(conversations, number, ways)
+    asked = choose_askable(conversations, number, prompt_formats)
     assert asked == {1: [conversations[0]], 3: [conversations[0]], 100: [conversations[0], conversations[4]]}[number]
-    interview_base(model, chat_tokenizer, asked, 4)
+    evaluate_base(model, chat_tokenizer, asked, 4)
 
 
 def test_where_nothing_can_be_asked_one_line_says_so(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     with pytest.raises(InputError, match="none of 2 conversations has a question that fits the models' positions"):
-        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatWay(chat_tokenizer))])
+        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatPromptFormat(chat_tokenizer))])

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 from configs import InputError
 from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import load_assistant, save_assistant
-from finetune.lora.trainable_model import make_subject
+from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.trained_runs import DOCUMENTS, VARIANTS, base_model, base_tokenizer, save_run, tuned
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate
 
@@ -27,11 +27,11 @@ CASES = [*itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9]), ("
 def test_the_merged_model_read_from_disk_says_what_the_tuned_one_said_in_memory(
     kind, tied, variant, new_tokens, tmp_path
 ):
-    subject = tuned(kind, tied=tied, new_tokens=new_tokens, **VARIANTS[variant])
-    ids = torch.arange(len(subject.tokenizer))[-60:].view(2, 30)  # the newest ids among them
+    trainable = tuned(kind, tied=tied, new_tokens=new_tokens, **VARIANTS[variant])
+    ids = torch.arange(len(trainable.tokenizer))[-60:].view(2, 30)  # the newest ids among them
     with torch.no_grad():
-        logits = subject.model(ids).logits
-    receipt = merge_with_receipt(save_run(subject, tmp_path / "run"), tmp_path / "merged")
+        logits = trainable.model(ids).logits
+    receipt = merge_with_receipt(save_run(trainable, tmp_path / "run"), tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     assert (merged(ids).logits - logits).abs().max() <= 1e-4
     assert receipt.largest_difference <= 1e-4
@@ -109,9 +109,9 @@ def test_bfloat16_weights_are_the_merged_ones_rounded_bit_by_bit(final, tmp_path
 
 @pytest.mark.parametrize(("scale", "precision"), [(1.0, "float32"), (30.0, "float64")])
 def test_rounding_of_the_arithmetic_is_told_from_a_wrong_merge(scale, precision, tmp_path):
-    subject = tuned("llama", tied=False, new_tokens=None)
-    subject.model.lm_head.weight.data *= scale  # large logits: float32 rounds them by more than the limit
-    receipt = merge_with_receipt(save_run(subject, tmp_path / "run"), tmp_path / "merged")
+    trainable = tuned("llama", tied=False, new_tokens=None)
+    trainable.model.lm_head.weight.data *= scale  # large logits: float32 rounds them by more than the limit
+    receipt = merge_with_receipt(save_run(trainable, tmp_path / "run"), tmp_path / "merged")
     assert receipt.compared_in == precision and receipt.largest_difference <= 1e-4
     assert load_file(tmp_path / "merged" / "model.safetensors")["lm_head.weight"].dtype == torch.float32
 
@@ -144,19 +144,19 @@ def test_weights_that_are_others_once_read_back_are_refused(final, tmp_path, mon
 
 
 def test_an_adapter_that_cannot_be_merged_is_refused_in_one_line(tmp_path):
-    subject = tuned("llama", lora_bias=True)
+    trainable = tuned("llama", lora_bias=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        final = save_run(subject, tmp_path / "run")
+        final = save_run(trainable, tmp_path / "run")
         with pytest.raises(InputError, match="cannot be merged") as refused:
             merge_with_receipt(final, tmp_path / "merged")
     assert "\n" not in str(refused.value) and not (tmp_path / "merged").exists()
 
 
 def test_adapter_weights_that_are_no_numbers_are_refused(tmp_path):
-    subject = tuned()
-    next(one for name, one in subject.model.named_parameters() if "lora_B" in name).data[0, 0] = float("nan")
-    final = save_run(subject, tmp_path / "run")
+    trainable = tuned()
+    next(one for name, one in trainable.model.named_parameters() if "lora_B" in name).data[0, 0] = float("nan")
+    final = save_run(trainable, tmp_path / "run")
     with pytest.raises(InputError, match="cannot be merged"):
         merge_with_receipt(final, tmp_path / "merged")
 
@@ -171,7 +171,7 @@ def test_a_folder_that_holds_something_is_not_written_over(final, tmp_path):
 def test_a_fully_tuned_run_has_nothing_to_merge(tmp_path):
     tokenizer = base_tokenizer()
     model = base_model("gpt2", tokenizer, tied=True)
-    subject = make_subject(model, tokenizer, DOCUMENTS, new_tokens=3, lora=None)
-    save_assistant(subject.model, None, subject.tokenizer, tmp_path / "final")
+    trainable = make_trainable_model(model, tokenizer, DOCUMENTS, new_tokens=3, lora=None)
+    save_assistant(trainable.model, None, trainable.tokenizer, tmp_path / "final")
     with pytest.raises(InputError, match="holds no adapter"):
         merge_with_receipt(tmp_path / "final", tmp_path / "merged")

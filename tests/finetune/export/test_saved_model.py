@@ -14,7 +14,7 @@ from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.export.saved_model import find_base, load_assistant, make_conversational, save_assistant
 from finetune.lora.lora import Lora
-from finetune.lora.trainable_model import make_subject
+from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tests.finetune.trained_runs import tuned
 from tokenizer_ext.bpe.bpe import train_bpe
@@ -37,26 +37,28 @@ def _base_tokenizer(padded):
 def _make(kind, method, padded=True):
     tokenizer = _base_tokenizer(padded)
     lora = Lora(rank=4, alpha=8.0, dropout=0.0) if method == "lora" else None
-    subject = make_subject(TINY_MODELS[kind](next_token_id(tokenizer)), tokenizer, DOCUMENTS, new_tokens=9, lora=lora)
+    trainable = make_trainable_model(
+        TINY_MODELS[kind](next_token_id(tokenizer)), tokenizer, DOCUMENTS, new_tokens=9, lora=lora
+    )
     torch.manual_seed(1)
     with torch.no_grad():
-        for parameter in subject.model.parameters():
+        for parameter in trainable.model.parameters():
             if parameter.requires_grad:  # as if trained: LoRA's B starts at zero
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return subject
+    return trainable
 
 
 @pytest.fixture(params=[("gpt2", "lora"), ("llama", "lora"), ("gpt2", "full"), ("llama", "full")], ids="-".join)
 def saved(request, tmp_path):
     """A saved run folder, the logits in memory before saving, and what made them."""
-    subject = _make(*request.param)
-    ids = ChatFormat(subject.tokenizer).render(Conversation(MESSAGES, "p")).input_ids
+    trainable = _make(*request.param)
+    ids = ChatFormat(trainable.tokenizer).render(Conversation(MESSAGES, "p")).input_ids
     with torch.no_grad():
-        logits = subject.model(torch.tensor([ids])).logits
+        logits = trainable.model(torch.tensor([ids])).logits
     final = tmp_path / "run" / "final"
     final.parent.mkdir()
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, final)
-    return final, ids, logits, subject
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, final)
+    return final, ids, logits, trainable
 
 
 def _open_with_the_libraries_alone(final):
@@ -95,63 +97,63 @@ def _say_for_ever(model, token):
 
 
 def test_what_stopped_the_base_stays_a_stop_and_nothing_else_becomes_one():
-    subject = _make("llama", "lora")
-    tokenizer, generation = subject.tokenizer, subject.model.generation_config
+    trainable = _make("llama", "lora")
+    tokenizer, generation = trainable.tokenizer, trainable.model.generation_config
     end_of_text = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     generation.eos_token_id = [2, tokenizer.convert_tokens_to_ids("<|user|>")]  # 2 is a word, not a control token
-    make_conversational(subject.model, tokenizer)
+    make_conversational(trainable.model, tokenizer)
     end, user = (tokenizer.convert_tokens_to_ids(token) for token in ("<|end|>", "<|user|>"))
     assert generation.eos_token_id == [end, end_of_text, user]
-    make_conversational(subject.model, tokenizer)  # as tuning what was tuned does
+    make_conversational(trainable.model, tokenizer)  # as tuning what was tuned does
     assert generation.eos_token_id == [end, end_of_text, user]
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (end_of_text, end)
 
 
 @pytest.mark.parametrize("padded", [True, False])
 def test_where_bos_is_eos_is_pad_padding_is_no_end_of_turn(padded):
-    subject = _make("gpt2", "lora", padded)
-    end_of_text = subject.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    make_conversational(subject.model, subject.tokenizer)
-    end = subject.tokenizer.convert_tokens_to_ids("<|end|>")
-    assert (subject.tokenizer.eos_token_id, subject.tokenizer.pad_token_id) == (end, end_of_text)
-    assert subject.model.generation_config.eos_token_id == [end, end_of_text]
-    assert subject.model.generation_config.pad_token_id == subject.model.config.pad_token_id == end_of_text
-    assert subject.model.config.eos_token_id == end != end_of_text
+    trainable = _make("gpt2", "lora", padded)
+    end_of_text = trainable.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    make_conversational(trainable.model, trainable.tokenizer)
+    end = trainable.tokenizer.convert_tokens_to_ids("<|end|>")
+    assert (trainable.tokenizer.eos_token_id, trainable.tokenizer.pad_token_id) == (end, end_of_text)
+    assert trainable.model.generation_config.eos_token_id == [end, end_of_text]
+    assert trainable.model.generation_config.pad_token_id == trainable.model.config.pad_token_id == end_of_text
+    assert trainable.model.config.eos_token_id == end != end_of_text
 
 
 def test_what_the_base_said_of_its_own_sampling_stays():
-    subject = _make("gpt2", "full")
-    subject.model.generation_config.temperature = 0.6
-    make_conversational(subject.model, subject.tokenizer)
-    assert subject.model.generation_config.temperature == 0.6
+    trainable = _make("gpt2", "full")
+    trainable.model.generation_config.temperature = 0.6
+    make_conversational(trainable.model, trainable.tokenizer)
+    assert trainable.model.generation_config.temperature == 0.6
 
 
 def test_the_saved_base_holds_the_old_weights_bit_by_bit(tmp_path):
-    subject = _make("gpt2", "lora")
-    before = subject.extended.certificate.weights_before
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final")
+    trainable = _make("gpt2", "lora")
+    before = trainable.extended.certificate.weights_before
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
-    assert hash_weights(base, subject.extended.first_new_id) == before
+    assert hash_weights(base, trainable.extended.first_new_id) == before
     assert base.lm_head.weight is base.transformer.wte.weight
 
 
 def test_the_saved_base_holds_the_old_weights_bit_by_bit_where_pissa_changed_them(tmp_path):
-    subject = tuned("gpt2", init_lora_weights="pissa", bias="all")
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final")
+    trainable = tuned("gpt2", init_lora_weights="pissa", bias="all")
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
-    assert hash_weights(base, subject.extended.first_new_id) == subject.extended.certificate.weights_before
+    assert hash_weights(base, trainable.extended.first_new_id) == trainable.extended.certificate.weights_before
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_certificate_beside_the_weights_says_what_training_did_to_the_old_ones(method, tmp_path):
-    subject = _make("gpt2", method)
-    before = subject.extended.certificate
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final", subject.extended)
+    trainable = _make("gpt2", method)
+    before = trainable.extended.certificate
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final", trainable.extended)
     folder = tmp_path / "final" / ("base" if method == "lora" else "")
     certificate = read_certificate(folder)
     assert certificate is not None
     saved = AutoModelForCausalLM.from_pretrained(folder)
-    assert certificate.weights_after == hash_weights(saved, subject.extended.first_new_id)
+    assert certificate.weights_after == hash_weights(saved, trainable.extended.first_new_id)
     assert (certificate.weights_after == before.weights_before) == (method == "lora")
     assert certificate.all_weights_trained == (method == "full") and certificate.holds
     assert dataclasses.replace(certificate, weights_after=before.weights_after, all_weights_trained=False) == before
@@ -159,17 +161,17 @@ def test_the_certificate_beside_the_weights_says_what_training_did_to_the_old_on
 
 
 def test_an_old_weight_that_moved_under_lora_is_found(tmp_path):
-    subject = _make("gpt2", "lora")
-    subject.model.transformer.wte.table.weight.data[7, 0] += 1e-3
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final", subject.extended)
+    trainable = _make("gpt2", "lora")
+    trainable.model.transformer.wte.table.weight.data[7, 0] += 1e-3
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final", trainable.extended)
     certificate = read_certificate(tmp_path / "final" / "base")
     assert certificate is not None and certificate.flaws == ("weights",)
 
 
 def test_the_saved_base_is_shared_as_a_delta(tmp_path):
-    subject = _make("llama", "lora")
-    first, tokenizer = subject.extended.first_new_id, subject.tokenizer
-    save_assistant(subject.model, subject.adapted, tokenizer, tmp_path / "final", subject.extended)
+    trainable = _make("llama", "lora")
+    first, tokenizer = trainable.extended.first_new_id, trainable.tokenizer
+    save_assistant(trainable.model, trainable.adapted, tokenizer, tmp_path / "final", trainable.extended)
     trained = AutoModelForCausalLM.from_pretrained(tmp_path / "final" / "base")
     save_delta(trained, AutoTokenizer.from_pretrained(tmp_path / "final" / "base"), first, tmp_path / "delta")
     base = _base_tokenizer(padded=True)
@@ -179,12 +181,12 @@ def test_the_saved_base_is_shared_as_a_delta(tmp_path):
 
 
 def test_an_assistant_is_found_in_any_folder_of_its_run(saved):
-    final, ids, logits, subject = saved
-    for folder in (final.parent, final, final / "adapter")[: 3 if subject.adapted else 2]:
+    final, ids, logits, trainable = saved
+    for folder in (final.parent, final, final / "adapter")[: 3 if trainable.adapted else 2]:
         model, tokenizer = load_assistant(folder)
         torch.testing.assert_close(model(torch.tensor([ids])).logits, logits, rtol=1e-5, atol=1e-5)
-        assert tokenizer.get_vocab() == subject.tokenizer.get_vocab() and not model.training
-    if subject.adapted:
+        assert tokenizer.get_vocab() == trainable.tokenizer.get_vocab() and not model.training
+    if trainable.adapted:
         alone, _ = load_assistant(final / "base")
         assert not torch.allclose(alone(torch.tensor([ids])).logits, logits, atol=1e-3)
 
@@ -202,16 +204,16 @@ def test_saving_again_replaces_what_was_there_and_leaves_nothing_half_written(tm
     final.mkdir()
     (final / "old").write_text("")
     (tmp_path / ".final.partial").mkdir()
-    subject = _make("gpt2", "lora")
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, final)
+    trainable = _make("gpt2", "lora")
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, final)
     assert sorted(path.name for path in final.iterdir()) == ["adapter", "base"]
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
 @pytest.fixture
 def adapter(tmp_path):
-    subject = _make("gpt2", "lora")
-    save_assistant(subject.model, subject.adapted, subject.tokenizer, tmp_path / "final")
+    trainable = _make("gpt2", "lora")
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final")
     return tmp_path / "final" / "adapter"
 
 

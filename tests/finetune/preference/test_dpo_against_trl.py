@@ -19,14 +19,14 @@ pytest.importorskip("trl")
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def both(request, chat_tokenizer):
     """A subject with the trainer of TRL beside it, and our batches of the same pairs with their reference."""
-    subject = adapted(chat_tokenizer, request.param)
-    trainer = make_peer(subject, pairs(12), beta=0.3)
+    trainable = adapted(chat_tokenizer, request.param)
+    trainer = make_peer(trainable, pairs(12), beta=0.3)
     rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(12))
     batches = PreferenceBatches(rendered, 12, tokens_per_micro_batch=200, seed=0)
-    with reference_model(subject, lambda: None) as reference:
+    with reference_model(trainable, lambda: None) as reference:
         asking = PreferenceLoss(reference, Objective())
         batches.reference = pair_log_probabilities(asking, batches, range(12), make_accelerator("fp32"))
-    return subject, trainer, batches
+    return trainable, trainer, batches
 
 
 def test_trl_reads_the_same_ids_and_compares_the_same_of_them(both):
@@ -44,19 +44,19 @@ def test_trl_reads_the_same_ids_and_compares_the_same_of_them(both):
 
 @pytest.mark.parametrize("kind", ["sigmoid", "ipo"])
 def test_loss_and_gradients_equal_those_of_trl(both, kind):
-    subject, trainer, batches = both
+    trainable, trainer, batches = both
     trainer.loss_types = [kind]
     trainer.model.train()
     trainer.model.zero_grad()
     theirs = trainer.compute_loss(trainer.model, peer_batch(trainer))
     theirs.backward()
-    subject.model.zero_grad()
-    loss_model = PreferenceLoss(subject.model, Objective(kind=kind, beta=0.3))
+    trainable.model.zero_grad()
+    loss_model = PreferenceLoss(trainable.model, Objective(kind=kind, beta=0.3))
     ours = sum(loss_model(**micro_batch) for micro_batch in batches.micro_batches(0, 0, 1)) / 12
     ours.backward()
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
     assert abs(float(theirs.detach()) - 0.6931) > 1e-3, "the adapter has moved, or nothing would be compared"
-    weights = dict(subject.adapted.named_parameters())
+    weights = dict(trainable.adapted.named_parameters())
     compared = [(weights[name].grad, one.grad) for name, one in trainer.model.named_parameters() if one.requires_grad]
     assert compared
     left, right = (torch.cat([pair[side].flatten() for pair in compared]) for side in (0, 1))

@@ -45,16 +45,16 @@ def _plain_loss(model, pair, reference, objective):
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=["dpo", "ipo", "with chosen"])
 def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer, objective, architecture):
-    subject = adapted(chat_tokenizer, architecture)
+    trainable = adapted(chat_tokenizer, architecture)
     rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(6))
     batches = batches_of(chat_tokenizer, number=6, pairs_per_step=6)
     batches.reference = torch.linspace(-40, -20, 12).view(6, 2)
-    trained = [parameter for parameter in subject.model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in trainable.model.parameters() if parameter.requires_grad]
     expected = sum(
-        _plain_loss(subject.model, pair, reference, objective)
+        _plain_loss(trainable.model, pair, reference, objective)
         for pair, reference in zip(zip(rendered.chosen, rendered.rejected, strict=True), batches.reference, strict=True)
     )
-    loss_model = PreferenceLoss(subject.model, objective)
+    loss_model = PreferenceLoss(trainable.model, objective)
     found = sum(loss_model(**micro_batch) for micro_batch in batches.micro_batches(0, 0, 1))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for ours, plain in zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True):
@@ -73,9 +73,9 @@ def test_the_worked_example_of_a_pair():
 
 
 def test_size_of_micro_batches_and_filling_change_neither_loss_nor_gradients(chat_tokenizer):
-    subject = adapted(chat_tokenizer)
-    loss_model = PreferenceLoss(subject.model, Objective())
-    trained = [parameter for parameter in subject.model.parameters() if parameter.requires_grad]
+    trainable = adapted(chat_tokenizer)
+    loss_model = PreferenceLoss(trainable.model, Objective())
+    trained = [parameter for parameter in trainable.model.parameters() if parameter.requires_grad]
     gradients = []
     for tokens in (1, 10_000):
         batches = batches_of(chat_tokenizer, tokens_per_micro_batch=tokens)
@@ -85,21 +85,21 @@ def test_size_of_micro_batches_and_filling_change_neither_loss_nor_gradients(cha
 
 
 def test_a_pair_without_targets_adds_nothing_and_is_not_counted(chat_tokenizer):
-    subject = adapted(chat_tokenizer)
+    trainable = adapted(chat_tokenizer)
     micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
     micro_batch["targets"] = torch.full_like(micro_batch["targets"], IGNORED_TARGET)
-    loss = PreferenceLoss(subject.model, Objective(chosen_weight=1.0))(**micro_batch)
+    loss = PreferenceLoss(trainable.model, Objective(chosen_weight=1.0))(**micro_batch)
     loss.backward()
-    gradients = [parameter.grad for parameter in subject.model.parameters() if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in trainable.model.parameters() if parameter.grad is not None]
     assert float(loss.detach()) == count_pairs(micro_batch) == 0 and all(bool((one == 0).all()) for one in gradients)
 
 
 def test_new_rows_of_control_tokens_learn_with_the_pairs(tmp_path):
     start = load_start(str(save_tiny_base(tmp_path)), torch.device("cpu"))
-    subject = prepare_start(*start, Lora(rank=2, alpha=4.0, dropout=0.0))
-    micro_batch = batches_of(subject.tokenizer).micro_batches(0, 0, 1)[0]
-    PreferenceLoss(subject.model, Objective())(**micro_batch).backward()
-    rows = subject.model.get_input_embeddings().new_rows.grad
+    trainable = prepare_start(*start, Lora(rank=2, alpha=4.0, dropout=0.0))
+    micro_batch = batches_of(trainable.tokenizer).micro_batches(0, 0, 1)[0]
+    PreferenceLoss(trainable.model, Objective())(**micro_batch).backward()
+    rows = trainable.model.get_input_embeddings().new_rows.grad
     assert rows is not None and float(rows.abs().sum()) > 0
 
 
@@ -107,16 +107,16 @@ def test_new_rows_of_control_tokens_learn_with_the_pairs(tmp_path):
 def test_the_engine_computes_the_same_log_probabilities(chat_tokenizer, precision):
     if precision == "bf16" and not has_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bfloat16 arithmetic")
-    subject = adapted(chat_tokenizer)
+    trainable = adapted(chat_tokenizer)
     micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
     ids_and_targets = micro_batch["input_ids"], micro_batch["targets"]
-    subject.model.eval()
+    trainable.model.eval()
     with torch.no_grad():
-        before = reply_log_probabilities(subject.model, *ids_and_targets)
+        before = reply_log_probabilities(trainable.model, *ids_and_targets)
         settings = LoopSettings(max_steps=1, learning_rate=1.0)
-        engine = start_engine(subject.model, settings, make_accelerator("fp32"), precision=precision)
-        during = reply_log_probabilities(subject.model, *ids_and_targets)
+        engine = start_engine(trainable.model, settings, make_accelerator("fp32"), precision=precision)
+        during = reply_log_probabilities(trainable.model, *ids_and_targets)
         engine.release()
-        after = reply_log_probabilities(subject.model, *ids_and_targets)
+        after = reply_log_probabilities(trainable.model, *ids_and_targets)
     torch.testing.assert_close(during, before, rtol=1e-5 if precision == "fp32" else 0.03, atol=1e-4)
     assert torch.equal(after, before)

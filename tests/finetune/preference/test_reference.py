@@ -39,19 +39,19 @@ def test_the_adapter_switched_off_is_the_base_also_after_training(chat_tokenizer
     untouched = adapted(chat_tokenizer, moved=False)
     assert untouched.adapted is not None
     expected = _ask(untouched.adapted.unload(), batches)
-    subject = adapted(chat_tokenizer)
-    assert describe_reference(subject) == "the adapter switched off"
-    with reference_model(subject, _never) as model:
+    trainable = adapted(chat_tokenizer)
+    assert describe_reference(trainable) == "the adapter switched off"
+    with reference_model(trainable, _never) as model:
         assert torch.equal(_ask(model, batches), expected)
-    assert not torch.allclose(_ask(subject.model, batches), expected, atol=0.1)
+    assert not torch.allclose(_ask(trainable.model, batches), expected, atol=0.1)
 
 
 def test_what_trained_before_trains_again_after_the_reference_was_asked(chat_tokenizer):
-    subject = adapted(chat_tokenizer)
-    before = [name for name, one in subject.model.named_parameters() if one.requires_grad]
-    with reference_model(subject, _never):
+    trainable = adapted(chat_tokenizer)
+    before = [name for name, one in trainable.model.named_parameters() if one.requires_grad]
+    with reference_model(trainable, _never):
         pass
-    assert [name for name, one in subject.model.named_parameters() if one.requires_grad] == before
+    assert [name for name, one in trainable.model.named_parameters() if one.requires_grad] == before
 
 
 @pytest.mark.parametrize("options", [{"init_lora_weights": "pissa"}, {}], ids=["pissa", "new rows"])
@@ -60,14 +60,14 @@ def test_where_switching_off_does_not_give_the_base_back_the_original_is_read(tm
     start = load_start(base, CPU)
     expected_of = prepare_start(*load_start(base, CPU), lora=None)
     batches = batches_of(expected_of.tokenizer)
-    subject = prepare_start(*start, Lora(rank=4, alpha=8.0, dropout=0.0, options=options))
-    assert describe_reference(subject) == "the original model, read once more"
-    move(subject.model)  # what learns is another model by now
-    with reference_model(subject, lambda: read_original(base, CPU)) as model:
+    trainable = prepare_start(*start, Lora(rank=4, alpha=8.0, dropout=0.0, options=options))
+    assert describe_reference(trainable) == "the original model, read once more"
+    move(trainable.model)  # what learns is another model by now
+    with reference_model(trainable, lambda: read_original(base, CPU)) as model:
         assert torch.equal(_ask(model, batches), _ask(expected_of.model, batches))
-    assert subject.adapted is not None
-    with subject.adapted.disable_adapter():
-        assert not torch.allclose(_ask(subject.model, batches), _ask(expected_of.model, batches), atol=1e-3)
+    assert trainable.adapted is not None
+    with trainable.adapted.disable_adapter():
+        assert not torch.allclose(_ask(trainable.model, batches), _ask(expected_of.model, batches), atol=1e-3)
 
 
 def test_the_original_is_dropped_once_it_was_asked(tmp_path):
@@ -79,24 +79,24 @@ def test_the_original_is_dropped_once_it_was_asked(tmp_path):
         read.append(weakref.ref(original))
         return original
 
-    subject = prepare_start(*load_start(base, CPU), Lora(rank=4, alpha=8.0, dropout=0.0))
-    with reference_model(subject, read_and_start):
+    trainable = prepare_start(*load_start(base, CPU), Lora(rank=4, alpha=8.0, dropout=0.0))
+    with reference_model(trainable, read_and_start):
         assert read[0]() is not None
     gc.collect()
     assert read[0]() is None, "no second model while the first one learns"
 
 
 def test_a_model_that_trains_as_a_whole_is_its_own_reference_before_the_first_step(chat_tokenizer, tmp_path):
-    subject = prepare_start(*load_start(str(save_tiny_base(tmp_path)), CPU), lora=None)
-    assert describe_reference(subject) == "the model before its first step"
-    with reference_model(subject, _never) as model:
-        assert model is subject.model
+    trainable = prepare_start(*load_start(str(save_tiny_base(tmp_path)), CPU), lora=None)
+    assert describe_reference(trainable) == "the model before its first step"
+    with reference_model(trainable, _never) as model:
+        assert model is trainable.model
 
 
 def test_pairs_that_are_not_asked_about_have_no_reference(chat_tokenizer):
-    subject, batches = adapted(chat_tokenizer), batches_of(chat_tokenizer)
+    trainable, batches = adapted(chat_tokenizer), batches_of(chat_tokenizer)
     found = pair_log_probabilities(
-        PreferenceLoss(subject.model, Objective()), batches, [3, 5], make_accelerator("fp32")
+        PreferenceLoss(trainable.model, Objective()), batches, [3, 5], make_accelerator("fp32")
     )
     assert found.isnan().any(dim=1).logical_not().nonzero().flatten().tolist() == [3, 5]
 
@@ -118,9 +118,9 @@ def test_dropout_of_the_base_makes_no_difference_from_the_reference(chat_tokeniz
     for layer in model.modules():
         if hasattr(layer, "attention_dropout"):
             layer.attention_dropout = 0.5
-    subject = prepare_start(model, chat_tokenizer, Lora(rank=4, alpha=8.0, dropout=0.0))
+    trainable = prepare_start(model, chat_tokenizer, Lora(rank=4, alpha=8.0, dropout=0.0))
     micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
-    loss_model = PreferenceLoss(subject.model, Objective())
+    loss_model = PreferenceLoss(trainable.model, Objective())
     found = [loss_model.train(mode)(**micro_batch, summed=False) for mode in (True, False)]
     torch.testing.assert_close(found[0], found[1])
-    assert architecture == "llama" or subject.model.config.attn_pdrop == 0.1, "what is saved has its dropout"
+    assert architecture == "llama" or trainable.model.config.attn_pdrop == 0.1, "what is saved has its dropout"

@@ -5,10 +5,10 @@ import torch
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
-from finetune.evaluation.scoring import ask_in_chat, interview_base, plain_ways, reply_bits_per_byte
+from finetune.evaluation.scoring import ask_in_chat, evaluate_base, plain_prompt_formats, reply_bits_per_byte
 from finetune.replies import likelihood as reply_likelihood
 from finetune.replies.likelihood import reply_costs, row_nats
-from finetune.replies.prompts import ChatWay
+from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
 from tokenizer_ext.embeddings.tables import separate_new_rows
@@ -61,9 +61,9 @@ def test_a_model_is_left_in_the_mode_that_it_was_in_and_has_no_dropout_meanwhile
     assert model.training is training
 
 
-def _costs(model, way, counted):
+def _costs(model, prompt_format, counted):
     """Nats by transformers of the ids of which `counted` says so, after the prompt."""
-    prompt, known = way.prompt_ids([QUESTION]), way.known_reply(REPLY)
+    prompt, known = prompt_format.prompt_ids([QUESTION]), prompt_format.known_reply(REPLY)
     targets = [-100] * (len(prompt) - 1) + [id_ if own else -100 for id_, own in zip(known.ids, counted, strict=True)]
     return _by_transformers(model, ([*prompt, *known.ids][:-1], targets))
 
@@ -71,27 +71,30 @@ def _costs(model, way, counted):
 @pytest.mark.parametrize("name", ["chat", "question", "dialogue", "bare"])
 def test_with_the_calculator_its_result_costs_nothing_and_has_no_bytes(chat_tokenizer, name):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
-    way = {"chat": ChatWay(chat_tokenizer, calculator=True), **plain_ways(chat_tokenizer, calculator=True)}[name]
-    known = way.known_reply(REPLY)
+    prompt_format = {
+        "chat": ChatPromptFormat(chat_tokenizer, calculator=True),
+        **plain_prompt_formats(chat_tokenizer, calculator=True),
+    }[name]
+    known = prompt_format.known_reply(REPLY)
     given = [id_ for id_, own in zip(known.ids, known.own, strict=True) if not own]
     assert chat_tokenizer.decode(given) == "24>>"
     assert chat_tokenizer.decode(known.ids).strip() == REPLY
-    (nats,), (text_bytes,) = reply_costs(model, way, ASKED)
+    (nats,), (text_bytes,) = reply_costs(model, prompt_format, ASKED)
     assert text_bytes == len(REPLY.encode()) - len("24>>")
-    assert nats == pytest.approx(_costs(model, way, known.own), rel=1e-5)
-    assert nats < 0.99 * _costs(model, way, [True] * len(known.ids)), "the result would cost something"
-    assert reply_bits_per_byte(model, way, ASKED) == pytest.approx(bits_per_byte(nats, text_bytes))
+    assert nats == pytest.approx(_costs(model, prompt_format, known.own), rel=1e-5)
+    assert nats < 0.99 * _costs(model, prompt_format, [True] * len(known.ids)), "the result would cost something"
+    assert reply_bits_per_byte(model, prompt_format, ASKED) == pytest.approx(bits_per_byte(nats, text_bytes))
 
 
 def test_without_the_calculator_all_of_the_reply_counts(chat_tokenizer):
-    for way in (ChatWay(chat_tokenizer), *plain_ways(chat_tokenizer).values()):
-        known = way.known_reply(REPLY)
-        assert all(known.own) and known.text_bytes == len(REPLY.encode()) and way.calculator is None
+    for prompt_format in (ChatPromptFormat(chat_tokenizer), *plain_prompt_formats(chat_tokenizer).values()):
+        known = prompt_format.known_reply(REPLY)
+        assert all(known.own) and known.text_bytes == len(REPLY.encode()) and prompt_format.calculator is None
 
 
 def test_a_known_reply_has_the_ids_that_are_trained(chat_tokenizer):
     chat = ChatFormat(chat_tokenizer, calculator=True)
-    rendered, known = chat.render(ASKED[0]), ChatWay(chat_tokenizer, calculator=True).known_reply(REPLY)
+    rendered, known = chat.render(ASKED[0]), ChatPromptFormat(chat_tokenizer, calculator=True).known_reply(REPLY)
     prompt = len(chat.render_prompt([QUESTION]))
     assert (known.ids, known.own) == (rendered.input_ids[prompt:-1], rendered.supervised[prompt:-1])
     assert rendered.supervised[-1], "the end of the turn is learned"
@@ -107,10 +110,10 @@ def test_base_and_assistant_are_asked_with_the_calculator_or_both_without(chat_t
 
     monkeypatch.setattr("finetune.evaluation.scoring.generate_ids", generate)
     model = tiny_gpt2(next_token_id(chat_tokenizer))
-    interviews = [
-        *interview_base(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),
+    evaluations = [
+        *evaluate_base(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),
         ask_in_chat(model, chat_tokenizer, ASKED, 4, calculator=calculator),
     ]
     assert seen == [calculator] * 5
-    assert {(one.scores.calculations, one.scores.calculations_right) for one in interviews} == {(2, 1)}
-    assert {one.reply_bytes[0] for one in interviews} == {len(REPLY.encode()) - 4 * calculator}
+    assert {(one.scores.calculations, one.scores.calculations_right) for one in evaluations} == {(2, 1)}
+    assert {one.reply_bytes[0] for one in evaluations} == {len(REPLY.encode()) - 4 * calculator}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from finetune.rows.base_reading import read_parts
-from finetune.rows.dataset import Texts, text_material
+from finetune.rows.dataset import Texts, text_dataset
 from finetune.rows.distillation import DistillationLoss, distill_rows
 from finetune.rows.training import make_row_optimizer
 from scratch_models.loop.devices import make_accelerator
@@ -107,13 +107,13 @@ def test_distillation_lowers_the_disagreement_on_other_text_and_moves_only_new_r
     before = hash_weights(model, first)
     separate_new_rows(model, first, len(extended.merges))
     texts = Texts(["\n".join(TEXTS[20:])], ["\n".join(TEXTS[:20])], "")
-    material = text_material(texts, extended.tokenizer, block_size=24, blocks_per_batch=8, evaluation_blocks=10)
-    loss, rows = _loss(extended), material.held_out.micro_batches[0]
+    dataset = text_dataset(texts, extended.tokenizer, block_size=24, blocks_per_batch=8, evaluation_blocks=10)
+    loss, rows = _loss(extended), dataset.held_out.micro_batches[0]
     start = loss(**rows).item()
     settings = LoopSettings(max_steps=60, learning_rate=0.05)
     optimizer = make_row_optimizer(model, 0.05, None, 0.0)
     parts = read_parts(extended.tokenizer, first)
-    distill_rows(model, parts, material.make_batches(0), optimizer, settings, make_accelerator("fp32"))
+    distill_rows(model, parts, dataset.make_batches(0), optimizer, settings, make_accelerator("fp32"))
     assert loss(**rows).item() < 0.5 * start
     fold(model)
     assert hash_weights(model, first) == before

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from finetune.rows.base_reading import read_parts
-from finetune.rows.dataset import Texts, text_material
+from finetune.rows.dataset import Texts, text_dataset
 from finetune.rows.emission import CONTINUATION_TOKENS, Written, count_first_choices, count_written, measure_emission
 from tests.finetune.extended_models import TEXTS, extend, save_base
 
@@ -45,14 +45,14 @@ def test_a_new_token_inside_a_longer_one_that_was_not_written_counts_for_both(ex
 def test_first_choices_are_those_of_transformers_logits(extended):
     parts = _parts(extended)
     texts = Texts([" ".join(TEXTS)], [" ".join(TEXTS[:15])], "")
-    material = text_material(texts, extended.tokenizer, block_size=24, blocks_per_batch=2, evaluation_blocks=100)
+    dataset = text_dataset(texts, extended.tokenizer, block_size=24, blocks_per_batch=2, evaluation_blocks=100)
     right = total = 0
-    for micro_batch in material.held_out.micro_batches:
+    for micro_batch in dataset.held_out.micro_batches:
         choices = extended.model(micro_batch["input_ids"]).logits.argmax(dim=-1)
         is_new = micro_batch["targets"] >= extended.first_new_id
         right += int((choices == micro_batch["targets"])[is_new].sum())
         total += int(is_new.sum())
-    assert count_first_choices(extended.model, parts.keys(), material.held_out.micro_batches) == (right, total)
+    assert count_first_choices(extended.model, parts.keys(), dataset.held_out.micro_batches) == (right, total)
     assert total > 20
 
 

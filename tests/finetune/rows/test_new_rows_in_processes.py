@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from finetune.losses.supervised_loss import SupervisedLoss
-from tests.finetune.new_rows_in_processes import FIRST_NEW_ID, KINDS, NEW_TOKENS, WAYS, make_model, train
+from tests.finetune.new_rows_in_processes import FIRST_NEW_ID, KINDS, NEW_TOKENS, SHARING, make_model, train
 from tests.house.repository import ROOT
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 
@@ -34,11 +34,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=[(kind, way) for kind in KINDS for way in WAYS], ids=" ".join)
+@pytest.fixture(params=[(kind, sharing) for kind in KINDS for sharing in SHARING], ids=" ".join)
 def trained(request, folder) -> tuple[str, dict[str, Any]]:
     """The kind of a model, and what two processes found."""
-    kind, way = request.param
-    return kind, json.loads((folder / f"{kind} {way}.json").read_text())
+    kind, sharing = request.param
+    return kind, json.loads((folder / f"{kind} {sharing}.json").read_text())
 
 
 def test_the_losses_and_the_rows_are_those_of_one_process(trained):

@@ -5,7 +5,7 @@ import torch
 
 from finetune.rows import start_probe as row_probe
 from finetune.rows.base_reading import read_parts
-from finetune.rows.dataset import Texts, text_material
+from finetune.rows.dataset import Texts, text_dataset
 from finetune.rows.start_probe import DISTILLED, STARTS, Probe, Probed, Prober
 from finetune.rows.training import make_row_optimizer, make_start, new_rows_of
 from scratch_models.loop.devices import make_accelerator
@@ -28,11 +28,11 @@ def _prober(extended, seeds=2):
         separate_new_rows(separated, extended.first_new_id, len(extended.merges))
     parts = read_parts(extended.tokenizer, extended.first_new_id)
     texts = Texts([" ".join(TEXTS[20:])], [" ".join(TEXTS[:20])], "")
-    material = text_material(texts, extended.tokenizer, block_size=24, blocks_per_batch=4, evaluation_blocks=8)
+    dataset = text_dataset(texts, extended.tokenizer, block_size=24, blocks_per_batch=4, evaluation_blocks=8)
     characters = character_counts(extended.tokenizer)
     return Prober(
         model=separated,
-        material=material,
+        dataset=dataset,
         parts=parts,
         make_start=lambda start, seed: make_start(separated, list(parts.values()), start, seed, characters),
         make_optimizer=lambda: make_row_optimizer(separated, 0.02, None, 0.0),

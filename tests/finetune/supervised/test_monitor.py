@@ -27,8 +27,8 @@ def _answered(number, checkable=()):
 class _Watching(HeldOutMonitor):
     """A monitor without a model: `answer` is replaced where it is used."""
 
-    subject: Any = SimpleNamespace(model=None)
-    way: Any = None
+    trainable: Any = SimpleNamespace(model=None)
+    prompt_format: Any = None
 
     def __init__(self, base_answered, replies):
         self.watched, self.reply_tokens = choose_watched(base_answered, replies), 9
@@ -39,7 +39,7 @@ def ask(monkeypatch):
     """The figures of a monitor whose model ends the replies to questions whose number 3 divides."""
     asked = []
 
-    def answer(model, way, conversations, max_new_tokens):
+    def answer(model, prompt_format, conversations, max_new_tokens):
         asked.append([one.messages[0].content for one in conversations])
         return [
             Answered(one, f"now {one.messages[0].content}", int(one.messages[0].content[1:]) % 3 == 0)

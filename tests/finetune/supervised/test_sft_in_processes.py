@@ -17,7 +17,7 @@ from tokenizer_ext.extension.certificate import read_certificate
 pytestmark = pytest.mark.long
 
 LAUNCH = ("-m", "accelerate.commands.accelerate_cli", "launch", "--main_process_port", "0", "--config_file")
-WAYS = {"ddp": "two_cpu_processes.yaml", "fsdp2": "two_cpu_shards.yaml"}
+SHARING = {"ddp": "two_cpu_processes.yaml", "fsdp2": "two_cpu_shards.yaml"}
 METHODS: dict[str, dict[str, Any]] = {"lora": {}, "full": {"method": "full"}}
 # fp32, whose sums differ little between processes, and not whatever a probe finds fastest.
 COMMON = {**SMALL, "max_steps": 8, "evaluation_steps": 4, "checkpoint_steps": 3, "keep_best": True, "precision": "fp32"}
@@ -41,13 +41,13 @@ def run(folder: Path, name: str, launch: tuple[str, ...] = (), **settings: Any) 
     return folder / name
 
 
-@pytest.fixture(params=[(way, method) for way in WAYS for method in METHODS], ids=" ".join)
+@pytest.fixture(params=[(sharing, method) for sharing in SHARING for method in METHODS], ids=" ".join)
 def runs(request, folder) -> tuple[Path, Path, str]:
     """The folders of a run in two processes and of the same in one, and how the two share the work."""
-    way, method = request.param
-    launch = (*LAUNCH, str(ROOT / "configs" / "accelerate" / WAYS[way]))
+    sharing, method = request.param
+    launch = (*LAUNCH, str(ROOT / "configs" / "accelerate" / SHARING[sharing]))
     alone = run(folder, f"{method} alone", **METHODS[method])
-    return run(folder, f"{method} {way}", launch, **METHODS[method]), alone, way
+    return run(folder, f"{method} {sharing}", launch, **METHODS[method]), alone, sharing
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -61,9 +61,9 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_learn_what_one_learns(runs):
-    together, alone, way = runs
+    together, alone, sharing = runs
     record = json.loads((together / "run.json").read_text())
-    assert (record["world_size"], record["sharded"]) == (2, way == "fsdp2")
+    assert (record["world_size"], record["sharded"]) == (2, sharing == "fsdp2")
     for name in ("loss_nats", "held_out_loss_nats", "supervised_tokens"):
         ours, theirs = ([entry[name] for entry in lines(run) if name in entry] for run in (together, alone))
         # AdamW divides by the size of a gradient, so that what rounding makes of a tiny one grows with each step.
@@ -95,7 +95,7 @@ def test_the_report_and_the_replies_are_written_once(runs):
 
 def test_a_sharded_run_goes_on_in_one_process(folder):
     """Two shards for six of eight steps, then one process: its checkpoints are whole."""
-    launch = (*LAUNCH, str(ROOT / "configs" / "accelerate" / WAYS["fsdp2"]))
+    launch = (*LAUNCH, str(ROOT / "configs" / "accelerate" / SHARING["fsdp2"]))
     whole = run(folder, "lora fsdp2", launch)
     resumed = folder / "resumed"
     resumed.mkdir()
