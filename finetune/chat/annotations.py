@@ -56,7 +56,7 @@ def refuse_unusable_annotations(conversations: Iterable[Conversation]) -> None:
     Raises:
         InputError: it cannot; names the first and counts the others.
     """
-    found = [(one.source, inside) for one in conversations for inside in _unusable(one)]
+    found = [(conversation.source, inside) for conversation in conversations for inside in _unusable(conversation)]
     if not found:
         return
     source, (inside, reason) = found[0]

@@ -57,7 +57,9 @@ class ChatFormat:
 
     With `calculator`, the results of annotations such as ``<<48/2=24>>`` in assistant turns are read and not learned.
 
-    Raises: InputError when it lacks one of them.
+    Raises:
+        InputError: the tokenizer lacks a control token.
+
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, calculator: bool = False) -> None:

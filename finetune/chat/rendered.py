@@ -40,9 +40,9 @@ class RenderedSet(Sequence[RenderedConversation]):
         if isinstance(conversations, RenderedSet):
             return conversations
         conversations = list(conversations)
-        ids = [id_ for one in conversations for id_ in one.input_ids]
-        flags = [learned for one in conversations for learned in one.supervised]
-        lengths = np.array([len(one.input_ids) for one in conversations], dtype=np.int64)
+        ids = [id_ for rendered in conversations for id_ in rendered.input_ids]
+        flags = [learned for rendered in conversations for learned in rendered.supervised]
+        lengths = np.array([len(rendered.input_ids) for rendered in conversations], dtype=np.int64)
         return cls(np.array(ids, dtype=np.int32), np.array(flags, dtype=np.bool_), starts_of(lengths), lengths)
 
     @classmethod

@@ -65,7 +65,7 @@ def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
     digest = hashlib.sha256()
     for conversation in conversations:
         # With its length before each text, no text can read like two others.
-        said = [f"{one.role}:{len(one.content)}:{one.content}" for one in conversation.messages]
+        said = [f"{message.role}:{len(message.content)}:{message.content}" for message in conversation.messages]
         digest.update(f"{len(said)}:{''.join(said)}".encode())
     decided_by = {
         "tokenizer": tokenizer_sha256(chat.tokenizer),
@@ -128,6 +128,6 @@ def _write(rendered: RenderedSet, entry: Path) -> None:
 
 def _drop_oldest(folder: Path) -> None:
     """Keeps the entries that were used last; a process that has one mapped keeps reading it."""
-    entries = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
+    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for entry in entries[:-MOST_ENTRIES]:
         shutil.rmtree(entry, ignore_errors=True)

@@ -81,7 +81,7 @@ def find_changes(adapted: PeftModel, copies: dict[str, Tensor]) -> ChangedBase:
             _check_start(owner, layer, now, before)
             changed.weights[name] = before
             matrices = (layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight)
-            changed.starts[owner] = tuple(one.detach().to("cpu", copy=True) for one in matrices)
+            changed.starts[owner] = tuple(matrix.detach().to("cpu", copy=True) for matrix in matrices)
     return changed
 
 

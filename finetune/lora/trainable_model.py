@@ -69,8 +69,8 @@ def make_optimizer(
     """AdamW on what trains; vectors are not decayed, nor rows of new tokens, which have their own rate."""
     new_rows = list(new_row_parameters(trainable.model).values())
     theirs = {id(parameter) for parameter in new_rows}
-    rest = [one for one in trainable.model.parameters() if one.requires_grad and id(one) not in theirs]
-    matrices, vectors = [one for one in rest if one.ndim >= 2], [one for one in rest if one.ndim < 2]
+    rest = [weight for weight in trainable.model.parameters() if weight.requires_grad and id(weight) not in theirs]
+    matrices, vectors = [weight for weight in rest if weight.ndim >= 2], [weight for weight in rest if weight.ndim < 2]
     return adamw(
         [
             {"params": matrices, "lr": learning_rate, "weight_decay": weight_decay},
