@@ -12,8 +12,10 @@ from finetune.evaluation.tables import score_rows
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import as_data_uri, new_figure
 
+PROMPTED = (
     "Both were asked {number} held-out prompts. The reference was asked {prompt_formats}; "
     "each of its figures is the best."
+)
 REWARDS = (
     "A reward is beta times how many nats likelier a reply has become than the reference finds it. The accuracy is the "
     "share of held-out pairs whose chosen reply has the higher reward."
