@@ -171,12 +171,12 @@ class HeldOutEvaluation:
         # The whole held-out part is read in micro-batches of a size that a small machine holds.
         blocks = max(1, min(4096 // settings.block_size, settings.evaluation_blocks))
         self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, blocks)
-        self.spread = max(1, len(self.micro_batches) * blocks // settings.evaluation_blocks)
+        self.interval = max(1, len(self.micro_batches) * blocks // settings.evaluation_blocks)
         self.bytes_per_token = text.held_out_bytes / (len(text.held_out_ids) - 1)
 
     def __call__(self, step: int) -> dict[str, float]:
         """What a line of `metrics.jsonl` says of the held-out text after a step."""
-        chosen = self.micro_batches if step == self.reads_all_at else self.micro_batches[:: self.spread]
+        chosen = self.micro_batches if step == self.reads_all_at else self.micro_batches[:: self.interval]
         nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
         return {
             "held_out_loss_nats": nats / targets,

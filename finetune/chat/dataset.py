@@ -14,7 +14,7 @@ from finetune.chat.rendered import RenderedSet
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
             f"maximum_tokens {maximum_tokens}: none of {len(all_held_out)} held-out conversations fits: raise the "
             "limit or give shorter conversations"
         )
-    read = spread(fitting, held_out_conversations)
+    read = evenly_spaced(fitting, held_out_conversations)
     turns = sum(_count_turns(splits.training[place]) for place in training.places)
     ends = int(training.kept.count_supervised(chat.end_id).sum())
     assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"

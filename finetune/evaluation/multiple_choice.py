@@ -14,7 +14,7 @@ from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.questions import ChoiceQuestion
 from finetune.replies.likelihood import reply_row, row_nats
 from finetune.replies.prompts import PromptFormat, fits
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def choose_fitting(
     Raises:
         InputError: there is none.
     """
-    chosen = spread(questions, number)
+    chosen = evenly_spaced(questions, number)
     fitting = [question for question in chosen if _fits(question, prompt_formats)]
     if not fitting:
         raise InputError(

@@ -19,7 +19,7 @@ from finetune.evaluation.reply_checks import is_right, repeats_itself
 from finetune.replies.generation import generate_ids
 from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.sampling import Sampling
 
@@ -203,7 +203,7 @@ def choose_askable(
         InputError: there is none.
 
     """
-    chosen = spread(conversations, number)
+    chosen = evenly_spaced(conversations, number)
     askable = [one for one in chosen if all(fits(model, prompt_format, one) for model, prompt_format in prompt_formats)]
     if not askable:
         raise InputError(
@@ -221,7 +221,7 @@ def choose_watched(answered: Sequence[Answered], number: int = SHOWN_REPLIES) ->
     kinds = [one.conversation.answer is None for one in answered]
     first = [kinds.index(kind) for kind in (False, True) if kind in kinds][:number]
     others = [place for place in range(len(answered)) if place not in first]
-    return [answered[place] for place in (*sorted(first), *spread(others, number - len(first)))]
+    return [answered[place] for place in (*sorted(first), *evenly_spaced(others, number - len(first)))]
 
 
 def best_replies(base: Mapping[str, Evaluation]) -> list[Answered]:

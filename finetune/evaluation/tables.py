@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.evaluation.scoring import Answered, Scores
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tokenizer_ext.pages.terminal import printable
 
 Row = tuple[str, str, str]
@@ -86,7 +86,7 @@ def pair_samples(base: Sequence[Answered], assistant: Sequence[Answered]) -> tup
 
 def show_samples(samples: Sequence[SampleReplies]) -> str:
     """A few samples for the terminal, spread evenly over all, which never looks at how good they are."""
-    return "\n\n".join(map(_show, spread(samples, PRINTED_SAMPLES)))
+    return "\n\n".join(map(_show, evenly_spaced(samples, PRINTED_SAMPLES)))
 
 
 def _show(sample: SampleReplies) -> str:

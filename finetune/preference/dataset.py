@@ -10,7 +10,7 @@ from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
 from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def prepare_preferences(
     training, held_out = render_pairs(chat, splits.training), render_pairs(chat, splits.held_out)
     fitting = find_fitting(training, maximum_tokens, "pairs")
     fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")
-    read = spread(fitting_held_out, held_out_pairs)
+    read = evenly_spaced(fitting_held_out, held_out_pairs)
     kept, kept_held_out = training.only(fitting), held_out.only(read)
     return PreferenceDataset(
         training=kept,

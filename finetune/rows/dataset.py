@@ -23,7 +23,7 @@ from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.corpus.text_files import read_text
 from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
@@ -159,7 +159,7 @@ def conversation_dataset(
         supervised=sum(sum(one.supervised) for one in read.training),
         epochs_per_step=1 / read.batches.steps_per_epoch,
         held_out=HeldOut(held_out, count_target_bytes(held_out, tokenizer)),
-        prompts=[_question(one) for one in spread(read.held_out, PROMPTS)],
+        prompts=[_question(one) for one in evenly_spaced(read.held_out, PROMPTS)],
         end_id=tokenizer.convert_tokens_to_ids(END_TOKEN),
         first_example=f"first conversation: {first_example(read, tokenizer, colour=False)}",
         sha256=splits.sha256(),
@@ -186,7 +186,7 @@ def _stream(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Ten
 
 def _spread_blocks(ids: Tensor, block_size: int, number: int) -> list[MicroBatch]:
     (every_block,) = held_out_blocks(ids, block_size, blocks_per_batch=max(len(ids), 1))
-    chosen = torch.tensor(spread(range(len(every_block["input_ids"])), number))
+    chosen = torch.tensor(evenly_spaced(range(len(every_block["input_ids"])), number))
     rows_in_memory = max(1, HELD_OUT_TOKENS_PER_MICRO_BATCH // block_size)
     return [{name: of_all[some] for name, of_all in every_block.items()} for some in chosen.split(rows_in_memory)]
 
@@ -197,7 +197,7 @@ def _text_prompts(blocks: Sequence[MicroBatch]) -> list[list[int]]:
         for micro_batch in blocks
         for ids, targets in zip(micro_batch["input_ids"].tolist(), micro_batch["targets"].tolist(), strict=True)
     ]
-    return [ids[:PROMPT_TOKENS] for ids in spread(rows, PROMPTS)]
+    return [ids[:PROMPT_TOKENS] for ids in evenly_spaced(rows, PROMPTS)]
 
 
 def _question(rendered: RenderedConversation) -> list[int]:

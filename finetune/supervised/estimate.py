@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import Batches, MicroBatch
 from scratch_models.loop.run_folder import RunFolder
@@ -158,7 +158,7 @@ class StepCost:
 def step_costs(batches: Batches, max_steps: int, processes: int) -> dict[int, StepCost]:
     """The costs of some steps, spread evenly over the run."""
     costs = {}
-    for step in spread(range(max_steps), STEPS_LOOKED_AT):
+    for step in evenly_spaced(range(max_steps), STEPS_LOOKED_AT):
         tokens = [one["input_ids"].numel() for one in batches.micro_batches(step, 0, processes)]
         costs[step] = StepCost(sum(tokens), max(tokens))
     return costs
@@ -173,7 +173,7 @@ def choose_steps(costs: Mapping[int, StepCost]) -> list[int]:
     heaviest = max(costs, key=lambda step: costs[step].largest)
     mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
     number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens)))
-    return [heaviest, *spread(list(costs), number - 1)]
+    return [heaviest, *evenly_spaced(list(costs), number - 1)]
 
 
 @dataclass(frozen=True)

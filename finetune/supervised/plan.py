@@ -26,7 +26,7 @@ from finetune.supervised.estimate import (
 )
 from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import ask_assistant, ask_in_every_format, load_base, make_monitor, optimizer_of
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.run_folder import RUNS
 from tokenizer_ext.extension.report import describe as describe_extension
 
@@ -62,7 +62,7 @@ def estimate_run(
 ) -> Estimate:
     """What the run would take: each part of `main` is done a little, in its order; `started` is when it began."""
     seconds = {"reading and extending": time.perf_counter() - started}
-    limit, at_once = settings.reply_tokens, spread(asked, ROWS_AT_ONCE)
+    limit, at_once = settings.reply_tokens, evenly_spaced(asked, ROWS_AT_ONCE)
     # Once trained, an assistant's replies are about as long as those that it learned from.
     usual = min(limit, max(sum(one.supervised) for one in dataset.held_out))
     batches, evaluations = len(asked) / len(at_once), evaluations_of(settings)
@@ -73,7 +73,7 @@ def estimate_run(
     seconds["training"] = estimate_training(monitor.loss_model, dataset.batches, optimizer, settings, accelerator)
     seconds["evaluations"] = (evaluations + 1) * seconds_of(monitor.held_out)
     if accelerator.is_main_process:
-        watched, times = spread(asked, settings.evaluation_replies), evaluations + limit / usual
+        watched, times = evenly_spaced(asked, settings.evaluation_replies), evaluations + limit / usual
         asking = Asking(lambda tokens: answer(trainable.model, monitor.prompt_format, watched, tokens), times, usual)
         seconds["evaluations"] += estimate_asking(asking) if watched else 0.0
         asking = Asking(lambda tokens: ask_assistant(settings, trainable, at_once, tokens), batches, usual)

@@ -6,10 +6,10 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def spread(items: Sequence[Item], number: int) -> list[Item]:
+def evenly_spaced(items: Sequence[Item], number: int) -> list[Item]:
     """So many of the items, evenly from the first to the last; all of them where there are no more.
 
-    >>> spread("abcdefg", 3), spread("ab", 3)
+    >>> evenly_spaced("abcdefg", 3), evenly_spaced("ab", 3)
     (['a', 'c', 'e'], ['a', 'b'])
     """
     number = min(number, len(items))

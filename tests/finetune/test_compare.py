@@ -15,7 +15,7 @@ from finetune.export.saved_model import load_assistant, save_assistant
 from finetune.lora.lora import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from finetune.replies.prompts import PLAIN_PROMPTS
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.entry_runs import run_here
 from tests.finetune.tiny_models import POSITIONS, save_tiny_base, write_questions
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
@@ -94,7 +94,7 @@ def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_
     data = write_questions(tmp_path / "data.jsonl", 12)
     run_here(main, CompareSettings, tuned=run, data=data, conversations=5, reply_tokens=9)
     shown = capsys.readouterr().out
-    asked = spread(read_conversations(str(data)), 5)
+    asked = evenly_spaced(read_conversations(str(data)), 5)
     of_base = evaluate_base(load_model(str(base)), load_tokenizer(str(base)), asked, 9)
     scores = score_rows(
         best_scores([one.scores for one in of_base.values()]), ask_in_chat(*load_assistant(run), asked, 9).scores

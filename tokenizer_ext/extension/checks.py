@@ -95,7 +95,7 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
         refused_tokens=plan.refused_tokens,
         unequal_after_reload=count_unequal(plan.tokenizer, reloaded, checked),
         reloaded_documents=len(checked),
-        encoders=compare_encoders(plan.base, plan.tokenizer, spread(checked, ENCODERS_CHARACTERS)),
+        encoders=compare_encoders(plan.base, plan.tokenizer, evenly_spaced_documents(checked, ENCODERS_CHARACTERS)),
         rows=Rows(
             before=rows_before,
             after=rows,
@@ -183,10 +183,10 @@ def _twin_or_reason(tokenizer: PreTrainedTokenizerFast) -> tuple[BytePairEncodin
         return None, str(error)
 
 
-def spread(documents: Sequence[str], characters: int) -> list[str]:
+def evenly_spaced_documents(documents: Sequence[str], characters: int) -> list[str]:
     """Documents of about so many characters in all, evenly from the first to the last.
 
-    >>> spread(["aaa", "bbb", "ccc", "ddd"], 6)
+    >>> evenly_spaced_documents(["aaa", "bbb", "ccc", "ddd"], 6)
     ['aaa', 'ccc']
     """
     total = sum(map(len, documents))

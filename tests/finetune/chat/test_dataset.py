@@ -14,7 +14,7 @@ from finetune.evaluation.scoring import Answered, choose_watched
 from finetune.lora.lora import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from finetune.supervised.monitor import HeldOutMonitor
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.devices import make_accelerator
 from tests.finetune.tiny_models import tiny_gpt2
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -59,7 +59,7 @@ def test_an_epoch_is_described_by_its_tokens_and_those_of_them_that_are_learned(
 
 def test_evaluations_read_held_out_conversations_from_all_over_the_set_and_know_their_bytes(chat_tokenizer):
     dataset = _prepare(chat_tokenizer, SHORT, LONG[:1] + SHORT)
-    chosen = spread(SHORT, 6)
+    chosen = evenly_spaced(SHORT, 6)
     assert dataset.held_out == ChatFormat(chat_tokenizer).render_all(chosen)
     assert dataset.held_out_reply_bytes == sum(len(one.messages[-1].content.encode()) for one in chosen)
 

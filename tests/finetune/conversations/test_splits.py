@@ -7,7 +7,7 @@ import pytest
 
 from configs import InputError
 from finetune.conversations.splits import read_conversation_splits
-from scratch_models.corpus.evenly_spaced import spread
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.tiny_models import questions
 
 
@@ -95,7 +95,7 @@ def test_the_hash_changes_with_any_message(write):
 
 @pytest.mark.parametrize(("items", "number"), [(10, 3), (300, 200), (7, 7), (5, 9), (1, 1)])
 def test_spread_items_are_distinct_in_order_and_reach_over_the_whole(items, number):
-    chosen = spread(range(items), number)
+    chosen = evenly_spaced(range(items), number)
     assert len(chosen) == min(items, number)
     assert chosen == sorted(set(chosen))
     gaps = [after - before for before, after in zip(chosen, [*chosen[1:], items], strict=True)]

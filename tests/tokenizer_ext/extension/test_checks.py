@@ -15,8 +15,8 @@ from tokenizer_ext.extension.checks import (
     compare_encoders,
     count_moved_ids,
     count_unequal,
+    evenly_spaced_documents,
     reload,
-    spread,
 )
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
@@ -123,4 +123,4 @@ def test_an_extension_that_loses_the_tiktoken_form_of_its_base_disagrees(plan: P
 @pytest.mark.parametrize("limit", [1, 7, 100, 10_000])
 def test_the_documents_that_encoders_are_compared_on_are_no_more_text_than_asked(limit: int):
     documents = ["x" * 20] * 30
-    assert 0 < sum(map(len, spread(documents, limit))) <= max(limit, 20)
+    assert 0 < sum(map(len, evenly_spaced_documents(documents, limit))) <= max(limit, 20)
