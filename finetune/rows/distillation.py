@@ -13,7 +13,6 @@ Nothing is learned of the text itself, so no text of the domain is needed in whi
 Shapes: B rows, T tokens of a row in extended ids, A aligned places, P places before a new token, D width.
 """
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def distill_rows(
             loss_model,
             batches,
             [optimizer],
-            dataclasses.replace(settings, evaluation_steps=0, checkpoint_steps=0, resume=False),
+            settings.rehearsal(steps=settings.max_steps),
             accelerator=accelerator,
             run=RunFolder(Path(folder)),
             evaluate=lambda _step: {},

@@ -154,15 +154,7 @@ class Prober:
 
     def _of_probe(self, seed: int, steps: int) -> LoopSettings:
         """The settings of the run, for its first steps: the learning rate falls only later."""
-        return dataclasses.replace(
-            self.settings,
-            max_steps=steps,
-            seed=seed,
-            schedule="constant",
-            evaluation_steps=0,
-            checkpoint_steps=0,
-            resume=False,
-        )
+        return self.settings.rehearsal(steps=steps, seed=seed, schedule="constant")
 
 
 def _probed(start: str, figures: Sequence[tuple[float, float]]) -> Probed:

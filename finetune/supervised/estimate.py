@@ -3,7 +3,6 @@
 Everything else is counted: the tokens of all steps, the evaluations, the questions.
 """
 
-import dataclasses
 import resource
 import sys
 import tempfile
@@ -63,7 +62,7 @@ class Estimate:
           in all                    3 min 25 s
           memory                       1.23 GB in each process
         """
-        figures = {name: in_words(one) for name, one in self.seconds.items()}
+        figures = {name: in_words(seconds) for name, seconds in self.seconds.items()}
         figures["in all"] = in_words(sum(self.seconds.values()))
         figures["memory"] = f"{self.memory_bytes / 1e9:.2f} GB"
         lines = [f"  {name:<24} {figure:>11}" for name, figure in figures.items()]
@@ -140,10 +139,19 @@ def estimate_training(
     costs = step_costs(batches, settings.max_steps, accelerator.num_processes)
     steps = choose_steps(costs)
     seconds = rehearse(loss_model, ChosenSteps(batches, steps), optimizer, settings, accelerator)
-    # The first step warms up: it fills caches, makes the optimizer's state, compiles.
-    rate = sum(seconds[1:]) / sum(costs[step].filled for step in steps[1:])
+    return seconds_of_all(costs, dict(zip(steps, seconds, strict=True)), settings.max_steps)
+
+
+def seconds_of_all(costs: Mapping[int, "StepCost"], done: Mapping[int, float], max_steps: int) -> float:
+    """Seconds that all steps take, told from those of some, which stand in the order in which they were done.
+
+    >>> seconds_of_all({0: StepCost(100, 100), 1: StepCost(300, 100)}, {1: 5.0, 0: 0.2}, max_steps=11)
+    9.0
+    """
+    first, *others = done  # the first step warms up: it fills caches, makes the optimizer's state, compiles
+    rate = sum(done[step] for step in others) / sum(costs[step].filled for step in others)
     mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    return seconds[0] + rate * mean_tokens * (settings.max_steps - 1)
+    return done[first] + rate * mean_tokens * (max_steps - 1)
 
 
 @dataclass(frozen=True)
@@ -155,11 +163,13 @@ class StepCost:
     """Of its micro-batches."""
 
 
-def step_costs(batches: Batches, max_steps: int, processes: int) -> dict[int, StepCost]:
-    """The costs of some steps, spread evenly over the run."""
+def step_costs(
+    batches: Batches, max_steps: int, processes: int, looked_at: int = STEPS_LOOKED_AT
+) -> dict[int, StepCost]:
+    """The costs of so many steps, spread evenly over the run."""
     costs = {}
-    for step in evenly_spaced(range(max_steps), STEPS_LOOKED_AT):
-        tokens = [one["input_ids"].numel() for one in batches.micro_batches(step, 0, processes)]
+    for step in evenly_spaced(range(max_steps), looked_at):
+        tokens = [micro_batch["input_ids"].numel() for micro_batch in batches.micro_batches(step, 0, processes)]
         costs[step] = StepCost(sum(tokens), max(tokens))
     return costs
 
@@ -197,17 +207,7 @@ def rehearse(
 ) -> list[float]:
     """Seconds of each chosen step, done by the training loop itself; what it writes is thrown away."""
     steps = len(chosen.steps)
-    short = dataclasses.replace(
-        settings,
-        max_steps=steps,
-        warmup_steps=0,
-        checkpoint_steps=0,
-        evaluation_steps=0,
-        early_stopping_evaluations=0,
-        keep_best=False,
-        log_with=None,
-        resume=False,
-    )
+    short = settings.rehearsal(steps=steps, warmup_steps=0)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
         train(loss_model, chosen, [optimizer], short, accelerator=accelerator, run=run, evaluate=lambda step: {})

@@ -1,8 +1,8 @@
 """The settings of the training loop, which every training entry takes; an entry adds its own in a subclass."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 from configs import InputError
 
@@ -57,6 +57,25 @@ class LoopSettings:
         for name in ("evaluation_steps", "checkpoint_steps", "early_stopping_evaluations"):
             self.expect(name, getattr(self, name) >= 0, "0 or more")
         self.expect("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63")
+
+    def rehearsal(self, *, steps: int, **changes: Any) -> Self:
+        """The settings of some steps done for what they show: nothing of them is compared, kept, or gone on from.
+
+        >>> run = LoopSettings(max_steps=500, learning_rate=1e-3, keep_best=True)
+        >>> run.rehearsal(steps=9, seed=3) == LoopSettings(
+        ...     max_steps=9, learning_rate=1e-3, seed=3, evaluation_steps=0, checkpoint_steps=0
+        ... )
+        True
+        """
+        nothing_kept: dict[str, Any] = {
+            "evaluation_steps": 0,
+            "checkpoint_steps": 0,
+            "keep_best": False,
+            "early_stopping_evaluations": 0,
+            "log_with": None,
+            "resume": False,
+        }
+        return replace(self, max_steps=steps, **{**nothing_kept, **changes})
 
     def expect(self, name: str, holds: bool, expected: str) -> None:
         """Refuses a setting that does not hold what is expected of it."""

@@ -22,7 +22,7 @@ def extended(request, tmp_path_factory):
     return extend(save_base(request.param, tmp_path_factory.mktemp(request.param)))
 
 
-def _prober(extended, seeds=2):
+def _prober(extended, seeds=2, **settings):
     separated = extended.model
     if not hasattr(separated.get_input_embeddings(), "new_rows"):
         separate_new_rows(separated, extended.first_new_id, len(extended.merges))
@@ -36,7 +36,7 @@ def _prober(extended, seeds=2):
         parts=parts,
         make_start=lambda start, seed: make_start(separated, list(parts.values()), start, seed, characters),
         make_optimizer=lambda: make_row_optimizer(separated, 0.02, None, 0.0),
-        settings=LoopSettings(max_steps=500, learning_rate=0.02, schedule="cosine"),
+        settings=LoopSettings(max_steps=500, learning_rate=0.02, schedule="cosine", **settings),
         accelerator=make_accelerator("fp32"),
         steps=4,
         seeds=seeds,
@@ -74,6 +74,13 @@ def test_the_model_is_left_with_the_best_start_and_not_with_what_the_probe_train
     of_head, expected = new_rows_of(prober.model)[1], prober.make_start("normal", mixed_seed(0, 0))
     assert torch.equal(prober.model.get_input_embeddings().new_rows, expected[0])
     assert all(torch.equal(rows, expected[1]) for rows in of_head) and len(of_head) == (expected[1] is not None)
+
+
+@pytest.mark.parametrize("setting", [{"keep_best": True}, {"early_stopping_evaluations": 1}])
+def test_a_run_that_compares_its_evaluations_probes_as_any_other(extended, probed, setting, monkeypatch):
+    by_start = {one.start: one for one in probed.tried}
+    monkeypatch.setattr(row_probe, "STARTS", ())  # the distilled start trains twice: as it is made, and as it is tried
+    assert _prober(extended, **setting).run().tried == (by_start[DISTILLED],)
 
 
 def test_step_0_never_decides():

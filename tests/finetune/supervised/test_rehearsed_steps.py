@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune.supervised import estimate as rehearsed_steps
 from finetune.supervised.estimate import (
     FEWEST_STEPS,
     MOST_STEPS,
@@ -14,6 +13,8 @@ from finetune.supervised.estimate import (
     StepCost,
     choose_steps,
     estimate_training,
+    rehearse,
+    seconds_of_all,
     step_costs,
 )
 from scratch_models.loop.devices import make_accelerator
@@ -44,9 +45,8 @@ def test_a_cost_is_what_a_process_holds_of_a_step_and_its_largest_micro_batch():
     assert step_costs(_Rows(), 10, 1)[9] == StepCost(filled=90, largest=40)
 
 
-def test_steps_are_looked_at_all_over_a_long_run(monkeypatch):
-    monkeypatch.setattr(rehearsed_steps, "STEPS_LOOKED_AT", 5)
-    assert list(step_costs(_Rows(), 100, 1)) == [0, 20, 40, 60, 80]
+def test_steps_are_looked_at_all_over_a_long_run():
+    assert list(step_costs(_Rows(), 100, 1, looked_at=5)) == [0, 20, 40, 60, 80]
 
 
 @pytest.mark.parametrize(("tokens", "number"), [(10, MOST_STEPS), (2_000, 10), (10**6, FEWEST_STEPS)])
@@ -63,16 +63,22 @@ def test_chosen_steps_read_what_they_read_in_the_run():
     assert [len(one["input_ids"]) for one in chosen.micro_batches(1, 0, 1)] == [2]
 
 
-def test_the_first_step_counts_once_and_the_others_by_their_tokens(monkeypatch):
+def test_the_first_step_counts_once_and_the_others_by_their_tokens():
     costs = {step: StepCost(filled=100 * (step + 1), largest=1) for step in range(4)}  # 250 on average
-    monkeypatch.setattr(rehearsed_steps, "step_costs", lambda *_: costs)
-    monkeypatch.setattr(rehearsed_steps, "choose_steps", lambda _: [3, 0, 1, 2])
-    monkeypatch.setattr(rehearsed_steps, "rehearse", lambda *_: [7.0, 0.1, 0.2, 0.3])  # 1 ms a token
-    settings = LoopSettings(max_steps=101, learning_rate=1e-3)
-    model = _Weight()
+    done = {3: 7.0, 0: 0.1, 1: 0.2, 2: 0.3}  # 1 ms a token
+    assert seconds_of_all(costs, done, max_steps=101) == pytest.approx(7.0 + 0.001 * 250 * 100)
+
+
+def test_the_estimate_is_that_of_the_chosen_steps_done_in_their_order():
+    model, read = _Weight(), []
+    model.register_forward_hook(lambda _module, _inputs, loss: read.append(float(loss.detach())))
     optimizer = torch.optim.AdamW(model.parameters())
+    settings = LoopSettings(max_steps=12, learning_rate=1e-3)
     estimated = estimate_training(model, _Rows(), optimizer, settings, make_accelerator("fp32"))
-    assert estimated == pytest.approx(7.0 + 0.001 * 250 * 100)
+    steps = choose_steps(step_costs(_Rows(), 12, 1))
+    micro_batches = [one for step in steps for one in _Rows().micro_batches(step, 0, 1)]
+    assert [one["targets"].sum() for one in micro_batches] == pytest.approx(read, rel=0.05)  # the weight is about 1
+    assert estimated > 0
 
 
 def test_the_loop_does_the_steps_and_leaves_nothing(tmp_path, monkeypatch):
@@ -84,9 +90,7 @@ def test_the_loop_does_the_steps_and_leaves_nothing(tmp_path, monkeypatch):
     settings = LoopSettings(
         max_steps=50, learning_rate=0.1, warmup_steps=40, evaluation_steps=1, checkpoint_steps=1, keep_best=True
     )
-    seconds = rehearsed_steps.rehearse(
-        model, ChosenSteps(_Rows(), [9, 1, 5]), optimizer, settings, make_accelerator("fp32")
-    )
+    seconds = rehearse(model, ChosenSteps(_Rows(), [9, 1, 5]), optimizer, settings, make_accelerator("fp32"))
     assert len(seconds) == 3 and all(second > 0 for second in seconds)
     assert optimizer.state[model.weight]["step"] == 3
     assert [path for path in Path(tmp_path).rglob("*")] == [tmp_path / "temporary"]
