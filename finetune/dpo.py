@@ -90,7 +90,7 @@ def main(settings: DpoSettings) -> None:
     if accelerator.is_main_process:
         report = make_preference_report(
             title=f"{run.path.name}: preferences taught to {settings.base}",
-            facts=describe_run(settings, trainable, dataset, engine),
+            facts=describe_run(settings, trainable, dataset, engine, run),
             run=run,
             dataset=dataset,
             reference=reference,

@@ -10,7 +10,6 @@ the loss and a sample.
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +24,7 @@ from scratch_models.corpus.training_text import TrainingText, read_training_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.loop_settings import LoopSettings
@@ -112,17 +112,11 @@ def main(settings: TrainSettings) -> None:
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
     if accelerator.is_main_process:
         save_scratch_model(model, text.vocabulary, run.final)
-        last = best_line(run.read_metrics(), settings)
+        last = saved_evaluation(run)
         print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
         print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
         print(sample(model, text, settings))
     accelerator.end_training()
-
-
-def best_line(metrics: Sequence[Mapping[str, float]], settings: TrainSettings) -> Mapping[str, float]:
-    """The evaluation of the weights that a run ended with: its last, or with `keep_best` its best."""
-    evaluated = [line for line in metrics if "held_out_bits_per_byte" in line]
-    return min(evaluated, key=lambda line: line["held_out_bits_per_byte"]) if settings.keep_best else evaluated[-1]
 
 
 def make_model(settings: TrainSettings, rows: int) -> ScratchModel:

@@ -27,6 +27,7 @@ from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED
+from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 
@@ -159,7 +160,7 @@ def read_original_alike(settings: DpoSettings, trainable: TrainableModel, accele
 
 
 def describe_run(
-    settings: DpoSettings, trainable: TrainableModel, dataset: PreferenceDataset, engine: Engine
+    settings: DpoSettings, trainable: TrainableModel, dataset: PreferenceDataset, engine: Engine, run: RunFolder
 ) -> dict[str, str]:
     """The facts of the report."""
     parameters, trained = trainable.count_parameters()
@@ -171,7 +172,7 @@ def describe_run(
         "reference": describe_reference(trainable),
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
         "read": dataset.describe(),
-        "steps": f"{settings.max_steps:,}",
+        "steps": describe_steps(run),
         "computed": describe_engine(engine),
         "full settings, versions and hashes": "run.json",
     }

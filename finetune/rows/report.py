@@ -12,6 +12,7 @@ from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
 from finetune.rows.dataset import HeldOut, RowDataset
 from finetune.rows.emission import Emission, measure_emission
 from finetune.rows.extended_base import ExtendedBase
+from scratch_models.loop.best_checkpoint import MEASURE, saved_evaluation
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
@@ -30,7 +31,7 @@ class RowReport:
     start_bits_per_byte: float
     """With the start rows."""
     trained_bits_per_byte: float
-    """With the trained rows."""
+    """With the trained rows that were saved."""
     new_tokens: int
     """Rows trained."""
     never_seen: int
@@ -71,12 +72,12 @@ def finish(
     model.save_pretrained(run.final)
     base.tokenizer.save_pretrained(run.final)
     write_certificate(carry_on(base, before, after), run.final)
-    measured = [entry["held_out_bits_per_byte"] for entry in run.read_metrics() if "held_out_bits_per_byte" in entry]
+    start = next(entry for entry in run.read_metrics() if MEASURE in entry)
     seen = count_seen(dataset, base, epochs)
     report = RowReport(
         base_bits_per_byte=measure_base(model, base.first_new_id, parts, dataset.held_out, accelerator),
-        start_bits_per_byte=measured[0],
-        trained_bits_per_byte=measured[-1],
+        start_bits_per_byte=start[MEASURE],
+        trained_bits_per_byte=saved_evaluation(run)[MEASURE],
         new_tokens=base.new_tokens,
         never_seen=sum(times == 0 for times in seen),
         rarely_seen=sum(times < RARELY for times in seen),

@@ -28,6 +28,7 @@ from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
@@ -178,7 +179,7 @@ def describe_run(
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
         "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
         "read": dataset.describe(),
-        "steps": f"{run.read_metrics()[-1]['step']:,}",
+        "steps": describe_steps(run),
         "computed": describe_engine(computing.engine),
         "full settings, versions and hashes": "run.json",
     }

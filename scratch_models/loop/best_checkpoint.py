@@ -24,6 +24,7 @@ from scratch_models.loop.checkpoint import (
     save_checkpoint,
 )
 from scratch_models.loop.devices import sum_over_processes
+from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import whole_tensors
 
 MEASURE = "held_out_bits_per_byte"
@@ -52,6 +53,24 @@ def measured(metrics: Mapping[str, Any], accelerator: Accelerator) -> float:
     if MEASURE not in metrics:
         raise InputError(f"keep_best and early_stopping_evaluations: the evaluation of this run measures no {MEASURE}")
     return sum_over_processes([metrics[MEASURE] if accelerator.is_main_process else 0.0], accelerator)[0]
+
+
+def kept_step(run: RunFolder) -> int | None:
+    """The step whose weights a run with `keep_best` ended with; None where it ended with its last ones."""
+    kept = list_checkpoints(run.best)
+    return int(read_state(kept[-1])["step"]) if kept else None
+
+
+def saved_evaluation(run: RunFolder) -> dict[str, Any]:
+    """The line of metrics that measured the weights which a finished run ended with."""
+    kept, evaluated = kept_step(run), [entry for entry in run.read_metrics() if MEASURE in entry]
+    return next(entry for entry in reversed(evaluated) if kept in (None, entry["step"]))
+
+
+def describe_steps(run: RunFolder) -> str:
+    """How many steps a finished run took, and with `keep_best` which of them its weights are of."""
+    kept, last = kept_step(run), run.read_metrics()[-1]["step"]
+    return f"{last:,}" if kept is None else f"{last:,}; the weights are those of step {kept:,}, the best"
 
 
 class BestCheckpoint:

@@ -112,11 +112,24 @@ def test_the_report_compares_the_reference_with_what_it_became(finished):
     report = json.loads((finished / "report.json").read_text())
     assert list(report["base_by_prompt"]) == ["chat"] and report["base"]["conversations"] == 4
     assert len(report["samples"]) == len(report["rejected"]) == 4
+    assert report["facts"]["steps"] == "12"
     assert report["likelier"][1] >= report["likelier"][0] and report["facts"]["loss"] == "sigmoid, beta 0.1"
     page = (finished / "report.html").read_text()
     assert "reward margin" in page and page.count("<img") == 2
     card = (finished / "final" / "README.md").read_text()
     assert "| reward accuracy |" in card and "three plain-text ways" not in card
+
+
+def test_the_report_says_the_steps_that_were_taken_and_whose_weights_were_kept(base, data, tmp_path):
+    # So high a rate is at its best early, and the run ends when it has not been better for two evaluations.
+    settings = {**SMALL, "learning_rate": 0.5, "warmup_steps": 0, "evaluation_steps": 1, "checkpoint_steps": 0}
+    settings |= {"keep_best": True, "early_stopping_evaluations": 2}
+    run_here(main, DpoSettings, **settings, base=base, data=data, output_dir=tmp_path / "run")
+    best = min(_metrics(tmp_path / "run")[1:], key=lambda entry: entry["held_out_bits_per_byte"])["step"]
+    last = _metrics(tmp_path / "run")[-1]["step"]
+    assert best + 2 == last < SMALL["max_steps"]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["facts"]["steps"] == f"{last}; the weights are those of step {best}, the best"
 
 
 def test_the_card_opens_the_model_as_it_says(finished, monkeypatch):

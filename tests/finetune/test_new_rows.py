@@ -86,7 +86,8 @@ def test_the_held_out_loss_falls(run):
     assert last < start
 
 
-def test_held_out_figures_are_those_of_transformers_on_the_last_tenth_of_the_text(run, corpus):
+def _measure_held_out(run, corpus):
+    """Nats per token and bits per byte of a run's saved model, by transformers alone, on the last tenth of the text."""
     _, held_out = split_by_position(corpus.read_text())
     model, tokenizer = load_model(str(run / "final")), load_tokenizer(str(run / "final"))
     ids = torch.tensor(tokenizer.encode(held_out, add_special_tokens=False))
@@ -96,10 +97,25 @@ def test_held_out_figures_are_those_of_transformers_on_the_last_tenth_of_the_tex
             window = ids[start : start + BLOCK_SIZE + 1]
             logits = model(window[None, :-1]).logits[0]
             nats += torch.nn.functional.cross_entropy(logits, window[1:], reduction="sum").item()
-    last = _metrics(run)[-1]
     predicted_bytes = sum(len(token_bytes(tokenizer)[id_]) for id_ in ids[1:].tolist())
-    assert last["held_out_loss_nats"] == pytest.approx(nats / (len(ids) - 1), rel=1e-5)
-    assert last["held_out_bits_per_byte"] == pytest.approx(nats / math.log(2) / predicted_bytes, rel=1e-5)
+    return nats / (len(ids) - 1), nats / math.log(2) / predicted_bytes
+
+
+def test_held_out_figures_are_those_of_transformers_on_the_last_tenth_of_the_text(run, corpus):
+    last, (nats, bits_per_byte) = _metrics(run)[-1], _measure_held_out(run, corpus)
+    assert last["held_out_loss_nats"] == pytest.approx(nats, rel=1e-5)
+    assert last["held_out_bits_per_byte"] == pytest.approx(bits_per_byte, rel=1e-5)
+
+
+def test_the_report_states_the_figure_of_the_weights_that_were_saved(extended, corpus, tmp_path):
+    # So high a rate is at its best early.
+    settings = {**SETTINGS, "max_steps": 8, "learning_rate": 3.0, "evaluation_steps": 1, "keep_best": True}
+    run_here(main, NewRowsSettings, **settings, base=extended, corpus=corpus, output_dir=tmp_path / "run")
+    best = min(_metrics(tmp_path / "run")[1:], key=lambda entry: entry["held_out_bits_per_byte"])
+    assert 0 < best["step"] < 8
+    report = json.loads((tmp_path / "run" / "new_rows.json").read_text())
+    assert report["trained_bits_per_byte"] == best["held_out_bits_per_byte"]
+    assert report["trained_bits_per_byte"] == pytest.approx(_measure_held_out(tmp_path / "run", corpus)[1], rel=1e-5)
 
 
 def test_a_run_that_is_resumed_ends_with_the_weights_of_an_unbroken_one(extended, corpus, run, tmp_path, monkeypatch):
