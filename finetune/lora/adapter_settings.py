@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from configs import InputError
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from scratch_models.loop.loop_settings import LoopSettings
 
 

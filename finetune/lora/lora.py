@@ -1,8 +1,6 @@
 """LoRA on the linear layers of a model's blocks, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
@@ -10,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from configs import InputError
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.changed_base import ChangedBase, copy_endangered, find_changes
 from finetune.lora.lora_options import check_options
 from finetune.lora.target_layers import choose_layers
@@ -17,19 +16,6 @@ from tokenizer_ext.embeddings.tables import new_row_parameters
 
 # What peft raises for a config that it, or a layer, cannot take.
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lora:
-    """The shape of an adapter."""
-
-    rank: int
-    alpha: float
-    dropout: float
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of peft's `LoraConfig`: `use_rslora`, `use_dora`, `init_lora_weights: pissa` and so on."""
-    target_modules: str | Sequence[str] | None = None
-    """Layers to adapt, by the ends of their names or a regular expression; by default every one in the blocks."""
 
 
 def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:

@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import CONTROL_TOKENS
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from scratch_models.loop.optimizers import adamw
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary

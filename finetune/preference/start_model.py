@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.export.hub import fetch
 from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

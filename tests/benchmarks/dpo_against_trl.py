@@ -25,7 +25,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
 from finetune.conversations.pairs import Pair, to_pair
 from finetune.engine.engine import start_engine
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss

@@ -30,7 +30,7 @@ from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import read_conversation_splits
 from finetune.export.receipt import LIMIT, merge_with_receipt
 from finetune.export.saved_model import save_assistant
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from finetune.chat.batches import ConversationBatches
 from finetune.chat.rendered import RenderedConversation
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from scratch_models.loop.sharding import gather_model, shard

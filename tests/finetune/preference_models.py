@@ -7,7 +7,7 @@ from torch import nn
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.pairs import Pair, to_pair
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.start_model import prepare_start

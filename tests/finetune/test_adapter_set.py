@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from configs import InputError
 from finetune.adapter_set import AdapterSetSettings, load_adapters, main, save_adapters
 from finetune.export.saved_model import load_assistant
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from finetune.dpo import main
 from finetune.export.saved_model import load_assistant, save_assistant
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import load_start, prepare_start
 from scratch_models.loop.precision import has_bf16

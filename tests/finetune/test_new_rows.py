@@ -236,7 +236,7 @@ def test_input_and_output_rows_have_rates_of_their_own(untied, chats, tmp_path):
 
 
 def test_a_probe_decides_the_start_is_recorded_and_not_made_again(untied, corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("finetune.new_rows.Prober", partial(Prober, steps=2, seeds=2, distillation_steps=2))
+    monkeypatch.setattr("finetune.rows.run.Prober", partial(Prober, steps=2, seeds=2, distillation_steps=2))
     settings = {**SETTINGS, "max_steps": 2, "checkpoint_steps": 1, "evaluation_blocks": 4, "corpus": corpus}
     settings |= {"base": untied, "output_dir": tmp_path / "run", "probe": True}
     run_here(main, NewRowsSettings, **settings)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import CONTROL_TOKENS
 from finetune.export.saved_model import save_assistant
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions
 from tokenizer_ext.bpe.bpe import BytePairEncoding, train_bpe

@@ -11,7 +11,7 @@ from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.splits import ConversationSplits
 from finetune.evaluation.scoring import Answered, choose_watched
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from finetune.supervised.monitor import HeldOutMonitor
 from scratch_models.corpus.evenly_spaced import evenly_spaced

@@ -14,7 +14,8 @@ from configs import InputError
 from finetune.engine import engine as engine_module
 from finetune.engine import padding_free as flat_forward
 from finetune.engine.engine import engine_of, start_engine
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop import precision
 from scratch_models.loop.loop_settings import LoopSettings

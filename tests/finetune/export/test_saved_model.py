@@ -13,7 +13,7 @@ from configs import InputError
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.export.saved_model import find_base, load_assistant, make_conversational, save_assistant
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tests.finetune.trained_runs import tuned

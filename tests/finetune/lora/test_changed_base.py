@@ -8,8 +8,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.changed_base import balanced, copy_endangered, save_as_difference, take_out
-from finetune.lora.lora import Lora, attach_lora, base_is_given_back, changes_to_base
+from finetune.lora.lora import attach_lora, base_is_given_back, changes_to_base
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import separate_new_rows
 

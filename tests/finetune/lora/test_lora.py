@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.lora.target_layers import linear_layer_names
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows

@@ -6,7 +6,8 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
 from configs import InputError
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.lora.lora_options import FIXED, OURS, REFUSED, check_options
 from finetune.lora.target_layers import linear_layer_names
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama

@@ -5,7 +5,7 @@ import torch
 
 from configs import InputError
 from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.micro_batches import IGNORED_TARGET

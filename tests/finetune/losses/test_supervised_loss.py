@@ -6,7 +6,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM, RobertaConfig, RobertaForCausalLM
 
 from configs import InputError
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.losses import supervised_loss
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
 from finetune.losses.supervised_loss import SupervisedLoss

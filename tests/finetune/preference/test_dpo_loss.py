@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.engine.engine import start_engine
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import count_pairs, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss, reply_log_probabilities
 from finetune.preference.start_model import load_start, prepare_start

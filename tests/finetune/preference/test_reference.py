@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from finetune.engine.engine import start_engine
-from finetune.lora.lora import Lora
+from finetune.lora.adapter_shape import Lora
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import (
     describe_reference,

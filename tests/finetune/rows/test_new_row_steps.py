@@ -19,7 +19,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from finetune.lora.lora import Lora, attach_lora
+from finetune.lora.adapter_shape import Lora
+from finetune.lora.lora import attach_lora
 from finetune.losses import chunked_cross_entropy
 from finetune.losses.supervised_loss import SupervisedLoss
 from tests.finetune.largest_tensor import LargestTensor

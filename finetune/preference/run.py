@@ -1,0 +1,98 @@
+"""Preference tuning from its settings to its report: what happens, in order."""
+
+import dataclasses
+
+import torch
+from accelerate import Accelerator
+
+from configs import InputError
+from finetune.engine.engine import start_computing
+from finetune.evaluation.scoring import ask_in_chat, best_replies
+from finetune.export.hub import check_repository
+from finetune.export.receipt import publish
+from finetune.lora.trainable_model import make_optimizer
+from finetune.preference.batches import count_pairs
+from finetune.preference.dpo_loss import PreferenceLoss
+from finetune.preference.monitor import PreferenceMonitor
+from finetune.preference.results import finish_preferences, make_preference_report
+from finetune.preference.settings import DpoSettings
+from finetune.preference.stages import (
+    ask_reference,
+    choose_asked,
+    choose_objective,
+    choose_prompt_formats,
+    describe_plan,
+    describe_run,
+    make_facts,
+    read_dataset,
+    read_sets,
+)
+from finetune.preference.start_model import load_start, prepare_start
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import RunFolder, choose_run_folder
+from scratch_models.loop.training import record_start, start_run, train
+from tokenizer_ext.pages.plots import require_plots
+from tokenizer_ext.pages.terminal import quiet_libraries
+
+
+def teach_preferences(settings: DpoSettings) -> None:
+    """Reads, attaches, asks the reference, trains, asks again, saves, reports."""
+    run, accelerator = prepare_launch(settings)
+    torch.manual_seed(settings.seed)
+    splits = read_sets(settings.data, accelerator)
+    model, tokenizer = load_start(settings.base, accelerator.device)
+    trainable = prepare_start(model, tokenizer, settings.lora)
+    dataset = read_dataset(settings, trainable, splits)
+    prompt_formats = choose_prompt_formats(trainable, tokenizer)
+    asked = choose_asked(settings, trainable, dataset, prompt_formats)
+    engine = start_computing(trainable.model, settings, accelerator, run).engine
+    accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
+    if settings.dry_run:
+        return
+    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
+    loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable)).to(accelerator.device)
+    reference = ask_reference(settings, trainable, dataset, prompt_formats, asked, run, accelerator)
+    best = best_replies(reference)
+    monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
+    if not settings.resume:
+        record_start(monitor, run, accelerator)
+    rate, batches = settings.learning_rate, dataset.batches
+    optimizers = [make_optimizer(trainable, rate, rate, settings.weight_decay)]
+    train(
+        loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor, count=count_pairs
+    )
+    held_out = monitor.measure()
+    engine.release()
+    if accelerator.is_main_process:
+        title = f"{run.path.name}: preferences taught to {settings.base}"
+        facts = describe_run(settings, trainable, dataset, engine, run)
+        tuned = ask_in_chat(trainable.model, trainable.tokenizer, asked, settings.reply_tokens)
+        report = make_preference_report(
+            title=title, facts=facts, run=run, dataset=dataset, reference=reference, tuned=tuned, held_out=held_out
+        )
+        finish_preferences(report, settings.base, trainable, run)
+        publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
+    accelerator.end_training()
+
+
+def prepare_launch(settings: DpoSettings) -> tuple[RunFolder, Accelerator]:
+    """The folder that the run will use and its processes; refuses what cannot work here, before anything is read.
+
+    Raises:
+        InputError: the processes do not divide the pairs of a step, bf16 is missing, or nobody is logged in.
+
+    """
+    require_plots()
+    quiet_libraries()
+    run = choose_run_folder(settings.output_dir, "dpo", dataclasses.asdict(settings), resume=settings.resume)
+    accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
+    expect_precision(settings.precision, accelerator.device)
+    if settings.pairs_per_step % accelerator.num_processes:
+        raise InputError(
+            f"pairs_per_step: found {settings.pairs_per_step}, expected a multiple of the "
+            f"{accelerator.num_processes} processes of this launch"
+        )
+    if settings.push_to_hub is not None:
+        check_repository(settings.push_to_hub)
+    return run, accelerator
