@@ -202,7 +202,7 @@ KILLED = """
 import os, signal, sys
 from configs import run_entry
 from finetune.sft import SftSettings, main
-from scratch_models.run_folder import RunFolder
+from scratch_models.loop.run_folder import RunFolder
 append = RunFolder.append_metrics
 def append_and_die(run, entry):
     append(run, entry)

@@ -1,76 +1,13 @@
-import functools
-import http.server
-import json
-import math
-import socket
-import threading
-from collections.abc import Iterator
-from pathlib import Path
+"""Blocks of a corpus: every target is the id that follows, and the same ones for any number of processes."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import InputError, MissingInput
-from scratch_models.corpus import blocks as corpus
+from configs import InputError
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
-from scratch_models.corpus.text_files import read_text, tiny_shakespeare
-from scratch_models.corpus.vocabulary import CharacterVocabulary
-from scratch_models.loop.held_out import bits_per_byte
-from tests.house.repository import ROOT
-
-TINY_SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
-
-
-@given(st.text(min_size=1))
-def test_encoding_then_decoding_gives_the_text_back(text: str) -> None:
-    vocabulary = CharacterVocabulary.from_text(text)
-    assert vocabulary.decode(vocabulary.encode(text)) == text
-    assert list(vocabulary.characters) == sorted(set(text))
-
-
-def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
-    text = 'line\nbreak\r "quote" \\ é 漢 😀'
-    vocabulary = CharacterVocabulary.from_text(text)
-    vocabulary.save(tmp_path / "characters.json")
-    assert CharacterVocabulary.load(tmp_path / "characters.json").encode(text) == vocabulary.encode(text)
-
-
-def test_a_character_outside_the_vocabulary_is_named() -> None:
-    with pytest.raises(InputError, match=r"character 2 of the text is 'x', expected one of the 2 characters"):
-        CharacterVocabulary.from_text("ab").encode("abx")
-
-
-@pytest.mark.parametrize("content", ["{", "3", '["a", "a"]', '["ab"]', "[]", "[1, 2]"])
-def test_a_file_that_is_no_vocabulary_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "characters.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match=r"characters\.json: .*expected a JSON list of distinct characters"):
-        CharacterVocabulary.load(path)
-
-
-def test_text_is_read_byte_for_byte(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_bytes("a\r\nb\ré".encode())
-    assert read_text(path) == "a\r\nb\ré"
-
-
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").touch()
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 noir")
-    expected = {
-        "missing.txt": "no such file",
-        "empty.txt": "is empty",
-        ".": "is a folder",
-        "latin.txt": "byte 3 is 0xe9",
-    }
-    for name, found in expected.items():
-        with pytest.raises(InputError, match=found) as caught:
-            read_text(tmp_path / name)
-        assert str(tmp_path / name) in str(caught.value)
-        assert "\n" not in str(caught.value)
-        assert isinstance(caught.value, MissingInput) == (name == "missing.txt")
+from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 
 @pytest.mark.parametrize("count", [1, 10, 11, 99])
@@ -149,7 +86,7 @@ def test_every_held_out_target_comes_exactly_once(count: int, block_size: int, b
     assert all(len(batch["targets"]) <= blocks_per_batch for batch in batches)
     input_ids = torch.cat([batch["input_ids"].flatten() for batch in batches])
     targets = torch.cat([batch["targets"].flatten() for batch in batches])
-    learned = targets != corpus.IGNORED_TARGET
+    learned = targets != IGNORED_TARGET
     assert torch.equal(targets[learned], ids[1:])
     assert torch.equal(input_ids[learned], ids[:-1])
 
@@ -157,56 +94,3 @@ def test_every_held_out_target_comes_exactly_once(count: int, block_size: int, b
 def test_a_held_out_part_without_a_target_is_refused() -> None:
     with pytest.raises(InputError, match="held-out part of the corpus has 1 tokens"):
         held_out_blocks(torch.arange(1), 8, 4)
-
-
-def test_a_model_that_knows_nothing_needs_eight_bits_per_byte_in_any_vocabulary() -> None:
-    assert bits_per_byte(100 * math.log(256), text_bytes=100) == pytest.approx(8)
-    assert bits_per_byte(50 * math.log(256**2), text_bytes=100) == pytest.approx(8)
-
-
-@pytest.fixture
-def served_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder behind a server of this machine that stands where the download does."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(corpus, "TINY_SHAKESPEARE_URL", f"http://127.0.0.1:{server.server_port}/input.txt")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield folder
-    server.shutdown()
-    server.server_close()
-
-
-def test_tiny_shakespeare_is_downloaded_once(served_folder: Path) -> None:
-    if not TINY_SHAKESPEARE.is_file():
-        pytest.skip("needs ../shared/data/tinyshakespeare.txt")
-    source = served_folder / "input.txt"
-    source.write_bytes(TINY_SHAKESPEARE.read_bytes())
-    assert len(tiny_shakespeare()) == 1_115_394
-    source.unlink()
-    assert len(tiny_shakespeare()) == 1_115_394
-
-
-def test_a_download_with_another_sha256_is_refused_and_not_kept(served_folder: Path, tmp_path: Path) -> None:
-    (served_folder / "input.txt").write_text("To be, or not to be")
-    with pytest.raises(InputError, match=r"sha256 is .*, expected 86c4e6aa.*--data PATH"):
-        tiny_shakespeare()
-    assert not list((tmp_path / "cache").rglob("*"))
-
-
-def test_without_a_network_the_error_says_how_to_pass_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
-        monkeypatch.setattr(corpus, "TINY_SHAKESPEARE_URL", f"http://127.0.0.1:{unused.getsockname()[1]}/input.txt")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        with pytest.raises(InputError, match=r"cannot be downloaded .*pass the file as --data PATH"):
-            tiny_shakespeare()
-
-
-def test_the_saved_vocabulary_is_a_plain_json_list(tmp_path: Path) -> None:
-    CharacterVocabulary.from_text("ba").save(tmp_path / "characters.json")
-    assert json.loads((tmp_path / "characters.json").read_text()) == ["a", "b"]

@@ -1,0 +1,43 @@
+"""A vocabulary of characters gives every text back, and is saved as plain JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs import InputError
+from scratch_models.corpus.vocabulary import CharacterVocabulary
+
+
+@given(st.text(min_size=1))
+def test_encoding_then_decoding_gives_the_text_back(text: str) -> None:
+    vocabulary = CharacterVocabulary.from_text(text)
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert list(vocabulary.characters) == sorted(set(text))
+
+
+def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
+    text = 'line\nbreak\r "quote" \\ é 漢 😀'
+    vocabulary = CharacterVocabulary.from_text(text)
+    vocabulary.save(tmp_path / "characters.json")
+    assert CharacterVocabulary.load(tmp_path / "characters.json").encode(text) == vocabulary.encode(text)
+
+
+def test_a_character_outside_the_vocabulary_is_named() -> None:
+    with pytest.raises(InputError, match=r"character 2 of the text is 'x', expected one of the 2 characters"):
+        CharacterVocabulary.from_text("ab").encode("abx")
+
+
+@pytest.mark.parametrize("content", ["{", "3", '["a", "a"]', '["ab"]', "[]", "[1, 2]"])
+def test_a_file_that_is_no_vocabulary_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "characters.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"characters\.json: .*expected a JSON list of distinct characters"):
+        CharacterVocabulary.load(path)
+
+
+def test_the_saved_vocabulary_is_a_plain_json_list(tmp_path: Path) -> None:
+    CharacterVocabulary.from_text("ba").save(tmp_path / "characters.json")
+    assert json.loads((tmp_path / "characters.json").read_text()) == ["a", "b"]
