@@ -10,7 +10,6 @@ It is opened again before it is put in its place, and each adapter must say ther
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -21,10 +20,11 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
+from configs.file_hash import file_sha256
+from configs.whole_folder import whole_folder
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
 from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
-from scratch_models.loop.checkpoint import file_sha256
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.pages.terminal import quiet_libraries
 
@@ -94,20 +94,12 @@ def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
     """
     check_new_folder(target)
     adapters, target = find_adapters(tuned), Path(target)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with whole_folder(target) as partial:
         shutil.copytree(base_of_adapter(next(iter(adapters.values()))), partial / "base")
         for name, adapter in adapters.items():
             _copy_adapter(adapter, partial / name)
         (partial / "README.md").write_text(_card(target.name, adapters), encoding="utf-8")
-        difference = _largest_difference(adapters, {name: partial / name for name in adapters})
-        if target.is_dir():
-            target.rmdir()
-        os.rename(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return difference
+        return _largest_difference(adapters, {name: partial / name for name in adapters})
 
 
 def find_adapters(tuned: Mapping[str, str | Path]) -> dict[str, Path]:

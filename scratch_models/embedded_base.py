@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from configs import InputError, run_entry
+from configs.whole_folder import whole_folder
 from scratch_models.corpus.embedded_corpus import BASE_PACKAGES, embedded_corpus
 from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.gpt import GPT
@@ -64,8 +65,11 @@ def main(settings: PublishSettings) -> None:
         raise InputError(f"run {run.path}: holds a {type(model).__name__}, expected a GPT")
     readme = describe(run, model)
     folder = Path(settings.folder)
-    save_gpt2(model, folder, tokenizer, dtype=torch.bfloat16)
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise InputError(f"folder {folder}: holds no model that this one would replace: choose a new folder")
+    with whole_folder(folder) as partial:
+        save_gpt2(model, partial, tokenizer, dtype=torch.bfloat16)
+        (partial / "README.md").write_text(readme, encoding="utf-8")
     megabytes = sum(path.stat().st_size for path in folder.rglob("*")) / 1e6
     print(f"Saved: {folder} ({megabytes:.1f} MB)")
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
+from configs.whole_folder import whole_folder
 from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.gpt import GPT, GPTConfig
@@ -26,12 +27,18 @@ ScratchModel: TypeAlias = GPT | BigramLanguageModel
 
 
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:
-    """Writes the folder that `load_scratch_model` reads; one of a GPT on BPE ids opens in transformers too."""
-    if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary):
-        save_gpt2(model, folder, vocabulary)
-        return
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the folder that `load_scratch_model` reads, complete or not at all; one that is there is replaced.
+
+    That of a GPT on BPE ids opens in transformers too.
+    """
+    with whole_folder(folder) as partial:
+        if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary):
+            save_gpt2(model, partial, vocabulary)
+        else:
+            _save_own(model, vocabulary, partial)
+
+
+def _save_own(model: ScratchModel, vocabulary: Vocabulary, folder: Path) -> None:
     save_model(model, str(folder / "model.safetensors"))
     (folder / "config.json").write_text(json.dumps(_shape_fields(model), indent=2) + "\n", encoding="utf-8")
     if isinstance(vocabulary, CharacterVocabulary):

@@ -10,7 +10,6 @@ The base is known by its hashes, and any other is refused. What comes out equals
 bit; chat template and generation config are the base's.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +23,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput, run_entry
+from configs.file_hash import file_sha256
+from configs.whole_folder import whole_folder
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
 from tokenizer_ext.extension.certificate import WeightHashes, hash_tokenizer, hash_weights, read_certificate
@@ -143,18 +144,18 @@ def save_delta(model: nn.Module, tokenizer: PreTrainedTokenizerFast, first_new_i
         tokenizer=hash_tokenizer(tokenizer, first_new_id),
         weights=hash_weights(model, first_new_id),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(rows, folder / NEW_ROWS)
-    delta = Delta(
-        format=FORMAT,
-        base=base,
-        rows=tables.embedding.num_embeddings,
-        tied=tables.tied,
-        dtype=_name_of(rows["input_rows"].dtype),
-        rows_sha256=_sha256(folder / NEW_ROWS),
-        tokens=tuple(tokens),
-    )
-    write_record(delta, folder / DELTA, indent=None)
+    with whole_folder(folder) as partial:
+        save_file(rows, partial / NEW_ROWS)
+        delta = Delta(
+            format=FORMAT,
+            base=base,
+            rows=tables.embedding.num_embeddings,
+            tied=tables.tied,
+            dtype=_name_of(rows["input_rows"].dtype),
+            rows_sha256=file_sha256(partial / NEW_ROWS),
+            tokens=tuple(tokens),
+        )
+        write_record(delta, partial / DELTA, indent=None)
     return folder
 
 
@@ -268,7 +269,7 @@ def _read_delta(folder: Path) -> tuple[Delta, dict[str, Tensor]]:
     delta = read_record(Delta, folder / DELTA, EXPECTED)
     if delta.format != FORMAT:
         raise InputError(f"{folder / DELTA}: is of format {delta.format}, expected {FORMAT}: use a newer version")
-    found = _sha256(folder / NEW_ROWS)
+    found = file_sha256(folder / NEW_ROWS)
     if found != delta.rows_sha256:
         raise InputError(
             f"{folder / NEW_ROWS}: has sha256 {found}, expected {delta.rows_sha256}: it is damaged, get it anew"
@@ -313,10 +314,6 @@ def _check_finite(rows: dict[str, Tensor], where: str) -> None:
     for name, part in rows.items():
         if not torch.isfinite(part).all():
             raise InputError(f"{where}: {name} holds NaN or infinity, expected finite rows of the new tokens")
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _name_of(dtype: torch.dtype) -> str:

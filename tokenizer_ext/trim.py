@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, run_entry
+from configs.whole_folder import whole_folder
 from tokenizer_ext.audit import check_rows
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.embeddings.tables import find_tables
@@ -72,10 +73,11 @@ class Trimmed:
         """
         folder = Path(folder)
         check_new_folder(folder)
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
         record = {"certificate": asdict(self.certificate), "new_ids": dict(self.new_ids)}
-        (folder / TRIM_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with whole_folder(folder) as partial:
+            self.model.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
+            (partial / TRIM_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return folder
 
 

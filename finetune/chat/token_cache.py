@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache as once
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet, starts_of
@@ -108,26 +108,16 @@ def _open(entry: Path) -> RenderedSet | None:
 
 
 def _write(rendered: RenderedSet, entry: Path) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=entry.parent))
-    try:
+    with whole_folder(entry, shared=True) as partial:
         for part in PARTS:
-            with (beside / f"{part}.npy").open("wb") as file:
-                np.save(file, getattr(rendered, part))
-                file.flush()
-                os.fsync(file.fileno())
-        if entry.exists() and _open(entry) is None:
-            shutil.rmtree(entry)
-        os.replace(beside, entry)
-    except OSError:  # another process was first with the same entry
-        if _open(entry) is None:
-            raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            np.save(partial / f"{part}.npy", getattr(rendered, part))
 
 
 def _drop_oldest(folder: Path) -> None:
     """Keeps the entries that were used last; a process that has one mapped keeps reading it."""
-    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for entry in entries[:-MOST_ENTRIES]:
+    used: dict[Path, float] = {}
+    for entry in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process has just moved or dropped it
+            used[entry] = entry.stat().st_mtime
+    for entry in sorted(used, key=used.__getitem__)[:-MOST_ENTRIES]:
         shutil.rmtree(entry, ignore_errors=True)

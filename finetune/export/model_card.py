@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from configs.file_hash import file_sha256
 from finetune.evaluation.report import Report
 from finetune.evaluation.tables import to_markdown
 from finetune.export.hub import is_on_hub
-from scratch_models.loop.checkpoint import file_sha256
 from scratch_models.loop.run_folder import read_run_record
 
 CARD = """---

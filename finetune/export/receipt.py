@@ -6,7 +6,6 @@ adapter model. Only what has passed is moved to its place; a merge that differs 
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
+from configs.file_hash import file_sha256
+from configs.whole_folder import whole_folder
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
-from scratch_models.loop.checkpoint import file_sha256
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.extension.extension import check_new_folder
@@ -88,20 +88,14 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
         raise MissingInput(f"{adapter}: no such folder, expected a finished run such as runs/sft-1")
     if not (adapter / ADAPTER_CONFIG).is_file():
         raise InputError(f"{adapter}: holds no adapter, so there is nothing to merge: it is one model as it is")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        receipt = _merge(adapter, partial, stored_as)
-        (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
-        if target.is_dir():
-            target.rmdir()
-        os.rename(partial, target)
+        with whole_folder(target) as partial:
+            receipt = _merge(adapter, partial, stored_as)
+            (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{target}: cannot be written ({error}): make room or choose another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return receipt
 
 

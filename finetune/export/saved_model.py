@@ -10,14 +10,13 @@ Full fine-tuning leaves one model, so there `final/` is itself the model's folde
 
 import dataclasses
 import json
-import os
-import shutil
 from pathlib import Path
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
+from configs.whole_folder import whole_folder
 from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
 from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER, save_as_difference, take_out
@@ -52,8 +51,17 @@ def save_assistant(
     if new_row_parameters(model):
         fold(model)
     make_conversational(model, tokenizer)
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(final) as partial:
+        _write(model, adapted, tokenizer, partial, extended)
+
+
+def _write(
+    model: PreTrainedModel,
+    adapted: PeftModel | None,
+    tokenizer: PreTrainedTokenizerFast,
+    partial: Path,
+    extended: Extended | None,
+) -> None:
     base = partial if adapted is None else partial / "base"
     if adapted is not None:
         changed = changes_to_base(adapted)
@@ -65,8 +73,6 @@ def save_assistant(
     tokenizer.save_pretrained(base)
     if extended is not None:
         extended.save_proof(base, certify_trained(extended, model, all_weights_trained=adapted is None))
-    shutil.rmtree(final, ignore_errors=True)
-    os.rename(partial, final)
 
 
 def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:

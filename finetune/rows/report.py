@@ -3,11 +3,13 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from configs.whole_folder import whole_folder, write_whole
 from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
 from finetune.rows.dataset import HeldOut, RowDataset
 from finetune.rows.emission import Emission, measure_emission
@@ -69,9 +71,7 @@ def finish(
     fold(model)
     after = hash_weights(model, base.first_new_id)
     assert before == after, "an old weight moved"
-    model.save_pretrained(run.final)
-    base.tokenizer.save_pretrained(run.final)
-    write_certificate(carry_on(base, before, after), run.final)
+    save_trained(model, base, carry_on(base, before, after), run.final)
     start = next(entry for entry in run.read_metrics() if MEASURE in entry)
     seen = count_seen(dataset, base, epochs)
     report = RowReport(
@@ -85,10 +85,18 @@ def finish(
             model, base.tokenizer, parts.keys(), dataset.held_out.micro_batches, dataset.prompts, dataset.end_id
         ),
     )
-    (run.path / REPORT).write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", encoding="utf-8")
+    write_whole(run.path / REPORT, json.dumps(dataclasses.asdict(report), indent=2) + "\n")
     print(report.describe())
     print(f"old weights unchanged: rows sha256 {after.base_rows[:16]}…, others {after.other_weights[:16]}…")
     print(f"Saved: {run.final}")
+
+
+def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certificate, final: Path) -> None:
+    """Writes `final/`, a plain Hugging Face folder with the certificate beside the weights, complete or not at all."""
+    with whole_folder(final) as partial:
+        model.save_pretrained(partial)
+        base.tokenizer.save_pretrained(partial)
+        write_certificate(certificate, partial)
 
 
 def carry_on(base: ExtendedBase, before: WeightHashes, after: WeightHashes) -> Certificate:

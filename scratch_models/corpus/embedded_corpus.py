@@ -15,12 +15,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from configs.whole_folder import write_whole
 from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
 from scratch_models.corpus.near_duplicates import near_duplicate_groups
 
@@ -64,7 +64,7 @@ def embedded_corpus() -> EmbeddedCorpus:
     """
     path = _cache_path()
     if not path.exists():
-        _write_cache(path, split_documents(read_all()))
+        write_whole(path, json.dumps(asdict(split_documents(read_all()))), shared=True)
     return _read_cache(path)
 
 
@@ -120,13 +120,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # the standard library, or a package that reading will ask for
         return None
-
-
-def _write_cache(path: Path, corpus: EmbeddedCorpus) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        json.dump(asdict(corpus), file)
-    os.replace(file.name, path)  # whole or absent, also when two processes write it at once
 
 
 def _read_cache(path: Path) -> EmbeddedCorpus:

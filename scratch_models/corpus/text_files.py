@@ -7,6 +7,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from configs import InputError, MissingInput
+from configs.whole_folder import write_whole
 
 TINY_SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 
@@ -43,7 +44,7 @@ def tiny_shakespeare() -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = cache / "graft" / "tinyshakespeare.txt"
     if not (path.is_file() and _sha256(path.read_bytes()) == TINY_SHAKESPEARE_SHA256):
-        _write_whole(path, _download(TINY_SHAKESPEARE_URL))
+        write_whole(path, _download(TINY_SHAKESPEARE_URL), shared=True)
     return read_text(path)
 
 
@@ -57,14 +58,6 @@ def _download(url: str) -> bytes:
     if _sha256(content) != TINY_SHAKESPEARE_SHA256:
         raise InputError(f"{url}: sha256 is {_sha256(content)}, expected {TINY_SHAKESPEARE_SHA256}; {instead}")
     return content
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    # Two processes may download at once: each writes its own file, and the last rename wins with the same bytes.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def _sha256(content: bytes) -> str:

@@ -4,9 +4,7 @@ A checkpoint is a folder `step_00000100/` of safetensors files, `state.json`, an
 every other file. It is written under a temporary name, flushed to the disk, and renamed last; nothing in it is pickled.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs import InputError
+from configs.file_hash import file_sha256
+from configs.whole_folder import whole_folder
 from scratch_models.loop.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
@@ -45,18 +45,14 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
 
     """
     target = folder / f"step_{checkpoint.step:08d}"
-    partial = folder / f".{target.name}.partial"
     try:
-        _write(checkpoint, partial)
+        # The step may have been saved before, and trained again after a resume from an older one.
+        with whole_folder(target) as partial:
+            _write(checkpoint, partial)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
             f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
         ) from error
-    if target.exists():  # the step was saved before and is being trained again after a resume from an older one
-        shutil.rmtree(target)
-    os.rename(partial, target)
-    _flush(folder)
     for old in list_checkpoints(folder)[:-kept]:
         shutil.rmtree(old)
     return target
@@ -127,32 +123,16 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) 
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write(checkpoint: Checkpoint, partial: Path) -> None:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     for stem, tensors in checkpoint.tensors.items():
         on_cpu = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
         save_file(on_cpu, partial / f"{stem}.safetensors")
     (partial / STATE).write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
     hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
-    for path in (*partial.iterdir(), partial):
-        _flush(path)
 
 
 def _read(path: Path) -> Checkpoint:
     state = read_state(path)
     tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
     return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import InputError, MissingInput
+from configs.whole_folder import write_whole
 
 RUNS = Path("runs")
 RECORD = "run.json"
@@ -65,7 +66,7 @@ class RunFolder:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         record = {"settings": settings, "command": sys.argv, "versions": versions, "machine": machine, **facts}
-        _write_whole(run.path / RECORD, json.dumps(record, indent=2, default=str) + "\n")
+        write_whole(run.path / RECORD, json.dumps(record, indent=2, default=str) + "\n")
         return run
 
     def _make(self) -> "RunFolder":
@@ -104,7 +105,7 @@ class RunFolder:
     def drop_metrics_after(self, step: int) -> None:
         """Takes back the lines of steps that a resumed run will do again."""
         kept = [json.dumps(entry) + "\n" for entry in self.read_metrics() if entry["step"] <= step]
-        _write_whole(self.metrics, "".join(kept))
+        write_whole(self.metrics, "".join(kept))
 
 
 def choose_run_folder(output_dir: str | None, name: str, settings: Mapping[str, Any], *, resume: bool) -> RunFolder:
@@ -181,12 +182,6 @@ def _read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
         raise InputError(f"{path / RECORD}: holds no settings, expected what a run wrote there")
     return record
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def find_recorded(path: str | Path, name: str) -> Any:

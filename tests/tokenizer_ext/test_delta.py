@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs import InputError, run_entry
+from configs.file_hash import file_sha256
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
@@ -174,11 +175,9 @@ def rewrite(place: Path, **fields: Any) -> None:
 
 def rewrite_rows(place: Path, change: Any) -> None:
     """The rows changed by somebody who also wrote their new hash down."""
-    from tokenizer_ext.delta import _sha256
-
     path = place / "delta/new_rows.safetensors"
     save_file(change(load_file(path)), path)
-    rewrite(place, rows_sha256=_sha256(path))
+    rewrite(place, rows_sha256=file_sha256(path))
 
 
 def with_nan(rows: dict[str, Any]) -> dict[str, Any]:
@@ -199,9 +198,7 @@ def pickled(place: Path) -> None:
 
 
 def rewrite_hash(place: Path) -> None:
-    from tokenizer_ext.delta import _sha256
-
-    rewrite(place, rows_sha256=_sha256(place / "delta/new_rows.safetensors"))
+    rewrite(place, rows_sha256=file_sha256(place / "delta/new_rows.safetensors"))
 
 
 TOKENS = [[300, 301], "<|user|>"]

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
+from configs.whole_folder import whole_folder
 from tokenizer_ext.bpe.merge_learning import Merge, base_ids
 from tokenizer_ext.embeddings.row_init import DEFAULT_START, Start, start_tables
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
@@ -58,9 +59,10 @@ class Extended:
         check_new_folder(folder)
         if not isinstance(self.model, PreTrainedModel):
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        self.save_proof(folder)
+        with whole_folder(folder) as partial:
+            self.model.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
+            self.save_proof(partial)
         return folder
 
     def save_proof(self, folder: Path, certificate: Certificate | None = None) -> None:

@@ -163,16 +163,18 @@ def test_the_entries_used_last_stay(chat, tmp_path, monkeypatch):
 
 
 def test_those_who_make_one_entry_at_once_do_not_disturb_each_other(chat, tmp_path, monkeypatch):
-    def wait_for_all(beside, entry):
-        everyone.wait(timeout=20)
-        usual(beside, entry)
+    def wait_for_all(source, place):
+        if source not in met and str(source).endswith(".partial"):
+            met.add(source)
+            everyone.wait(timeout=20)
+        usual(source, place)
 
-    usual, everyone = os.replace, threading.Barrier(4)
-    monkeypatch.setattr(token_cache.os, "replace", wait_for_all)
+    usual, everyone, met = os.rename, threading.Barrier(4), set()
+    monkeypatch.setattr(os, "rename", wait_for_all)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: render_through_cache(CHATS, chat, tmp_path), range(4)))
     assert all(list(one) == chat.render_all(CHATS) for one in found)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.iterdir())) == 1 and len(met) == 4
 
 
 def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):

@@ -1,0 +1,27 @@
+"""Extended and trimmed models and deltas are complete or absent, wherever their writer is killed."""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from tests.killed_writes import assert_complete_or_absent
+from tests.tokenizer_ext.extension.test_certificate import gpt2
+from tokenizer_ext.delta import save_delta
+from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.trim import trim_vocabulary
+
+
+def test_an_extended_model(tmp_path: Path, small_tokenizer: PreTrainedTokenizerFast):
+    extended = extend_vocabulary((gpt2(), small_tokenizer), control_tokens=["<|user|>"])  # no plot, which takes long
+    assert_complete_or_absent(extended.save, tmp_path / "extended")
+
+
+def test_a_delta(tmp_path: Path, prose: str, small_tokenizer: PreTrainedTokenizerFast):
+    extended = extend_vocabulary((gpt2(), small_tokenizer), corpus=prose.split("\n\n"), new_tokens=5)
+    model, tokenizer, first = extended.model, extended.tokenizer, extended.first_new_id
+    assert_complete_or_absent(lambda folder: save_delta(model, tokenizer, first, folder), tmp_path / "delta")
+
+
+def test_a_trimmed_model(tmp_path: Path, prose: str, small_tokenizer: PreTrainedTokenizerFast):
+    trimmed = trim_vocabulary(gpt2(), small_tokenizer, [prose[:500]])
+    assert_complete_or_absent(trimmed.save, tmp_path / "trimmed")
