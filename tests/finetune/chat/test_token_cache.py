@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -169,7 +170,8 @@ def test_those_who_make_one_entry_at_once_do_not_disturb_each_other(chat, tmp_pa
             everyone.wait(timeout=20)
         usual(source, place)
 
-    usual, everyone, met = os.rename, threading.Barrier(4), set()
+    usual, everyone = os.rename, threading.Barrier(4)
+    met: set[Path] = set()
     monkeypatch.setattr(os, "rename", wait_for_all)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: render_through_cache(CHATS, chat, tmp_path), range(4)))
