@@ -19,7 +19,7 @@ from finetune.chat.batches import LARGEST_FILLING_SHARE, pad, to_row
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.pairs import Pair
-from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit
 from scratch_models.loop.seeds import seeded_generator
 
 
@@ -136,6 +136,9 @@ def count_pairs(micro_batch: MicroBatch) -> int:
     """
     learned = (micro_batch["targets"] != IGNORED_TARGET).any(dim=1)  # (2P,)
     return int(learned.view(2, -1).all(dim=0).sum())
+
+
+PAIRS = Unit("pairs", count_pairs)
 
 
 def _replies_only(rendered: RenderedSet, prompt_messages: Sequence[int], end_id: int) -> RenderedSet:

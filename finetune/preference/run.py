@@ -11,7 +11,7 @@ from finetune.evaluation.scoring import ask_in_chat, best_replies
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.lora.trainable_model import make_optimizer
-from finetune.preference.batches import count_pairs
+from finetune.preference.batches import PAIRS
 from finetune.preference.dpo_loss import PreferenceLoss
 from finetune.preference.monitor import PreferenceMonitor
 from finetune.preference.results import finish_preferences, make_preference_report
@@ -59,9 +59,7 @@ def teach_preferences(settings: DpoSettings) -> None:
         record_start(monitor, run, accelerator)
     rate, batches = settings.learning_rate, dataset.batches
     optimizers = [make_optimizer(trainable, rate, rate, settings.weight_decay)]
-    train(
-        loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor, count=count_pairs
-    )
+    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor, unit=PAIRS)
     held_out = monitor.measure()
     engine.release()
     if accelerator.is_main_process:

@@ -3,6 +3,8 @@
 Shapes: B rows of a micro-batch, T tokens of a row.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from accelerate import Accelerator
@@ -36,6 +38,17 @@ def count_tokens(micro_batch: MicroBatch) -> int:
 def count_targets(micro_batch: MicroBatch) -> int:
     """How many targets of a micro-batch are learned."""
     return int((micro_batch["targets"] != IGNORED_TARGET).sum())
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a loss is averaged over: its name in `metrics.jsonl`, and how many of it a micro-batch brings."""
+
+    name: str
+    count: Callable[[MicroBatch], int]
+
+
+SUPERVISED_TOKENS = Unit("supervised_tokens", count_targets)
 
 
 def to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:

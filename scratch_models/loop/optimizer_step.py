@@ -1,7 +1,7 @@
 """One optimizer step: the gradients of a global batch, whatever the processes and micro-batches it is cut into."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -13,7 +13,15 @@ from torch.optim import Optimizer
 from configs import InputError
 from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.loop_settings import LoopSettings
-from scratch_models.loop.micro_batches import Batches, MicroBatch, count_tokens, to_device
+from scratch_models.loop.micro_batches import (
+    SUPERVISED_TOKENS,
+    Batches,
+    MicroBatch,
+    Unit,
+    count_targets,
+    count_tokens,
+    to_device,
+)
 from scratch_models.loop.seeds import mixed_seed
 from scratch_models.loop.sharding import gather_tensor
 
@@ -29,11 +37,11 @@ class Stepper:
     optimizers: Sequence[Optimizer]
     settings: LoopSettings
     accelerator: Accelerator
-    count: Callable[[MicroBatch], int]
-    """Units of a micro-batch over which the loss is averaged."""
+    unit: Unit
+    """What the loss is averaged over."""
 
     def take(self, step: int) -> dict[str, float]:
-        """One update; what `metrics.jsonl` says of it.
+        """One update; what `metrics.jsonl` says of it: `loss_nats` is the mean over the units of the global batch.
 
         Raises:
             InputError: loss or gradient is not finite, before the update that it would have spoilt.
@@ -41,12 +49,13 @@ class Stepper:
         """
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         micro_batches = self.batches.micro_batches(step, rank, world_size)
-        own = [float(sum(map(self.count, micro_batches))), float(sum(map(count_tokens, micro_batches)))]
-        supervised, tokens = sum_over_processes(own, self.accelerator)
+        counted = (self.unit.count, count_targets, count_tokens)
+        own = [float(sum(map(count, micro_batches))) for count in counted]
+        units, supervised, tokens = sum_over_processes(own, self.accelerator)
         torch.manual_seed(mixed_seed(self.settings.seed, step, rank))
-        nats = self._add_gradients(micro_batches, max(supervised, 1.0))
+        nats = self._add_gradients(micro_batches, max(units, 1.0))
         norm = float(gather_tensor(nn.utils.clip_grad_norm_(self._trained(), self.settings.gradient_clip)))
-        loss_nats = sum_over_processes([nats], self.accelerator)[0] / max(supervised, 1.0)
+        loss_nats = sum_over_processes([nats], self.accelerator)[0] / max(units, 1.0)
         _refuse_not_finite(step, loss_nats, norm)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -56,18 +65,19 @@ class Stepper:
             "learning_rate": self.optimizers[-1].param_groups[0]["lr"],
             "gradient_norm": norm,
             "tokens": int(tokens),
-            "supervised_tokens": int(supervised),
+            SUPERVISED_TOKENS.name: int(supervised),
+            self.unit.name: int(units),
         }
 
-    def _add_gradients(self, micro_batches: Sequence[MicroBatch], supervised: float) -> float:
-        """Adds up the gradients of the mean over all `supervised` targets; returns the summed nats of this process."""
+    def _add_gradients(self, micro_batches: Sequence[MicroBatch], units: float) -> float:
+        """Adds up the gradients of the mean over all `units` of a step; returns the summed nats of this process."""
         nats = torch.zeros((), dtype=torch.float64)
         missing = self._missing(len(micro_batches))
         for number, micro_batch in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             # Slices of gradients are summed over the processes at once: whole ones would not fit where slices do.
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
-                nats += self._backward(micro_batch, 1 / supervised).cpu().double()
+                nats += self._backward(micro_batch, 1 / units).cpu().double()
         for _ in range(missing):
             self._backward(min(micro_batches, key=_size), 0.0)
         return float(nats)

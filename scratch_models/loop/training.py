@@ -30,8 +30,10 @@ from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import (
     IGNORED_TARGET,
+    SUPERVISED_TOKENS,
     Batches,
     MicroBatch,
+    Unit,
     count_targets,
     to_device,
 )
@@ -72,7 +74,7 @@ def train(
     accelerator: Accelerator,
     run: RunFolder,
     evaluate: Callable[[int], Mapping[str, Any]],
-    count: Callable[[MicroBatch], int] = count_targets,
+    unit: Unit = SUPERVISED_TOKENS,
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
@@ -86,7 +88,7 @@ def train(
         accelerator: The processes that train together.
         run: Where metrics and checkpoints go; a run that is resumed after its last step does nothing more.
         evaluate: Called with the step in every process; returns what the line of `metrics.jsonl` shows of it.
-        count: How many units a micro-batch brings to the number that the summed loss is divided by.
+        unit: What the summed loss is divided by the number of; `metrics.jsonl` has that number under its name.
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
@@ -103,7 +105,7 @@ def train(
         optimizers=optimizers,
         settings=settings,
         accelerator=accelerator,
-        count=count,
+        unit=unit,
     )
     record = RunRecord(run, first_step, settings, accelerator)
     for step in range(first_step, settings.max_steps):

@@ -25,7 +25,7 @@ from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
-from scratch_models.loop.micro_batches import count_targets
+from scratch_models.loop.micro_batches import SUPERVISED_TOKENS
 from scratch_models.loop.optimizer_step import Stepper
 from tests.finetune.tiny_models import VOCABULARY, tiny_gpt2, tiny_llama
 from tokenizer_ext.embeddings.tables import separate_new_rows
@@ -109,7 +109,7 @@ def gradient_of(loss_model: nn.Module, read: ConversationBatches, accelerator: A
         optimizers=[recorder],
         settings=NO_CLIPPING,
         accelerator=accelerator,
-        count=count_targets,
+        unit=SUPERVISED_TOKENS,
     )
     stepper.take(0)
     return dict(zip(trained, recorder.gradients, strict=True))

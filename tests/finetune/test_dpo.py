@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
 from finetune.export.saved_model import load_assistant, save_assistant
 from finetune.lora.adapter_shape import Lora
+from finetune.preference.batches import render_pairs
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import load_start, prepare_start
 from scratch_models.loop.precision import has_bf16
@@ -106,6 +109,17 @@ def test_the_base_of_the_result_is_the_assistant_it_started_from_bit_by_bit(fini
     assert hash_weights(saved, 320) == hash_weights(start, 320)
     reported = json.loads((finished / "run.json").read_text())
     assert reported["reference"] == "the adapter switched off" and reported["engine"]["precision"] == "fp32"
+
+
+def test_a_step_says_how_many_pairs_it_learned_from_and_how_many_tokens_of_their_replies(finished, base, data):
+    tokenizer, splits = load_assistant(base)[1], read_preference_splits(str(data))
+    rendered = render_pairs(ChatFormat(tokenizer), splits.training)
+    replies = sum(int(side.count_supervised().sum()) for side in (rendered.chosen, rendered.rejected))
+    steps = _metrics(finished)[1:]
+    assert len(splits.training) == 95
+    for epoch in (steps[:6], steps[6:]):
+        assert [entry["pairs"] for entry in epoch] == [16, 16, 16, 16, 16, 15]
+        assert sum(entry["supervised_tokens"] for entry in epoch) == replies > 2 * 95
 
 
 def test_the_report_compares_the_reference_with_what_it_became(finished):
