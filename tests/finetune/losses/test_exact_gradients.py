@@ -91,9 +91,9 @@ def _assert_equal(found: Gradient, expected: Gradient) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, expected, cut, prompt_format):
+def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, expected, cut, way):
     model = KINDS[kind]()
-    WAYS[prompt_format](model)
+    WAYS[way](model)
     found = gradient_of(SupervisedLoss(model), batches(**CUTS[cut]), make_accelerator("fp32"))
     _assert_equal(found, expected)
 
