@@ -72,9 +72,9 @@ def test_half_a_character_is_refused():
 
 
 @pytest.mark.parametrize("way", ["chat", None, ["question"], {}])
-def test_a_way_that_does_not_exist_is_refused_with_those_that_do(prompt_format):
+def test_a_way_that_does_not_exist_is_refused_with_those_that_do(way):
     with pytest.raises(InputError, match="expected one of question, dialogue, bare, raw"):
-        read_form(*_with("way", prompt_format))
+        read_form(*_with("way", way))
 
 
 @given(st.tuples(*[JSON | st.just(good) for good in GOOD]))
