@@ -12,14 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokenizer_ext.delta import apply_delta, save_delta
     from tokenizer_ext.extension.certificate import Certificate
+    from tokenizer_ext.extension.delta import apply_delta, save_delta
     from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 
 __all__ = ["extend_vocabulary", "Extended", "Certificate", "save_delta", "apply_delta"]
 
 
-MODULES = {"Certificate": "extension.certificate", "save_delta": "delta", "apply_delta": "delta"}
+MODULES = {"Certificate": "extension.certificate", "save_delta": "extension.delta", "apply_delta": "extension.delta"}
 
 
 def __getattr__(name: str) -> Any:

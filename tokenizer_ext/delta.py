@@ -10,45 +10,9 @@ The base is known by its hashes, and any other is refused. What comes out equals
 bit; chat template and generation config are the base's.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
-
-from configs import InputError, MissingInput, run_entry
-from configs.file_hash import file_sha256
-from configs.whole_folder import whole_folder
-from tokenizer_ext.bpe.merge_learning import Merge
-from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
-from tokenizer_ext.extension.certificate import WeightHashes, hash_tokenizer, hash_weights, read_certificate
-from tokenizer_ext.extension.checks import certify, special_ids_of
-from tokenizer_ext.extension.extension import Extended, check_new_folder
-from tokenizer_ext.extension.plan import Plan
-from tokenizer_ext.extension.report import describe
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
-from tokenizer_ext.huggingface.hf_tokenizer import (
-    add_control_tokens,
-    append_merges,
-    merges_from,
-    next_token_id,
-    token_bytes,
-)
-from tokenizer_ext.pages.json_records import read_record, write_record
-from tokenizer_ext.pages.terminal import quiet_libraries
-
-DELTA, NEW_ROWS = "delta.json", "new_rows.safetensors"
-FORMAT = 1
-EXPECTED = "a delta that `python -m tokenizer_ext.delta` wrote"
-
-Token = tuple[int, int] | str
-"""What makes a new token: the two ids that are merged, or the text of a control token."""
+from configs import InputError, run_entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,39 +40,13 @@ class DeltaSettings:
             raise InputError("first_new_id: belongs to --extended; a delta that is applied says it itself")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeltaBase:
-    """The base that a delta belongs to."""
-
-    tokens: int
-    """Its ids, and the first new id."""
-    tokenizer: str
-    """sha256 of what decides its ids, as in the certificate."""
-    weights: WeightHashes
-    """Of its weights, as in the certificate."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delta:
-    """What `delta.json` holds."""
-
-    format: int
-    """Version of this format."""
-    base: DeltaBase
-    rows: int
-    """Rows of the extended tables, padding included."""
-    tied: bool
-    """Whether the head has the rows of the embedding."""
-    dtype: str
-    """Of the new rows."""
-    rows_sha256: str
-    """sha256 of `new_rows.safetensors`."""
-    tokens: tuple[Token, ...]
-    """The new tokens, in the order of their ids."""
-
-
 def main(settings: DeltaSettings) -> None:
     """Makes a delta, or applies one."""
+    from tokenizer_ext.extension.delta import apply_delta, make_delta
+    from tokenizer_ext.extension.extension import check_new_folder
+    from tokenizer_ext.extension.report import describe
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
     quiet_libraries()
     check_new_folder(settings.output_dir)
     if settings.extended is None:
@@ -116,208 +54,8 @@ def main(settings: DeltaSettings) -> None:
         folder = extended.save(settings.output_dir)
         print(describe(extended.certificate))
     else:
-        folder = _make_from_folder(settings.extended, settings.first_new_id, settings.output_dir)
+        folder = make_delta(settings.extended, settings.first_new_id, settings.output_dir)
     print(f"Saved: {folder} ({sum(file.stat().st_size for file in folder.iterdir()):,} bytes)")
-
-
-def save_delta(model: nn.Module, tokenizer: PreTrainedTokenizerFast, first_new_id: int, folder: str | Path) -> Path:
-    """Writes the delta of an extended model into a new folder.
-
-    Args:
-        model: The extended model, its new rows folded; its old rows and other weights tell what base it has.
-        tokenizer: The extended tokenizer.
-        first_new_id: Ids from here on are new.
-        folder: A folder that holds nothing.
-
-    Raises:
-        InputError: there is no new id, one is neither merge nor control token, or a new row is not finite.
-
-    """
-    folder = Path(folder)
-    check_new_folder(folder)
-    tokens = _tokens_from(tokenizer, first_new_id)
-    tables = find_tables(model)
-    rows = _rows_of(tables, first_new_id, len(tokens))
-    _check_finite(rows, type(model).__name__)
-    base = DeltaBase(
-        tokens=first_new_id,
-        tokenizer=hash_tokenizer(tokenizer, first_new_id),
-        weights=hash_weights(model, first_new_id),
-    )
-    with whole_folder(folder) as partial:
-        save_file(rows, partial / NEW_ROWS)
-        delta = Delta(
-            format=FORMAT,
-            base=base,
-            rows=tables.embedding.num_embeddings,
-            tied=tables.tied,
-            dtype=_name_of(rows["input_rows"].dtype),
-            rows_sha256=file_sha256(partial / NEW_ROWS),
-            tokens=tuple(tokens),
-        )
-        write_record(delta, partial / DELTA, indent=None)
-    return folder
-
-
-def apply_delta(base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast], folder: str | Path) -> Extended:
-    """The extended model that a delta was made of.
-
-    Args:
-        base: Folder or Hub name; or a model and its tokenizer: then the model is changed in place.
-        folder: The delta.
-
-    Raises:
-        InputError: the delta is damaged, or the base is another; the model is unchanged then.
-
-    """
-    folder = Path(folder)
-    delta, rows = _read_delta(folder)
-    tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
-    name = type(base[0]).__name__ if isinstance(base, tuple) else str(base)
-    _check_same(name, "tokenizer", hash_tokenizer(tokenizer, next_token_id(tokenizer)), delta.base.tokenizer)
-    extended_tokenizer = _with_tokens(tokenizer, delta, folder)
-    model = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
-    weights_before = hash_weights(model, delta.base.tokens)
-    _check_same(name, "rows", weights_before.base_rows, delta.base.weights.base_rows)
-    _check_same(name, "other weights", weights_before.other_weights, delta.base.weights.other_weights)
-    rows_before = find_tables(model).embedding.num_embeddings
-    _grow(model, delta, rows, folder)
-    plan = Plan(
-        base=tokenizer,
-        tokenizer=extended_tokenizer,
-        merges=tuple(merges_from(extended_tokenizer, delta.base.tokens)),
-        control_tokens=tuple(token for token in delta.tokens if isinstance(token, str)),
-    )
-    return Extended(extended_tokenizer, model, certify(plan, model, weights_before, rows_before), plan)
-
-
-def _make_from_folder(extended: str, first_new_id: int | None, output_dir: str) -> Path:
-    tokenizer = load_tokenizer(extended)
-    certificate = read_certificate(extended)
-    first = certificate.base_tokens if first_new_id is None and certificate else first_new_id
-    if first is None:
-        raise InputError(
-            f"{extended}: holds no certificate.json, which says what is new: pass --first_new_id, the number of ids of "
-            "its base"
-        )
-    model = load_model(extended, dtype="auto")
-    if certificate and certificate.base_tokens == first and hash_weights(model, first) != certificate.weights_before:
-        raise InputError(
-            f"{extended}: its old weights are not those of its base, so a delta cannot hold what changed: share the "
-            "whole folder"
-        )
-    return save_delta(model, tokenizer, first, output_dir)
-
-
-def _tokens_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[Token]:
-    tokens: dict[int, Token] = {id_: text for text, id_ in special_ids_of(tokenizer).items()}
-    tokens |= {merge.token: (merge.left, merge.right) for merge in merges_from(tokenizer, first_new_id)}
-    end = next_token_id(tokenizer)
-    if not 0 < first_new_id < end:
-        raise InputError(f"first_new_id: found {first_new_id}, expected an id from 1 to {end - 1}")
-    for id_ in range(first_new_id, end):
-        if id_ not in tokens:
-            raise InputError(
-                f"tokenizer: id {id_} ({tokenizer.convert_ids_to_tokens(id_)!r}) is neither a merge nor a control "
-                "token, and a delta holds only those: add it by `tokenizer_ext.extend`"
-            )
-    return [tokens[id_] for id_ in range(first_new_id, end)]
-
-
-def _rows_of(tables: Tables, first: int, new_tokens: int) -> dict[str, Tensor]:
-    """What `grow_rows` takes, by the names of its arguments."""
-    end, table = first + new_tokens, tables.embedding.weight.detach()
-    rows = {"input_rows": table[first:end]}
-    if tables.head is None:
-        rows["output_rows"] = table[:first, first:end]
-    elif not tables.tied:
-        rows["output_rows"] = tables.head.weight.detach()[first:end]
-    if tables.head is not None and tables.head.bias is not None:
-        rows["output_biases"] = tables.head.bias.detach()[first:end]
-    return {name: part.cpu().clone().contiguous() for name, part in rows.items()}
-
-
-def _with_tokens(tokenizer: PreTrainedTokenizerFast, delta: Delta, folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer with the delta's tokens: merges and control tokens, each in its turn."""
-    try:
-        for is_control, group in groupby(delta.tokens, key=lambda token: isinstance(token, str)):
-            tokens: Any = list(group)
-            if is_control:
-                tokenizer = add_control_tokens(tokenizer, tokens)
-            else:
-                tokenizer = append_merges(tokenizer, _merges(tokenizer, tokens))
-    except InputError as error:
-        raise InputError(f"{folder / DELTA}: {error}") from None
-    return tokenizer
-
-
-def _merges(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[int, int]]) -> list[Merge]:
-    known = token_bytes(tokenizer)
-    merges = []
-    for token, (left, right) in enumerate(pairs, next_token_id(tokenizer)):
-        if left not in known or right not in known:
-            raise InputError(f"tokens: id {token} is made of ids {left} and {right}, expected ids before it")
-        known[token] = known[left] + known[right]
-        merges.append(Merge(left, right, token, known[token], 0))
-    return merges
-
-
-def _read_delta(folder: Path) -> tuple[Delta, dict[str, Tensor]]:
-    for name in (DELTA, NEW_ROWS):
-        if not (folder / name).is_file():
-            raise MissingInput(f"{folder}: holds no {name}, expected {EXPECTED}")
-    delta = read_record(Delta, folder / DELTA, EXPECTED)
-    if delta.format != FORMAT:
-        raise InputError(f"{folder / DELTA}: is of format {delta.format}, expected {FORMAT}: use a newer version")
-    found = file_sha256(folder / NEW_ROWS)
-    if found != delta.rows_sha256:
-        raise InputError(
-            f"{folder / NEW_ROWS}: has sha256 {found}, expected {delta.rows_sha256}: it is damaged, get it anew"
-        )
-    try:
-        rows = load_file(folder / NEW_ROWS)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{folder / NEW_ROWS}: no tensors ({error}), expected {EXPECTED}") from None
-    _check_finite(rows, str(folder / NEW_ROWS))
-    return delta, rows
-
-
-def _grow(model: nn.Module, delta: Delta, rows: dict[str, Tensor], folder: Path) -> None:
-    """Writes the new rows into the tables, or refuses them before anything is changed."""
-    tables = find_tables(model)
-    expected = (set(_rows_of(tables, 0, 0)), {delta.dtype}, len(delta.tokens), tables.tied)
-    found = (set(rows), {_name_of(part.dtype) for part in rows.values()}, len(rows.get("input_rows", ())), delta.tied)
-    if found != expected:
-        raise InputError(
-            f"{folder / NEW_ROWS}: found names, types, rows and whether the head is tied {found}, expected {expected}"
-        )
-    needed = max(delta.base.tokens + len(delta.tokens), tables.embedding.num_embeddings)
-    if not needed <= delta.rows <= 2 * needed:
-        raise InputError(f"{folder / DELTA}: rows is {delta.rows}, expected {needed} and padding at the most")
-    # The multiple is the number itself: no smaller one of its multiples holds all rows.
-    multiple = delta.rows if tables.head is not None else 1
-    try:
-        grow_rows(model, delta.base.tokens, multiple=multiple, **rows)
-    except InputError as error:
-        raise InputError(f"{folder / NEW_ROWS}: {error}") from None
-
-
-def _check_same(base: str, part: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise InputError(
-            f"{base}: is not the base of this delta: sha256 of its {part} is {found}, expected {expected}; give the "
-            "model that was extended"
-        )
-
-
-def _check_finite(rows: dict[str, Tensor], where: str) -> None:
-    for name, part in rows.items():
-        if not torch.isfinite(part).all():
-            raise InputError(f"{where}: {name} holds NaN or infinity, expected finite rows of the new tokens")
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 if __name__ == "__main__":

@@ -9,22 +9,15 @@ would gain, and writes nothing. Train the new rows next: `accelerate launch fine
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerFast
-
 from configs import InputError, run_entry
 from tokenizer_ext.bpe.merge_learning import Merge
-from tokenizer_ext.embeddings.row_init import DEFAULT_START, Start
+from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.extension.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
-from tokenizer_ext.extension.extension import _check_multiple, check_new_folder, grow
-from tokenizer_ext.extension.plan import Wanted, make_plan
-from tokenizer_ext.extension.report import describe, describe_plan
-from tokenizer_ext.huggingface.hf_model import load_tokenizer
-from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
-from tokenizer_ext.pages.terminal import quiet_libraries
+from tokenizer_ext.extension.wanted import Wanted, check_multiple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +65,17 @@ class ExtendSettings:
 
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
+    from tokenizer_ext.extension.extension import check_new_folder, grow
+    from tokenizer_ext.extension.plan import make_plan
+    from tokenizer_ext.extension.report import describe, describe_plan
+    from tokenizer_ext.huggingface.hf_model import load_tokenizer
+    from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
     quiet_libraries()
     check_new_folder(settings.output_dir)
     tokenizer = load_tokenizer(settings.base)
-    words, left_out = choose_words(settings, tokenizer)
+    words, left_out = choose_words(settings, lambda: token_bytes(tokenizer).values())
     if left_out:
         print(f"Left out, because they are tokens already: {', '.join(map(repr, left_out))}")
     corpus, held_out, protect = (
@@ -94,11 +94,11 @@ def main(settings: ExtendSettings) -> None:
     print(f"Saved: {folder}; report: {folder / 'report.html'}")
 
 
-def choose_words(settings: ExtendSettings, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], list[str]]:
+def choose_words(settings: ExtendSettings, known_tokens: Callable[[], Iterable[bytes]]) -> tuple[list[str], list[str]]:
     """The texts that become one token each, and those that are tokens already."""
     if settings.words is None:
         return [], []
-    return word_forms(read_words(settings.words), settings.word_forms, token_bytes(tokenizer).values())
+    return word_forms(read_words(settings.words), settings.word_forms, known_tokens())
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
 
 
 def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
-    _check_multiple(settings.rows_multiple)
+    check_multiple(settings.rows_multiple)
     return Wanted(
         new_tokens=settings.new_tokens if settings.corpus or settings.new_tokens < 0 else 0,
         words=words,

@@ -27,7 +27,7 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.seeds import mixed_seed
 from scratch_models.loop.training import train
-from tokenizer_ext.embeddings.row_init import Start
+from tokenizer_ext.embeddings.start_names import Start
 
 PROBE_STEPS = 50
 PROBE_SEEDS = 3

@@ -15,7 +15,8 @@ from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.optimizers import adamw
 from scratch_models.loop.training import held_out_loss
 from tokenizer_ext.embeddings.extended_tables import ExtendedEmbedding
-from tokenizer_ext.embeddings.row_init import Start, output_start_rows, start_rows
+from tokenizer_ext.embeddings.row_init import output_start_rows, start_rows
+from tokenizer_ext.embeddings.start_names import Start
 from tokenizer_ext.embeddings.tables import new_row_parameters
 
 StartTables = tuple[Tensor, Tensor | None]

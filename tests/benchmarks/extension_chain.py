@@ -18,12 +18,13 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedM
 
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
-from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.checks import certify
 from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.extension.extension import Extended, grow
-from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.extension.plan import Plan, make_plan
+from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.huggingface.hf_model import load_model
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 

@@ -28,7 +28,7 @@ from finetune.rows.dataset import RowDataset, Texts, read_texts, text_dataset
 from finetune.rows.training import HeldOutEvaluation, fill_new_rows, make_row_optimizer, make_start
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.loop.micro_batches import count_targets
-from tokenizer_ext.embeddings.row_init import Start
+from tokenizer_ext.embeddings.start_names import Start
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts

@@ -31,12 +31,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.gpt import GPT, INITIAL_STANDARD_DEVIATION, GPTConfig
-from tokenizer_ext.audit import audit_tokens, count_tokens
 from tokenizer_ext.bpe.byte_characters import from_visible
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer, token_bytes
+from tokenizer_ext.inspection.audit import audit_tokens, count_tokens
 from tokenizer_ext.inspection.token_kinds import sort_tokens
 from tokenizer_ext.inspection.undertrained import UnderTrained, find_undertrained, untrained_groups
 from tokenizer_ext.pages.terminal import quiet_libraries

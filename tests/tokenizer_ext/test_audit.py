@@ -9,10 +9,11 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from tests.tokenizer_ext.families import family_tokenizer
 from tests.tokenizer_ext.tiny_models import PADDING_ROWS, TINY_MODELS
-from tokenizer_ext.audit import AuditSettings, audit_tokens, count_tokens, main, nearest_rows
+from tokenizer_ext.audit import AuditSettings, main
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.inspection.audit import audit_tokens, count_tokens, nearest_rows
 from tokenizer_ext.inspection.audit_report import describe_audit, to_html
 
 NEW_TOKENS = 20

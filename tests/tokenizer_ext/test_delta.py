@@ -18,7 +18,8 @@ from configs.file_hash import file_sha256
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
-from tokenizer_ext.delta import DeltaSettings, apply_delta, main, save_delta
+from tokenizer_ext.delta import DeltaSettings, main
+from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens
 

@@ -24,12 +24,13 @@ from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
-from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extend import ExtendSettings, main
 from tokenizer_ext.extension.certificate import Certificate, read_certificate
 from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
-from tokenizer_ext.extension.plan import Wanted, make_plan
+from tokenizer_ext.extension.plan import make_plan
+from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.huggingface.hf_tokenizer import ranks_of
 
 CONTROL = ["<|user|>", "<|assistant|>", "<|end|>"]

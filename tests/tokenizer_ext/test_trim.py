@@ -15,8 +15,9 @@ from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
 from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, token_bytes
-from tokenizer_ext.trim import Trimmed, TrimSettings, main, trim_vocabulary
+from tokenizer_ext.trim import TrimSettings, main
 from tokenizer_ext.trimming.trim_certificate import describe_trim
+from tokenizer_ext.trimming.trimmed_model import Trimmed, trim_vocabulary
 from tokenizer_ext.trimming.trimmed_tokenizer import choose_removed
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂 "

@@ -15,18 +15,13 @@ Shapes: V ids before, N new tokens, D width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from configs import InputError
+from tokenizer_ext.embeddings.start_names import Start
 from tokenizer_ext.embeddings.tables import find_tables
-
-Start = Literal["zero", "normal", "mean", "subtoken_mean", "asymmetric"]
-# The embedded base with 1,000 new tokens, bits per byte before training and after 50 steps (`new_rows.py --probe`):
-# subtoken_mean 1.649 and 1.626, asymmetric 1.839 and 1.607. An extension may be used before its rows are trained.
-DEFAULT_START: Start = "subtoken_mean"
 
 
 def start_tables(

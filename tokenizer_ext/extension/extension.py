@@ -11,14 +11,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError
 from configs.whole_folder import whole_folder
 from tokenizer_ext.bpe.merge_learning import Merge, base_ids
-from tokenizer_ext.embeddings.row_init import DEFAULT_START, Start, start_tables
+from tokenizer_ext.embeddings.row_init import start_tables
+from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, write_certificate
 from tokenizer_ext.extension.checks import certify
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve
-from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.report import write_report
+from tokenizer_ext.extension.wanted import Wanted, check_multiple
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 
@@ -119,7 +121,7 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
         maximum_bytes=maximum_bytes,
         digits=digits,
     )
-    _check_multiple(rows_multiple)
+    check_multiple(rows_multiple)
     texts = sort_texts(corpus, held_out, protect)
     if isinstance(base, tuple):
         check_finite(base[0], type(base[0]).__name__)
@@ -152,8 +154,3 @@ def check_new_folder(folder: str | Path) -> None:
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
-
-
-def _check_multiple(rows_multiple: int) -> None:
-    if rows_multiple < 1:
-        raise InputError(f"rows_multiple: found {rows_multiple}, expected 1 or more")

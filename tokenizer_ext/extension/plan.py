@@ -12,40 +12,11 @@ from tokenizer_ext.extension.corpus_files import Texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve, measure_growth
 from tokenizer_ext.extension.piece_counts import Piece, adjacent_pairs, count_pieces
 from tokenizer_ext.extension.reachability import assert_reachable
+from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.extension.word_merges import learn_words
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """The tokens that an extension is asked for."""
-
-    new_tokens: int = 1000
-    """Tokens to learn from the corpus."""
-    words: Sequence[str] = ()
-    """Texts that become one token each, whatever the corpus holds."""
-    control_tokens: Sequence[str] = ()
-    """Special tokens."""
-    minimum_count: int = 2
-    """How often the corpus must hold a pair for it to become a token."""
-    maximum_bytes: int | None = None
-    """Longest token to learn, in bytes."""
-    digits: bool = False
-    """Whether tokens with digits may be learned."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.words, str):
-            raise InputError(f"words: found one string ({self.words[:40]!r}), expected a list of words")
-        bounds = {"new_tokens": (self.new_tokens, 0), "minimum_count": (self.minimum_count, 1)}
-        bounds["maximum_bytes"] = (2 if self.maximum_bytes is None else self.maximum_bytes, 2)
-        for name, (found, least) in bounds.items():
-            if found < least:
-                raise InputError(f"{name}: found {found}, expected {least} or more")
-        for word in self.words:
-            if inside := [token for token in self.control_tokens if token and token in word]:
-                raise InputError(f"words: {word!r} holds the control token {inside[0]!r}, expected text without it")
 
 
 @dataclass(frozen=True, kw_only=True)

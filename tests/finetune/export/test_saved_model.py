@@ -18,8 +18,8 @@ from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tests.finetune.trained_runs import tuned
 from tokenizer_ext.bpe.bpe import train_bpe
-from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate
+from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
 
 DOCUMENTS = [asked for asked, _ in questions(40)]

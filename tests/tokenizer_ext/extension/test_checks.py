@@ -19,7 +19,8 @@ from tokenizer_ext.extension.checks import (
     reload,
 )
 from tokenizer_ext.extension.corpus_files import sort_texts
-from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.extension.plan import Plan, make_plan
+from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.huggingface.hf_tokenizer import (
     add_control_tokens,
     append_merges,

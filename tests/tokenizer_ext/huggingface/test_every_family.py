@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.tokenizer_ext.families import FAMILIES, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
-from tokenizer_ext.delta import apply_delta, save_delta
 from tokenizer_ext.extension.certificate import read_certificate
+from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
