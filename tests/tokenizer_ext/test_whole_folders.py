@@ -6,9 +6,9 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.killed_writes import assert_complete_or_absent
 from tests.tokenizer_ext.extension.test_certificate import gpt2
-from tokenizer_ext.delta import save_delta
+from tokenizer_ext.extension.delta import save_delta
 from tokenizer_ext.extension.extension import extend_vocabulary
-from tokenizer_ext.trim import trim_vocabulary
+from tokenizer_ext.trimming.trimmed_model import trim_vocabulary
 
 
 def test_an_extended_model(tmp_path: Path, small_tokenizer: PreTrainedTokenizerFast):
