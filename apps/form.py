@@ -4,7 +4,7 @@ import reprlib
 from dataclasses import dataclass
 
 from configs import InputError
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 
 MAXIMUM_CHARACTERS = 20_000
 MAXIMUM_TOKENS = 1024

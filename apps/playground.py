@@ -7,19 +7,10 @@ With no argument it opens the newest finished run under `runs/` beside the base 
 leaves this machine: the page listens on 127.0.0.1 and brings its own fonts and scripts.
 """
 
-import ipaddress
 import socket
 from dataclasses import dataclass
 
-import gradio as gr
-
-from apps import side_by_side
-from apps.look import CSS, escape, theme
-from apps.pair import Pair, choose_names, read_examples
 from configs import InputError, run_entry
-from tokenizer_ext.pages.terminal import quiet_libraries
-
-WAITING_REQUESTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +33,10 @@ class PlaygroundSettings:
 
 def main(settings: PlaygroundSettings) -> None:
     """Chooses and loads both models, lays out the page, serves it."""
+    from apps.page import build_page, serve
+    from apps.pair import Pair, choose_names, read_examples
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
     quiet_libraries()
     check_address(settings.host, settings.port)
     names = choose_names(settings.base, settings.tuned)
@@ -64,46 +59,6 @@ def check_address(host: str, port: int) -> None:
             raise InputError(
                 f"{host}:{port}: cannot be listened on ({error.strerror}): pass another --port, or end what uses it"
             ) from None
-
-
-def build_page(pair: Pair, examples: list[str]) -> gr.Blocks:
-    """The whole page."""
-    base, assistant = pair.names.titles
-    with gr.Blocks(title=f"{assistant} beside {base}", analytics_enabled=False) as page:
-        gr.HTML(
-            f"<h1>Base {escape(base)} beside assistant {escape(assistant)}</h1>"
-            "<p>Both answer the same prompt with the same noise, so the replies differ only where the models do.</p>",
-            elem_id="heading",
-        )
-        side_by_side.build(page, pair, examples)
-    return page.queue(max_size=WAITING_REQUESTS, api_open=False)
-
-
-def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Serves the page until it is interrupted."""
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        theme=theme(),
-        css=CSS,
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        mcp_server=False,
-        pwa=False,
-        enable_monitoring=False,
-    )
-    print(f"Playground: {address}  (Ctrl+C ends it)", flush=True)
-    if not _is_loopback(host):
-        print("Other machines can reach this page, and there is no password.", flush=True)
-    page.block_thread()
-
-
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
 
 
 if __name__ == "__main__":

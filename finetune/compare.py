@@ -27,7 +27,7 @@ from finetune.export.saved_model import find_base, load_assistant, load_base
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.run_folder import find_recorded
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.pages.terminal import printable, quiet_libraries
 
 

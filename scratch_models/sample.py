@@ -6,14 +6,8 @@ python -m scratch_models.sample --checkpoint runs/bigram-1 --prompt "To be"
 from dataclasses import dataclass
 from itertools import takewhile
 
-import torch
-from transformers.utils import logging
-
 from configs import InputError, run_entry
-from scratch_models.generation import generate
-from scratch_models.sampling import Sampling
-from scratch_models.scratch_folder import load_scratch_model
-from tokenizer_ext.huggingface.streaming import TextStream
+from scratch_models.sampling_settings import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +43,12 @@ class SampleSettings:
 
 def main(settings: SampleSettings) -> None:
     """Loads the model, then prints the prompt and its continuation as it is made."""
+    import torch
+
+    from scratch_models.generation import generate
+    from scratch_models.scratch_folder import load_scratch_model
+    from tokenizer_ext.huggingface.streaming import TextStream
+
     _print_nothing_but_text()
     model, vocabulary = load_scratch_model(settings.checkpoint)
     if torch.accelerator.is_available():
@@ -64,6 +64,8 @@ def main(settings: SampleSettings) -> None:
 
 
 def _print_nothing_but_text() -> None:
+    from transformers.utils import logging
+
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

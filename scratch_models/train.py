@@ -3,193 +3,20 @@
     accelerate launch scratch_models/train.py --config configs/bigram.yaml
     accelerate launch scratch_models/train.py --config configs/gpt_char.yaml --data my_text.txt
 
-It reads the corpus, makes the model, trains it with the loop of `training.py`, saves it to `<run>/final`, and prints
-the loss and a sample.
+It reads the text, makes the model, trains it with the loop of `loop/training.py`, saves it to `<run>/final`, and
+prints the loss and a sample. What can be set stands in `train_settings.py`, what happens in which order in
+`from_scratch.py`.
 """
 
-import dataclasses
-import hashlib
-import math
-from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from accelerate import Accelerator
-from torch import nn
-
 from configs import run_entry
-from scratch_models.bigram import BigramLanguageModel
-from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
-from scratch_models.corpus.training_text import TrainingText, read_training_text
-from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
-from scratch_models.generation import generate
-from scratch_models.gpt import GPT, GPTConfig
-from scratch_models.loop.best_checkpoint import saved_evaluation
-from scratch_models.loop.devices import make_accelerator
-from scratch_models.loop.held_out import bits_per_byte
-from scratch_models.loop.loop_settings import LoopSettings
-from scratch_models.loop.optimizers import make_optimizers
-from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import choose_run_folder
-from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
-from scratch_models.sampling import Sampling
-from scratch_models.scratch_folder import ScratchModel, save_scratch_model
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings(LoopSettings):
-    """A model from scratch: what it is, what it reads, how long it learns. The defaults train the bigram model."""
-
-    name: str = "scratch"
-    """Name of the run's folder: `runs/<name>-<n>`."""
-    model: Literal["bigram", "gpt"] = "bigram"
-    """Which model."""
-    data: str = "tinyshakespeare"
-    """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
-    tokens: Literal["characters", "bpe"] = "characters"
-    """What an id stands for."""
-    vocabulary_size: int = 4096
-    """Ids of a BPE vocabulary; characters bring their own number."""
-    block_size: int = 8
-    """Tokens of a block, and positions of a GPT."""
-    blocks_per_batch: int = 32
-    """Blocks that one step reads, over all processes."""
-    layers: int = 4
-    """Blocks of a GPT."""
-    heads: int = 4
-    """Attention heads of a GPT's block."""
-    width: int = 128
-    """Width of a GPT."""
-    dropout: float = 0.0
-    """Share of a GPT's activations dropped in training."""
-    tied: bool = True
-    """Whether a GPT's head shares the token embedding."""
-    muon_learning_rate: float | None = None
-    """Peak learning rate of Muon for a GPT's hidden matrices; without it AdamW trains them too."""
-    evaluation_blocks: int = 256
-    """Held-out blocks that an evaluation during training reads; the last one reads all."""
-    sample_characters: int = 300
-    """Length of the sample at the end."""
-    max_steps: int = 10_000
-    """Optimizer steps."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    evaluation_steps: int = 1000
-    """Steps between two evaluations; 0 evaluates at the end only."""
-    checkpoint_steps: int = 1000
-    """Steps between two checkpoints; 0 writes none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
-        for name in ("compile", "gradient_checkpointing"):
-            self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
-        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
-            self.expect(name, getattr(self, name) >= 1, "at least 1")
-        self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
-        if self.muon_learning_rate is not None:
-            self.expect("muon_learning_rate", 0 < self.muon_learning_rate < math.inf, "a finite number above 0")
+from scratch_models.train_settings import TrainSettings
 
 
 def main(settings: TrainSettings) -> None:
-    """Reads, makes, trains, saves, samples."""
-    run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
-    accelerator = make_accelerator(settings.precision, settings.log_with, run.path)
-    expect_precision(settings.precision, accelerator.device)
-    torch.manual_seed(settings.seed)
-    with accelerator.main_process_first():  # it fills the caches that the others then read
-        text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
-    model = make_model(settings, len(text.vocabulary))
-    batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
-    batches.micro_batches(0, accelerator.process_index, accelerator.num_processes)  # refuses too few for the processes
-    if settings.dry_run:
-        accelerator.print(describe(settings, model, text))
-        return
-    loss_model = SummedLoss(model).to(accelerator.device)
-    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
-    evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
-    run = start_run(run, settings, accelerator, make_facts(text))
-    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
-    if accelerator.is_main_process:
-        save_scratch_model(model, text.vocabulary, run.final)
-        last = saved_evaluation(run)
-        print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
-        print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
-        print(sample(model, text, settings))
-    accelerator.end_training()
+    """Trains; torch is imported here, so that `--help` and a mistake need not wait for it."""
+    from scratch_models.from_scratch import train_from_scratch
 
-
-def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
-    """The model with its start values."""
-    if settings.model == "bigram":
-        return BigramLanguageModel(rows)
-    shape = {name: getattr(settings, name) for name in ("block_size", "layers", "heads", "width", "dropout", "tied")}
-    return GPT(GPTConfig(vocabulary_size=rows, **shape))
-
-
-def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:
-    """Text that the model writes by itself after the first held-out id."""
-    start = [int(text.held_out_ids[0])]
-    # A token is at least one character, so as many tokens as characters are enough.
-    ids = generate(model, start, settings.sample_characters, Sampling(temperature=1.0, seed=settings.seed))
-    return str(text.vocabulary.decode(list(ids)))[: settings.sample_characters]
-
-
-def describe(settings: TrainSettings, model: nn.Module, text: TrainingText) -> str:
-    """What a dry run shows: settings, parameters, tokens, and the first block, which is all learned."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    first = RandomBlocks(text.training_ids, settings.block_size, 1, settings.seed).micro_batches(0, 0, 1)[0]
-    tokens_per_step = settings.block_size * settings.blocks_per_batch
-    tokens_read = tokens_per_step * settings.max_steps
-    lines = [f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()]
-    lines += [
-        f"parameters: {parameters:,}, all of them trained",
-        f"tokens: {len(text.training_ids):,} to train on (an epoch), {len(text.held_out_ids):,} held out",
-        f"each step reads {tokens_per_step:,} tokens, the run {tokens_read / len(text.training_ids):.2f} epochs",
-        "supervised: 100 % of tokens",
-        f"first block, all of it learned: {text.vocabulary.decode(first['input_ids'][0].tolist())!r}",
-    ]
-    return "\n".join(lines)
-
-
-class HeldOutEvaluation:
-    """Held-out loss during training on some blocks, at the last step on all unless evaluations are compared."""
-
-    def __init__(
-        self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator
-    ) -> None:
-        self.loss_model, self.accelerator = loss_model, accelerator
-        # Evaluations that are compared with each other must read the same.
-        compared = settings.keep_best or settings.early_stopping_evaluations
-        self.reads_all_at = None if compared else settings.max_steps
-        # The whole held-out part is read in micro-batches of a size that a small machine holds.
-        blocks = max(1, min(4096 // settings.block_size, settings.evaluation_blocks))
-        self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, blocks)
-        self.interval = max(1, len(self.micro_batches) * blocks // settings.evaluation_blocks)
-        self.bytes_per_token = text.held_out_bytes / (len(text.held_out_ids) - 1)
-
-    def __call__(self, step: int) -> dict[str, float]:
-        """What a line of `metrics.jsonl` says of the held-out text after a step."""
-        chosen = self.micro_batches if step == self.reads_all_at else self.micro_batches[:: self.interval]
-        nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
-        return {
-            "held_out_loss_nats": nats / targets,
-            "held_out_bits_per_byte": bits_per_byte(nats, text_bytes=round(targets * self.bytes_per_token)),
-        }
-
-
-def make_facts(text: TrainingText) -> dict[str, str]:
-    """The hashes of what a run is made of."""
-    return {"data_sha256": text.sha256, "tokenizer_sha256": vocabulary_sha256(text.vocabulary)}
-
-
-def vocabulary_sha256(vocabulary: Vocabulary) -> str:
-    """The hash of a vocabulary with all that decides which ids a text has."""
-    if isinstance(vocabulary, CharacterVocabulary):
-        content = "".join(vocabulary.characters)
-    else:
-        content = vocabulary.backend_tokenizer.to_str()
-    return hashlib.sha256(content.encode()).hexdigest()
+    train_from_scratch(settings)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.held_out import bits_per_byte
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 
 GREEDY = Sampling(temperature=0)
 

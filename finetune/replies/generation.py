@@ -18,7 +18,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from configs import InputError
 from finetune.replies.calculator_decoding import ReplyCalculator
-from scratch_models.sampling import Sampling, next_ids, row_generator
+from scratch_models.sampling import next_ids, row_generator
+from scratch_models.sampling_settings import Sampling
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apps.form import MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, PLAIN_FORMATS, Asked, read_form
 from configs import InputError
 from finetune.replies.prompts import PLAIN_PROMPTS
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 
 NAMES = ("prompt", "way", "temperature", "top-k", "top-p", "seed", "maximum tokens")
 GOOD = ("1+1?", "question", 0.8, 40, 0.9, 7, 96)

@@ -13,7 +13,7 @@ from apps.panes import Side, answer_side_by_side, speak
 from finetune.conversations.formats import Message
 from finetune.replies.generation import generate_ids
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 from tests.apps.tiny_models import model_that_says, varied_model
 
 ASKED = Asked(

@@ -16,7 +16,7 @@ from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.sample import SampleSettings, main
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
 
 CHARACTERS = CharacterVocabulary.from_text("\n abcdefghij")

@@ -24,7 +24,7 @@ from finetune.evaluation.scoring import (
     reply_bits_per_byte,
 )
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
-from scratch_models.sampling import Sampling
+from scratch_models.sampling_settings import Sampling
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer

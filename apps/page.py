@@ -1,0 +1,52 @@
+"""The page that shows both models, and the server that shows the page."""
+
+import ipaddress
+import socket
+
+import gradio as gr
+
+from apps import side_by_side
+from apps.look import CSS, escape, theme
+from apps.pair import Pair
+
+WAITING_REQUESTS = 16
+
+
+def build_page(pair: Pair, examples: list[str]) -> gr.Blocks:
+    """The whole page."""
+    base, assistant = pair.names.titles
+    with gr.Blocks(title=f"{assistant} beside {base}", analytics_enabled=False) as page:
+        gr.HTML(
+            f"<h1>Base {escape(base)} beside assistant {escape(assistant)}</h1>"
+            "<p>Both answer the same prompt with the same noise, so the replies differ only where the models do.</p>",
+            elem_id="heading",
+        )
+        side_by_side.build(page, pair, examples)
+    return page.queue(max_size=WAITING_REQUESTS, api_open=False)
+
+
+def serve(page: gr.Blocks, host: str, port: int) -> None:
+    """Serves the page until it is interrupted."""
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        theme=theme(),
+        css=CSS,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+    )
+    print(f"Playground: {address}  (Ctrl+C ends it)", flush=True)
+    if not _is_loopback(host):
+        print("Other machines can reach this page, and there is no password.", flush=True)
+    page.block_thread()
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback

@@ -1,0 +1,126 @@
+"""A model from scratch, from its settings to its sample: what happens, in order."""
+
+import dataclasses
+import hashlib
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from scratch_models.bigram import BigramLanguageModel
+from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
+from scratch_models.corpus.training_text import TrainingText, read_training_text
+from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
+from scratch_models.generation import generate
+from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.loop.best_checkpoint import saved_evaluation
+from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.loop.optimizers import make_optimizers
+from scratch_models.loop.precision import expect_precision
+from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
+from scratch_models.sampling_settings import Sampling
+from scratch_models.scratch_folder import ScratchModel, save_scratch_model
+from scratch_models.train_settings import TrainSettings
+
+
+def train_from_scratch(settings: TrainSettings) -> None:
+    """Reads, makes, trains, saves, samples."""
+    run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
+    accelerator = make_accelerator(settings.precision, settings.log_with, run.path)
+    expect_precision(settings.precision, accelerator.device)
+    torch.manual_seed(settings.seed)
+    with accelerator.main_process_first():  # it fills the caches that the others then read
+        text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
+    model = make_model(settings, len(text.vocabulary))
+    batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+    batches.micro_batches(0, accelerator.process_index, accelerator.num_processes)  # refuses too few for the processes
+    if settings.dry_run:
+        accelerator.print(describe(settings, model, text))
+        return
+    loss_model = SummedLoss(model).to(accelerator.device)
+    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
+    evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
+    run = start_run(run, settings, accelerator, make_facts(text))
+    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    if accelerator.is_main_process:
+        save_scratch_model(model, text.vocabulary, run.final)
+        last = saved_evaluation(run)
+        print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
+        print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
+        print(sample(model, text, settings))
+    accelerator.end_training()
+
+
+def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
+    """The model with its start values."""
+    if settings.model == "bigram":
+        return BigramLanguageModel(rows)
+    shape = {name: getattr(settings, name) for name in ("block_size", "layers", "heads", "width", "dropout", "tied")}
+    return GPT(GPTConfig(vocabulary_size=rows, **shape))
+
+
+def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:
+    """Text that the model writes by itself after the first held-out id."""
+    start = [int(text.held_out_ids[0])]
+    # A token is at least one character, so as many tokens as characters are enough.
+    ids = generate(model, start, settings.sample_characters, Sampling(temperature=1.0, seed=settings.seed))
+    return str(text.vocabulary.decode(list(ids)))[: settings.sample_characters]
+
+
+def describe(settings: TrainSettings, model: nn.Module, text: TrainingText) -> str:
+    """What a dry run shows: settings, parameters, tokens, and the first block, which is all learned."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    first = RandomBlocks(text.training_ids, settings.block_size, 1, settings.seed).micro_batches(0, 0, 1)[0]
+    tokens_per_step = settings.block_size * settings.blocks_per_batch
+    tokens_read = tokens_per_step * settings.max_steps
+    lines = [f"{name} = {value}" for name, value in dataclasses.asdict(settings).items()]
+    lines += [
+        f"parameters: {parameters:,}, all of them trained",
+        f"tokens: {len(text.training_ids):,} to train on (an epoch), {len(text.held_out_ids):,} held out",
+        f"each step reads {tokens_per_step:,} tokens, the run {tokens_read / len(text.training_ids):.2f} epochs",
+        "supervised: 100 % of tokens",
+        f"first block, all of it learned: {text.vocabulary.decode(first['input_ids'][0].tolist())!r}",
+    ]
+    return "\n".join(lines)
+
+
+class HeldOutEvaluation:
+    """Held-out loss during training on some blocks, at the last step on all unless evaluations are compared."""
+
+    def __init__(
+        self, loss_model: nn.Module, text: TrainingText, settings: TrainSettings, accelerator: Accelerator
+    ) -> None:
+        self.loss_model, self.accelerator = loss_model, accelerator
+        # Evaluations that are compared with each other must read the same.
+        compared = settings.keep_best or settings.early_stopping_evaluations
+        self.reads_all_at = None if compared else settings.max_steps
+        # The whole held-out part is read in micro-batches of a size that a small machine holds.
+        blocks = max(1, min(4096 // settings.block_size, settings.evaluation_blocks))
+        self.micro_batches = held_out_blocks(text.held_out_ids, settings.block_size, blocks)
+        self.interval = max(1, len(self.micro_batches) * blocks // settings.evaluation_blocks)
+        self.bytes_per_token = text.held_out_bytes / (len(text.held_out_ids) - 1)
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """What a line of `metrics.jsonl` says of the held-out text after a step."""
+        chosen = self.micro_batches if step == self.reads_all_at else self.micro_batches[:: self.interval]
+        nats, targets = held_out_loss(self.loss_model, chosen, self.accelerator)
+        return {
+            "held_out_loss_nats": nats / targets,
+            "held_out_bits_per_byte": bits_per_byte(nats, text_bytes=round(targets * self.bytes_per_token)),
+        }
+
+
+def make_facts(text: TrainingText) -> dict[str, str]:
+    """The hashes of what a run is made of."""
+    return {"data_sha256": text.sha256, "tokenizer_sha256": vocabulary_sha256(text.vocabulary)}
+
+
+def vocabulary_sha256(vocabulary: Vocabulary) -> str:
+    """The hash of a vocabulary with all that decides which ids a text has."""
+    if isinstance(vocabulary, CharacterVocabulary):
+        content = "".join(vocabulary.characters)
+    else:
+        content = vocabulary.backend_tokenizer.to_str()
+    return hashlib.sha256(content.encode()).hexdigest()

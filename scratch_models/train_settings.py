@@ -1,0 +1,62 @@
+"""The settings of a model from scratch, in a file of their own: the entry and what it calls read them."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from scratch_models.loop.loop_settings import LoopSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(LoopSettings):
+    """A model from scratch: what it is, what it reads, how long it learns. The defaults train the bigram model."""
+
+    name: str = "scratch"
+    """Name of the run's folder: `runs/<name>-<n>`."""
+    model: Literal["bigram", "gpt"] = "bigram"
+    """Which model."""
+    data: str = "tinyshakespeare"
+    """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
+    tokens: Literal["characters", "bpe"] = "characters"
+    """What an id stands for."""
+    vocabulary_size: int = 4096
+    """Ids of a BPE vocabulary; characters bring their own number."""
+    block_size: int = 8
+    """Tokens of a block, and positions of a GPT."""
+    blocks_per_batch: int = 32
+    """Blocks that one step reads, over all processes."""
+    layers: int = 4
+    """Blocks of a GPT."""
+    heads: int = 4
+    """Attention heads of a GPT's block."""
+    width: int = 128
+    """Width of a GPT."""
+    dropout: float = 0.0
+    """Share of a GPT's activations dropped in training."""
+    tied: bool = True
+    """Whether a GPT's head shares the token embedding."""
+    muon_learning_rate: float | None = None
+    """Peak learning rate of Muon for a GPT's hidden matrices; without it AdamW trains them too."""
+    evaluation_blocks: int = 256
+    """Held-out blocks that an evaluation during training reads; the last one reads all."""
+    sample_characters: int = 300
+    """Length of the sample at the end."""
+    max_steps: int = 10_000
+    """Optimizer steps."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    evaluation_steps: int = 1000
+    """Steps between two evaluations; 0 evaluates at the end only."""
+    checkpoint_steps: int = 1000
+    """Steps between two checkpoints; 0 writes none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
+        for name in ("compile", "gradient_checkpointing"):
+            self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
+        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
+            self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
+        if self.muon_learning_rate is not None:
+            self.expect("muon_learning_rate", 0 < self.muon_learning_rate < math.inf, "a finite number above 0")
