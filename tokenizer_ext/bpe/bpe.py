@@ -25,9 +25,10 @@ import regex
 
 from configs import InputError, MissingInput
 from tokenizer_ext.bpe.byte_characters import GPT2_BYTE_ORDER, from_visible, visible
+from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.bpe.merge_learning import learn_merges
 from tokenizer_ext.bpe.piece_encoding import merge_by_rank
-from tokenizer_ext.bpe.split_patterns import GPT2_SPLIT_PATTERN, SplitPattern
+from tokenizer_ext.bpe.split_patterns import GPT2_SPLIT_PATTERN, SplitPattern, pattern_of_any
 from tokenizer_ext.bpe.vocabulary_listing import vocabulary_lines
 
 _CACHED_PIECES = 2**16
@@ -41,7 +42,9 @@ class BytePairEncoding:
     `ranks` gives every token's bytes its id and must hold all 256 single bytes. Without a `split_pattern`, text is not
     cut at all. Special tokens stand beside the ranks: they are found in text only where `encode` is told so.
 
-    Raises InputError where ids collide or a byte has no rank.
+    Raises:
+        InputError: ids collide, or a byte has no rank.
+
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class BytePairEncoding:
         self.special_tokens = dict(special_tokens)
         _check_ids(self.ranks, self.special_tokens)
         self._split = SplitPattern(split_pattern)
-        self._special = _any_of(self.special_tokens)
+        self._special = pattern_of_any(self.special_tokens)
         self._bytes_of_id = {rank: token for token, rank in self.ranks.items()}
         self._bytes_of_id |= {id_: token.encode() for token, id_ in self.special_tokens.items()}
         self._ids_of_piece: dict[str, list[int]] = {}
@@ -77,11 +80,13 @@ class BytePairEncoding:
         Those in `disallowed_special` ("all": every one that is not allowed) are an error; one that is in neither is
         encoded as plain text.
 
-        Raises InputError for a disallowed special token in `text`.
+        Raises:
+            InputError: a disallowed special token stands in `text`.
+
         """
         allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
         forbidden = set(self.special_tokens) - allowed if disallowed_special == "all" else set(disallowed_special)
-        if forbidden and (found := _any_of(forbidden).search(text)):
+        if forbidden and (found := pattern_of_any(forbidden).search(text)):
             raise InputError(
                 f"text: found the special token {found.group()!r} at character {found.start()}, expected plain text; "
                 f"pass allowed_special={{{found.group()!r}}} for its id, or disallowed_special=() to read it as text"
@@ -94,7 +99,7 @@ class BytePairEncoding:
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of `text` read as plain text, whatever it holds."""
         ids: list[int] = []
-        for piece in self._split.findall(_without_lone_surrogates(text)):
+        for piece in self._split.findall(without_lone_surrogates(text)):
             known = self._ids_of_piece.get(piece)
             ids += self._encode_piece(piece) if known is None else known
         return ids
@@ -116,7 +121,12 @@ class BytePairEncoding:
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `ids`. Raises InputError for an id that is in no use."""
+        """The bytes of `ids`.
+
+        Raises:
+            InputError: an id is in no use.
+
+        """
         try:
             return b"".join([self._bytes_of_id[id_] for id_ in ids])
         except KeyError as unknown:
@@ -141,7 +151,13 @@ class BytePairEncoding:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The encoding that `save` wrote. Raises MissingInput or InputError where the file is none."""
+        """The encoding that `save` wrote.
+
+        Raises:
+            MissingInput: there is no such file.
+            InputError: it holds something else.
+
+        """
         path = Path(path)
         if not path.is_file():
             raise MissingInput(f"{path}: no such file; expected one that BytePairEncoding.save wrote")
@@ -168,7 +184,8 @@ def train_bpe(
     Ids 0-255 are the bytes in GPT-2's order, the merges follow, the special tokens are last. Texts are cut at special
     tokens first, so none of their characters is learned from.
 
-    Raises InputError where the size leaves no room, or where `texts` hold too few pairs that occur twice.
+    Raises:
+        InputError: the size leaves no room, or `texts` hold too few pairs that occur twice.
 
     >>> bpe = train_bpe(["aaabdaaabac"], 259)
     >>> [bpe.decode([id_]) for id_ in bpe.encode("aaabdaaabac")]
@@ -207,12 +224,6 @@ def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
         raise InputError("special_tokens: found an empty one, expected text; leave it out")
 
 
-def _any_of(tokens: Iterable[str]) -> regex.Pattern:
-    """A pattern that finds any of `tokens`, the longest first where one begins like another, and nothing for none."""
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
-
-
 def _cut(text: str, special: regex.Pattern, allowed: Collection[str]) -> Iterator[str]:
     """`text` in parts, of which each is an allowed special token or plain text."""
     start = position = 0
@@ -227,17 +238,8 @@ def _cut(text: str, special: regex.Pattern, allowed: Collection[str]) -> Iterato
 
 def _count_words(texts: Iterable[str], split: SplitPattern, special_tokens: Collection[str]) -> Counter[str]:
     words: Counter[str] = Counter()
-    special = _any_of(special_tokens)
-    for text in map(_without_lone_surrogates, texts):
+    special = pattern_of_any(special_tokens)
+    for text in map(without_lone_surrogates, texts):
         for part in special.split(text) if special_tokens else [text]:
             words.update(split.findall(part))
     return words
-
-
-def _without_lone_surrogates(text: str) -> str:
-    """`text` with U+FFFD for a surrogate that has no partner, which UTF-8 cannot hold, as tiktoken reads it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

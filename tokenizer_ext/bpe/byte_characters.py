@@ -26,7 +26,10 @@ def visible(token: bytes) -> str:
 
 
 def from_visible(token: str) -> bytes:
-    """The bytes that `visible` wrote. Raises KeyError for a character that stands for no byte.
+    """The bytes that `visible` wrote.
+
+    Raises:
+        KeyError: a character stands for no byte.
 
     >>> from_visible("Ġthe")
     b' the'

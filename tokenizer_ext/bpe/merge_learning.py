@@ -48,24 +48,20 @@ def learn_merges(
 
     `pieces` maps each distinct pre-token, as ids, to how often it occurs; merges never cross its ends.
 
-    >>> merges = learn_merges(
-    ...     {(0, 0, 0, 1, 2, 0, 0, 0, 1, 0, 3): 1}, [b"a", b"b", b"d", b"c"], new_tokens=9, first_id=4
-    ... )
+    >>> pieces = {(0, 0, 0, 1, 2, 0, 0, 0, 1, 0, 3): 1}
+    >>> merges = learn_merges(pieces, [b"a", b"b", b"d", b"c"], new_tokens=9, first_id=4)
     >>> [(merge.token, merge.token_bytes, merge.count) for merge in merges]
     [(4, b'aa', 4), (5, b'ab', 2), (6, b'aaab', 2)]
     """
     pairs = PairIndex(pieces)
     known = dict(token_bytes) if isinstance(token_bytes, Mapping) else dict(enumerate(token_bytes))
-    taken = set(known.values())
-    refused = frozenset(refused_pairs)
+    taken, refused = set(known.values()), frozenset(refused_pairs)
     merges: list[Merge] = []
     candidates = pairs.most_frequent(minimum_count)
     while len(merges) < new_tokens and (candidate := next(candidates, None)):
         (left, right), count = candidate
         joined = known[left] + known[right]
-        if (left, right) in refused or joined in taken:
-            continue
-        if (maximum_bytes and len(joined) > maximum_bytes) or (allow and not allow(joined)):
+        if (left, right) in refused or joined in taken or not _is_allowed(joined, maximum_bytes, allow):
             continue
         token = first_id + len(merges)
         known[token] = joined
@@ -73,6 +69,10 @@ def learn_merges(
         pairs.apply((left, right), token)
         merges.append(Merge(left, right, token, joined, count))
     return merges
+
+
+def _is_allowed(token: bytes, maximum_bytes: int | None, allow: Callable[[bytes], bool] | None) -> bool:
+    return not (maximum_bytes and len(token) > maximum_bytes) and (allow is None or allow(token))
 
 
 def base_ids(merges: Iterable[Merge]) -> list[list[int]]:

@@ -19,7 +19,10 @@ from tokenizer_ext.bpe.piece_encoding import merge_by_rank
 def read_ranks(path: str | Path) -> dict[bytes, int]:
     """The ranks in a `.tiktoken` file, by the bytes of each token.
 
-    Raises MissingInput or InputError, with the line, where the file is none.
+    Raises:
+        MissingInput: there is no such file.
+        InputError: a line is no token and rank, a token comes twice, or there is none.
+
     """
     path = Path(path)
     if not path.is_file():
@@ -55,7 +58,8 @@ def merges_from_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
     They are what the token's bytes come to when encoded with the earlier ranks alone.
 
-    Raises InputError where these are more than two, for then no merge leads to the token.
+    Raises:
+        InputError: these are more than two, for then no merge leads to the token.
 
     >>> merges_from_ranks({b"a": 0, b"b": 1, b"ab": 2, b"aab": 3})
     [(b'a', b'b'), (b'a', b'ab')]

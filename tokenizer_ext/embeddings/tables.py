@@ -83,20 +83,15 @@ def grow_rows(
     tables = find_tables(model)
     _check_start_rows(tables, first_new_id, input_rows, output_rows)
     _check_biases_and_multiple(tables, len(input_rows), output_biases, multiple)
-    rows = max(tables.embedding.num_embeddings, first_new_id + len(input_rows))
-    rows += -rows % multiple
-    was_tied = tables.tied
+    needed, was_tied = max(tables.embedding.num_embeddings, first_new_id + len(input_rows)), tables.tied
+    rows = needed + -needed % multiple
     if tables.head is None:
         _grow_columns(tables.embedding, output_rows)
     tables.embedding.weight = _grown(tables.embedding.weight, rows, first_new_id, input_rows)
     tables.embedding.num_embeddings = rows
-    if tables.head is not None:
-        head = tables.head
+    if (head := tables.head) is not None:
         head.weight = tables.embedding.weight if was_tied else _grown(head.weight, rows, first_new_id, output_rows)
-        if head.bias is not None:
-            mean = head.bias[:first_new_id].mean().expand(len(input_rows))
-            head.bias = _grown(head.bias, rows, first_new_id, mean if output_biases is None else output_biases)
-        head.out_features = rows
+        _grow_biases(head, first_new_id, len(input_rows), output_biases)
     _note_rows(model, rows)
 
 
@@ -209,6 +204,14 @@ def _grown(table: Tensor, rows: int, first_new_id: int, start_rows: Tensor | Non
         grown[len(table) :] = table[:first_new_id].mean(dim=0, dtype=torch.float32)
     grown[first_new_id : first_new_id + len(start_rows)] = start_rows.to(grown)
     return nn.Parameter(grown, requires_grad=table.requires_grad)
+
+
+def _grow_biases(head: nn.Linear, first_new_id: int, new_tokens: int, start_biases: Tensor | None) -> None:
+    """Has a head whose rows have grown know their number, and have as many biases where it has some."""
+    head.out_features = len(head.weight)
+    if head.bias is not None:
+        mean = head.bias[:first_new_id].mean().expand(new_tokens)
+        head.bias = _grown(head.bias, head.out_features, first_new_id, mean if start_biases is None else start_biases)
 
 
 def _grow_columns(table: nn.Embedding, new_columns: Tensor | None) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tokenizers import Tokenizer
 from torch import nn
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from configs import InputError
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
-from tokenizer_ext.embeddings.tables import find_tables
+from tokenizer_ext.embeddings.tables import Tables, find_tables
 from tokenizer_ext.extension.certificate import (
     Certificate,
     EncoderAgreement,
@@ -25,7 +26,7 @@ from tokenizer_ext.extension.certificate import (
     hash_weights,
 )
 from tokenizer_ext.extension.plan import Plan
-from tokenizer_ext.extension.reachability import find_witnesses
+from tokenizer_ext.extension.reachability import Witness, find_witnesses
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
 
@@ -61,50 +62,64 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
     """
     log.info("Checking what moved …")
     first = plan.first_new_id
-    before, after = plain_text_encoder(plan.base), plain_text_encoder(plan.tokenizer)
-    measured = compare(before, after, plan.texts.measured)
-    protected = compare(before, after, plan.texts.protected)
-    text_bytes = sum(len(text.encode()) for text in plan.texts.measured)
     witnesses = find_witnesses(plan.tokenizer, plan.merges, plan.pieces)
-    reached = Counter(witness.how for witness in witnesses)
     checked = [*plan.texts.measured, *(witness.text for witness in witnesses)]
     reloaded = reload(plan.tokenizer)
-    tables = find_tables(model)
-    rows = tables.embedding.num_embeddings
     return Certificate(
         base_tokens=first,
         new_tokens=len(plan.merges),
         word_tokens=plan.word_tokens,
         control_tokens=len(plan.control_tokens),
-        unreachable_tokens=reached["none"],
-        reached=Reached(
-            by_own_text=reached["own text"],
-            by_completed_character=reached["completed character"],
-            by_corpus_piece=reached["corpus piece"],
-        ),
+        refused_tokens=plan.refused_tokens,
+        **_count_reached(witnesses),
+        **_count_documents(plan),
         moved_ids=count_moved_ids(plan.base.get_vocab(), reloaded.get_vocab()),
         moved_special_ids=count_moved_ids(special_ids(plan), special_ids_of(reloaded)),
-        bytes_per_token_before=text_bytes / max(measured.tokens_before, 1),
-        bytes_per_token_after=text_bytes / max(measured.tokens_after, 1),
-        longer_documents=measured.longer,
-        measured_documents=measured.documents,
-        held_out_documents=len(plan.texts.held_out),
-        duplicate_documents=plan.texts.duplicates,
-        changed_protected_documents=protected.changed,
-        protected_documents=protected.documents,
-        refused_tokens=plan.refused_tokens,
         unequal_after_reload=count_unequal(plan.tokenizer, reloaded, checked),
         reloaded_documents=len(checked),
         encoders=compare_encoders(plan.base, plan.tokenizer, evenly_spaced_documents(checked, ENCODERS_CHARACTERS)),
-        rows=Rows(
-            before=rows_before,
-            after=rows,
-            padding_used=min(max(rows_before - first, 0), plan.new_ids),
-            tied=tables.tied,
-        ),
+        rows=_count_rows(plan, find_tables(model), rows_before),
         tokenizer=TokenizerHashes(before=hash_tokenizer(plan.base, first), after=hash_tokenizer(reloaded, first)),
         weights_before=weights_before,
         weights_after=hash_weights(model, first),
+    )
+
+
+def _count_reached(witnesses: Sequence[Witness]) -> dict[str, Any]:
+    """The claims about the texts that reach new tokens."""
+    reached = Counter(witness.how for witness in witnesses)
+    by_text = Reached(
+        by_own_text=reached["own text"],
+        by_completed_character=reached["completed character"],
+        by_corpus_piece=reached["corpus piece"],
+    )
+    return {"unreachable_tokens": reached["none"], "reached": by_text}
+
+
+def _count_documents(plan: Plan) -> dict[str, Any]:
+    """The claims about the lengths and ids of the documents, in the tokenizer before and in the one after."""
+    before, after = plain_text_encoder(plan.base), plain_text_encoder(plan.tokenizer)
+    measured = compare(before, after, plan.texts.measured)
+    protected = compare(before, after, plan.texts.protected)
+    text_bytes = sum(len(text.encode()) for text in plan.texts.measured)
+    return {
+        "bytes_per_token_before": text_bytes / max(measured.tokens_before, 1),
+        "bytes_per_token_after": text_bytes / max(measured.tokens_after, 1),
+        "longer_documents": measured.longer,
+        "measured_documents": measured.documents,
+        "held_out_documents": len(plan.texts.held_out),
+        "duplicate_documents": plan.texts.duplicates,
+        "changed_protected_documents": protected.changed,
+        "protected_documents": protected.documents,
+    }
+
+
+def _count_rows(plan: Plan, tables: Tables, rows_before: int) -> Rows:
+    return Rows(
+        before=rows_before,
+        after=tables.embedding.num_embeddings,
+        padding_used=min(max(rows_before - plan.first_new_id, 0), plan.new_ids),
+        tied=tables.tied,
     )
 
 

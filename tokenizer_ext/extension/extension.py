@@ -19,7 +19,7 @@ from tokenizer_ext.extension.checks import certify
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve
 from tokenizer_ext.extension.plan import Plan, make_plan
-from tokenizer_ext.extension.report import write_report
+from tokenizer_ext.extension.report_page import write_report
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts

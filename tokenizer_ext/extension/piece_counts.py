@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 
-import regex
 from tokenizers import Encoding, Tokenizer, models, trainers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
@@ -21,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.bpe.merge_learning import Pair
+from tokenizer_ext.bpe.split_patterns import pattern_of_any
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 Piece = tuple[int, ...]
@@ -33,7 +33,9 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     Added tokens (control tokens, and words that were added as such) are no part of any piece; what stands between them
     is normalised and cut as the tokenizer does. A lone surrogate is read as U+FFFD.
 
-    Raises InputError for a tokenizer that is no byte-level BPE.
+    Raises:
+        InputError: the tokenizer is no byte-level BPE.
+
     """
     encoder = plain_text_encoder(tokenizer)
     added = _AddedTokens(tokenizer)
@@ -47,6 +49,16 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     for text in left_over:
         pieces.update(added.pieces_between(text))
     return pieces
+
+
+def adjacent_pairs(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> frozenset[Pair]:
+    """All pairs of neighbouring ids in the pieces of `texts`: `refused_pairs` for learning what leaves them alone.
+
+    Raises:
+        InputError: the tokenizer is no byte-level BPE.
+
+    """
+    return frozenset(pair for piece in count_pieces(texts, tokenizer) for pair in pairwise(piece))
 
 
 def pieces_of(encoding: Encoding) -> list[Piece]:
@@ -98,10 +110,12 @@ class _AddedTokens:
         self.found_by_text_alone = not any(
             token.lstrip or token.rstrip or token.single_word for token in by_id.values()
         )
-        self.raw = _any_of([token.content for token in by_id.values() if not token.normalized])
+        self.raw = pattern_of_any([token.content for token in by_id.values() if token.content and not token.normalized])
         normalized = [token.content for token in by_id.values() if token.normalized]
         self.normalize = self.pipeline.normalizer.normalize_str if self.pipeline.normalizer and normalized else None
-        self.normalized = _any_of(map(self.normalize, normalized) if self.normalize else normalized)
+        self.normalized = pattern_of_any(
+            filter(None, map(self.normalize, normalized) if self.normalize else normalized)
+        )
 
     def plain_parts(self, texts: Iterable[str], left_over: list[str]) -> Iterator[str]:
         """The parts of `texts` without added tokens; a text that the tokenizer must read itself goes to `left_over`.
@@ -123,16 +137,3 @@ class _AddedTokens:
 
     def _normalized_parts(self, text: str) -> list[str]:
         return self.normalized.split(self.normalize(text) if self.normalize else text)
-
-
-def _any_of(tokens: Iterable[str]) -> regex.Pattern:
-    longest_first = sorted(filter(None, tokens), key=len, reverse=True)
-    return regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
-
-
-def adjacent_pairs(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> frozenset[Pair]:
-    """All pairs of neighbouring ids in the pieces of `texts`: `refused_pairs` for learning what leaves them alone.
-
-    Raises InputError for a tokenizer that is no byte-level BPE.
-    """
-    return frozenset(pair for piece in count_pieces(texts, tokenizer) for pair in pairwise(piece))

@@ -43,7 +43,9 @@ def find_witnesses(
     those of `pieces` (of the corpus, counted before the extension) that come to hold it. Whole pieces are not looked up
     (`ignore_merges` is off): else any token would be found by its own text.
 
-    Raises InputError for a tokenizer that is no byte-level BPE.
+    Raises:
+        InputError: the tokenizer is no byte-level BPE.
+
     """
     encoder = plain_text_encoder(tokenizer)
     encoder.model.ignore_merges = False

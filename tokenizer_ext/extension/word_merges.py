@@ -25,7 +25,9 @@ def learn_words(
     They are learned from the words alone until each is one token. A word stands for itself only: to most tokenizers
     "word" and " word" (with the space that stands before it in a text) are two, so give both to have both.
 
-    Raises InputError, with every word that cannot become a token and why, or for a tokenizer that is no byte-level BPE.
+    Raises:
+        InputError: words cannot become tokens, each named with the reason, or the tokenizer is no byte-level BPE.
+
     """
     bytes_of_id = token_bytes(tokenizer)
     pieces, problems = _pieces_of_words(words, tokenizer, bytes_of_id)

@@ -18,7 +18,12 @@ _FAMILIES = {
 
 
 def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """What `tokenizer.json` holds, for a byte-level BPE tokenizer. Raises InputError, with the family, for another."""
+    """What `tokenizer.json` holds, for a byte-level BPE tokenizer.
+
+    Raises:
+        InputError: it is another one; the message names its family.
+
+    """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"tokenizer: found {type(tokenizer).__name__} without a fast backend, expected {_WHAT_WORKS}")
     backend = json.loads(tokenizer.backend_tokenizer.to_str())

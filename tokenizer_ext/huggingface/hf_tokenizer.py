@@ -63,7 +63,9 @@ def next_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
 def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> PreTrainedTokenizerFast:
     """A new tokenizer with `merges` after all of its own. Old ids are unmoved.
 
-    Raises InputError where the merges were learned for another vocabulary.
+    Raises:
+        InputError: the merges were learned for another vocabulary.
+
     """
     backend = backend_json(tokenizer)
     vocabulary = backend["model"]["vocab"]
@@ -102,7 +104,9 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]
 
     They also stand in the model's vocabulary, so that no reload can move them; no merge leads to them there.
 
-    Raises InputError for a token that is empty, repeated, in the vocabulary already, or overlaps a special token.
+    Raises:
+        InputError: a token is empty, repeated, in the vocabulary already, or overlaps a special token.
+
     """
     backend = backend_json(tokenizer)
     taken = _ids_in_use(backend)
@@ -132,7 +136,9 @@ def character_counts(tokenizer: PreTrainedTokenizerFast) -> dict[int, int]:
 def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
     """The ids of single bytes and of what merges lead to, by their bytes, as tiktoken's ranks.
 
-    Raises InputError where merges are not in the order of their ids, for then the ids are no ranks.
+    Raises:
+        InputError: merges are not in the order of their ids, for then the ids are no ranks.
+
     """
     backend = backend_json(tokenizer)
     model = backend["model"]

@@ -18,7 +18,9 @@ _GPT2_WHITESPACE = r"|\s+(?!\S)|\s+"
 def split_pattern_of(tokenizer: PreTrainedTokenizerFast) -> str:
     """The pattern whose matches are the pre-tokens of `tokenizer`.
 
-    Raises InputError, with the stage, where no one pattern is certain to cut alike.
+    Raises:
+        InputError: no one pattern is certain to cut alike; the message names the stage.
+
     """
     stages = _flat(backend_json(tokenizer)["pre_tokenizer"])
     if not stages or stages[-1]["type"] != "ByteLevel":
@@ -44,7 +46,9 @@ def split_pattern_of(tokenizer: PreTrainedTokenizerFast) -> str:
 def with_runs_of_spaces(split_pattern: str, longest: int) -> str:
     """The pattern that also takes 2 to `longest` spaces for a piece, cut out before all else.
 
-    Raises InputError for a pattern other than GPT-2's, where that is not certain to cut alike.
+    Raises:
+        InputError: the pattern is not GPT-2's, where that is not certain to cut alike.
+
     """
     if split_pattern != GPT2_SPLIT_PATTERN:
         raise _no_pattern("a pattern other than GPT-2's beside added runs of spaces")

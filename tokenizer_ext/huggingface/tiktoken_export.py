@@ -36,7 +36,9 @@ def export_tiktoken(tokenizer: PreTrainedTokenizerFast, name: str) -> tiktoken.E
     Its name is `name`, with " of NFC text" behind it where the tokenizer normalises first: give it what `normalized`
     returns. Added tokens are found with `allowed_special="all"`.
 
-    Raises InputError where no encoding gives these ids, with the reason.
+    Raises:
+        InputError: no encoding gives these ids; the message has the reason.
+
     """
     normalizer = normalizer_name(tokenizer)
     encoding = to_tiktoken(_in_ranks(tokenizer), f"{name} of {normalizer} text" if normalizer else name)

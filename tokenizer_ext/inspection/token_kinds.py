@@ -52,7 +52,9 @@ class TokenKind:
 def sort_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, TokenKind]:
     """The kind of every id in use.
 
-    Raises InputError for a tokenizer that is no byte-level BPE.
+    Raises:
+        InputError: the tokenizer is no byte-level BPE.
+
     """
     kinds = {
         id_: TokenKind("control" if added.special else "added word")

@@ -52,7 +52,12 @@ def choose_removed(
 
 
 def ids_of_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> set[int]:
-    """The ids of the tokens that are these texts. Raises InputError, naming those that are no token."""
+    """The ids of the tokens that are these texts.
+
+    Raises:
+        InputError: texts are no tokens; the message names them.
+
+    """
     vocabulary = tokenizer.get_vocab()
     found = {text: vocabulary.get(text, vocabulary.get(visible(text.encode(errors="replace")))) for text in texts}
     if missing := [text for text, id_ in found.items() if id_ is None]:

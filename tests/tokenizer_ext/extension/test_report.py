@@ -10,7 +10,8 @@ import pytest
 from tests.tokenizer_ext.extension.test_certificate import HOLDING
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.plan import Plan, make_plan
-from tokenizer_ext.extension.report import claim_rows, describe_plan, hash_rows, to_html
+from tokenizer_ext.extension.report import describe_plan
+from tokenizer_ext.extension.report_page import claim_rows, hash_rows, to_html
 from tokenizer_ext.extension.wanted import Wanted
 
 ATTACK = "<script>alert(1)</script>"
