@@ -22,6 +22,9 @@ from configs.yaml_settings import read_settings
 
 T = TypeVar("T")
 
+SAME_ELSEWHERE = (("corpus", "data"), ("base", "model", "tuned", "checkpoint"))
+"""Names of which an entry has one where another has the other: text or conversations, a model to read."""
+
 
 def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, command: str | None = None) -> T:
     """The settings that the YAML files after ``--config`` and the ``--field value`` pairs give, defaults elsewhere.
@@ -31,7 +34,7 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     ``arguments`` are those of the process unless given; ``command`` is the name that ``--help`` shows.
 
     Raises:
-        InputError: An unknown name (with the nearest field), a value of the wrong type, a setting that is required.
+        InputError: An unknown name (with the one it means), a value of the wrong type, a setting that is required.
         MissingInput: A YAML file does not exist.
     """
     parser = _settings_parser(schema, command)
@@ -135,8 +138,20 @@ def _check_names(schema: type, pairs: Iterable[str]) -> None:
 
 def _check_name(name: str, names: list[str], *, where: str) -> None:
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        raise InputError(f"{where}{name}: no such setting, did you mean {nearest}? (run with --help to see all)")
+        meant = _meant(name, names)
+        expected = f"did you mean {meant}? (run with --help to see all)" if meant else f"there are {', '.join(names)}"
+        raise InputError(f"{where}{name}: no such setting, {expected}")
+
+
+def _meant(name: str, names: list[str]) -> str | None:
+    """The setting that a name which is none stands for: what means the same here, else what is spelt nearly so.
+
+    >>> _meant("dropuot", ["data", "dropout"]), _meant("corpus", ["data", "dropout"]), _meant("colour", ["data"])
+    ('dropout', 'data', None)
+    """
+    same = [other for group in SAME_ELSEWHERE if name in group for other in group if other in names]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return next(iter([*same, *near]), None)
 
 
 def _check_file(parser: _SettingsParser, schema: type, file: str) -> None:

@@ -138,6 +138,9 @@ COMMAND_LINE_ERRORS = {
     ("--learing_rate", "1"): "learing_rate: no such setting, did you mean learning_rate? (run with --help to see all)",
     ("--learning-rate=1",): "learning-rate: no such setting, did you mean learning_rate? (run with --help to see all)",
     ("--max", "3"): "max: no such setting, did you mean max_steps? (run with --help to see all)",
+    ("--model", "x"): "model: no such setting, did you mean base? (run with --help to see all)",
+    ("--colour", "1"): "colour: no such setting, there are checkpoint, learning_rate, max_steps, base, method, "
+    "stop_words, options, layers, dry_run, config, help",
     ("--conf", "a.yaml"): "conf: no such setting, did you mean config? (run with --help to see all)",
     ("--learning_rate", "1e-4x"): "--learning_rate is '1e-4x', expected float",
     ("--max_steps", "1.5"): "--max_steps is '1.5', expected int",
@@ -170,7 +173,8 @@ def test_a_required_setting_is_asked_for():
 
 FILE_ERRORS = {
     "learing_rate: 1\n": ":1: learing_rate: no such setting, did you mean learning_rate? (run with --help to see all)",
-    "config: other.yaml\n": ":1: config: no such setting, did you mean checkpoint? (run with --help to see all)",
+    "config: other.yaml\n": ":1: config: no such setting, there are checkpoint, learning_rate, max_steps, base, "
+    "method, stop_words, options, layers, dry_run",
     "# header\n\nlearning_rate: 1e-4x\n": ":3: learning_rate is '1e-4x', expected float",
     "max_steps: true\n": ":1: max_steps is True, expected int",
     "base: x\nmax_steps:\n": ":2: max_steps is None, expected int",

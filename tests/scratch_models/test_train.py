@@ -231,6 +231,7 @@ def test_the_small_gpt_on_characters_comes_below_1_90_nats(shakespeare: str):
     ("arguments", "reason"),
     [
         (("--data", "nowhere.txt"), "nowhere.txt: no such file"),
+        (("--corpus", "my_text.txt"), "corpus: no such setting, did you mean data?"),
         (("--learing_rate", "1"), "learing_rate: no such setting, did you mean learning_rate?"),
     ],
 )
