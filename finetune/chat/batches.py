@@ -1,6 +1,7 @@
-"""Conversations into micro-batches, as a function of seed and step: rows of like length, or packed end to end.
+"""Conversations into micro-batches, as a function of seed and step: packed end to end, or rows of like length.
 
-Every conversation is read once an epoch. What a step reads does not depend on the number of processes.
+Every conversation is read once an epoch. What a step reads does not depend on the number of processes. Padded rows are
+for models that would not keep packed conversations apart.
 
 Shapes: B rows of a micro-batch, T tokens of its longest row.
 """
@@ -63,7 +64,7 @@ class ConversationBatches:
     """The micro-batches of every step.
 
     An epoch is a permutation, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
-    rows of like length share a micro-batch; or, with `packed`, whole conversations share a row without any filling.
+    with `packed`, whole conversations share a row without any filling; else rows of like length share a micro-batch.
     With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
     """
 
@@ -91,24 +92,17 @@ class ConversationBatches:
             self._epoch = (epoch, self._order(epoch))
         lengths = self.rendered.lengths
         chosen = sorted(self._epoch[1][place].tolist(), key=lambda number: (lengths[number], number))
-        mine = [self._row(number) for number in chosen[rank::world_size]]
-        join = pack if self.packed else pad
+        mine = [to_row(self.rendered[number]) for number in chosen[rank::world_size]]
         if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
-            ids, targets = self._row(chosen[0])
-            return [join([(ids, [IGNORED_TARGET] * len(targets))])]
-        return [join(rows) for rows in self._groups(mine)]
+            ids, targets = to_row(self.rendered[chosen[0]])
+            return [join([(ids, [IGNORED_TARGET] * len(targets))], packed=self.packed)]
+        if self.accumulation_steps is not None:
+            return [join(rows, packed=self.packed) for rows in cut_evenly(mine, self.accumulation_steps)]
+        return join_by_tokens(mine, self.tokens_per_micro_batch, packed=self.packed)
 
     def _order(self, epoch: int) -> list[Tensor]:
         order = torch.randperm(len(self.rendered), generator=seeded_generator(self.seed, epoch))
         return list(order.split(self.per_step))
-
-    def _groups(self, rows: Sequence["Row"]) -> Sequence[Sequence["Row"]]:
-        if self.accumulation_steps is not None:
-            return cut_evenly(rows, self.accumulation_steps)
-        return (pack_by_tokens if self.packed else cut_by_tokens)(rows, self.tokens_per_micro_batch)
-
-    def _row(self, number: int) -> "Row":
-        return to_row(self.rendered[number])
 
 
 Row = tuple[list[int], list[int]]
@@ -116,13 +110,26 @@ Row = tuple[list[int], list[int]]
 
 
 def to_row(rendered: RenderedConversation) -> Row:
-    """Ids and targets of a conversation.
+    """Ids and targets of a conversation up to the last thing learned: what follows it changes no loss and no gradient.
 
-    >>> to_row(RenderedConversation([5, 6, 7], [False, False, True]))
+    >>> to_row(RenderedConversation([5, 6, 7, 8], [False, False, True, False]))
     ([5, 6], [-100, 7])
     """
-    following = zip(rendered.input_ids[1:], rendered.supervised[1:], strict=True)
-    return rendered.input_ids[:-1], [id_ if learned else IGNORED_TARGET for id_, learned in following]
+    learned = np.flatnonzero(rendered.supervised[1:])
+    read = int(learned[-1]) + 1 if len(learned) else len(rendered.input_ids) - 1
+    following = zip(rendered.input_ids[1 : read + 1], rendered.supervised[1 : read + 1], strict=True)
+    return rendered.input_ids[:read], [id_ if learned else IGNORED_TARGET for id_, learned in following]
+
+
+def join_by_tokens(rows: Sequence[Row], tokens: int, *, packed: bool) -> list[MicroBatch]:
+    """Rows, which come sorted by length, as micro-batches of at most so many tokens each."""
+    groups = (pack_by_tokens if packed else cut_by_tokens)(rows, tokens)
+    return [join(group, packed=packed) for group in groups]
+
+
+def join(rows: Sequence[Row], *, packed: bool) -> MicroBatch:
+    """Rows as one micro-batch."""
+    return pack(rows) if packed else pad(rows)
 
 
 def cut_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
@@ -168,15 +175,24 @@ def pack_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
     >>> [[len(ids) for ids, _ in group] for group in pack_by_tokens(rows, tokens=8)]
     [[12], [6, 2], [5, 3]]
     """
-    groups: list[list[Row]] = []
-    room: list[int] = []
-    for row in sorted(rows, key=lambda row: -len(row[0])):
-        place = next((place for place, left in enumerate(room) if left >= len(row[0])), len(groups))
-        if place == len(groups):
+    return [[rows[place] for place in places] for places in first_fit([len(ids) for ids, _ in rows], tokens)]
+
+
+def first_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Places of sizes, the largest first, each in the first group that has room for it.
+
+    >>> first_fit([2, 3, 5, 6, 12], room=8)
+    [[4], [3, 0], [2, 1]]
+    """
+    groups: list[list[int]] = []
+    left: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+        fitting = next((number for number, free in enumerate(left) if free >= sizes[place]), len(groups))
+        if fitting == len(groups):
             groups.append([])
-            room.append(tokens)
-        groups[place].append(row)
-        room[place] -= len(row[0])
+            left.append(room)
+        groups[fitting].append(place)
+        left[fitting] -= sizes[place]
     return groups
 
 
@@ -202,6 +218,17 @@ def pack(rows: Sequence[Row]) -> MicroBatch:
         "targets": torch.tensor([targets]),
         "position_ids": torch.tensor([positions]),
     }
+
+
+def conversation_numbers(targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    """Which conversation of a micro-batch each place belongs to, from 0 on: (B, T), and packed rows' -> (B, T).
+
+    >>> conversation_numbers(torch.zeros(1, 3), torch.tensor([[0, 1, 0]]))
+    tensor([[0, 0, 1]])
+    """
+    if position_ids is None:
+        return torch.arange(len(targets), device=targets.device).unsqueeze(1).expand_as(targets)
+    return ((position_ids == 0).flatten().cumsum(0) - 1).view_as(targets)
 
 
 def check_global_batch(conversations_per_step: int, accumulation_steps: int | None, processes: int) -> None:

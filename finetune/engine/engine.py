@@ -1,14 +1,13 @@
-"""The engine: how a model computes while it is tuned, without a change in what it computes.
+"""The engine: how a model computes while it trains, without a change in what it computes.
 
-It chooses the precision by measuring, exchanges slow layers for lean ones, lays conversations end to end where that is
-exact, and turns on gradient checkpointing and compilation where asked. `release` puts the model back as it was.
+It chooses the precision by measuring, exchanges slow layers for fused ones, keeps packed conversations apart where that
+is exact, and turns on gradient checkpointing and compilation where asked. `release` puts the model back as it was.
 """
 
 import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import Any, Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -16,16 +15,17 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PreTrainedModel
 
+from configs import InputError
 from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
-from finetune.engine.padding_free import use_flat_attention
+from finetune.engine.padding_free import packing_is_exact
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder, read_run_record
 from scratch_models.loop.sharding import wants_sharding
 
-_engines: WeakKeyDictionary[nn.Module, "Engine"] = WeakKeyDictionary()
+Packing = Literal["auto", "never", "always"]
 
 
 @dataclass
@@ -37,24 +37,43 @@ class Engine:
     """What matrix products are computed in; what trains stays in single precision."""
     probe: Probe | None
     """What was measured to choose the precision; None where it was given."""
-    lays_flat: bool = False
-    """Whether rows of a micro-batch are laid end to end, without filling."""
+    packs: bool = False
+    """Whether conversations are to come packed in rows; else each has a row, filled up on the right."""
+    packed_attention: bool = False
+    """Whether an attention of ours keeps packed conversations apart; else transformers does, with a mask of T x T."""
+    can_pack: bool = True
+    """Whether packed rows give this model's hidden states, one way or the other; not measured where none are wanted."""
     checkpoints_gradients: bool = False
     compiled_blocks: int = 0
     swapped: SwappedForwards = field(default_factory=SwappedForwards)
-    attention_before: str | None = None
-    """The attention that the model had, where the engine may have given it another."""
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says of it; `precision` is what a resumed run goes on with."""
         return {
-            "precision": self.precision,
-            "probe": None if self.probe is None else dataclasses.asdict(self.probe),
-            "exchanged_layers": self.swapped.counts(),
-            "rows_laid_end_to_end": self.lays_flat,
-            "gradient_checkpointing": self.checkpoints_gradients,
-            "compiled_blocks": self.compiled_blocks,
+            "engine": {
+                "precision": self.precision,
+                "probe": None if self.probe is None else dataclasses.asdict(self.probe),
+                "exchanged_layers": self.swapped.counts(),
+                "rows_laid_end_to_end": self.packs,
+                "gradient_checkpointing": self.checkpoints_gradients,
+                "compiled_blocks": self.compiled_blocks,
+            },
+            "packed": self.packs,
+            "packed_attention": self.packed_attention,
         }
+
+    def describe(self) -> str:
+        """How the model computes, in one line.
+
+        >>> model: Any = None
+        >>> Engine(model, "fp32", None, packs=True, packed_attention=True).describe()
+        'computes in fp32, conversations packed'
+        """
+        probe, measured = self.probe, ""
+        if probe is not None:
+            bf16 = "none" if probe.bf16_gflops is None else f"{probe.bf16_gflops:,.0f}"
+            measured = f", chosen by measuring: fp32 {probe.fp32_gflops:,.0f} GFLOP/s, bf16 {bf16}"
+        return f"computes in {self.precision}{measured}, {self._describe_rows()}"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context that the model computes its loss in."""
@@ -65,19 +84,30 @@ class Engine:
     def release(self) -> None:
         """The model computes as it did before, with the same weights bit for bit; what was trained stays."""
         self.swapped.undo()
-        if self.attention_before is not None:
-            self.model.set_attn_implementation(self.attention_before)
+        use_usual_attention(self.model)
         if self.checkpoints_gradients:
             self.model.gradient_checkpointing_disable()
         for module in self.model.modules():
             module._compiled_call_impl = None
-        self.lays_flat, self.checkpoints_gradients, self.compiled_blocks = False, False, 0
-        _engines.pop(self.model, None)
+        self.checkpoints_gradients, self.compiled_blocks = False, 0
         return_freed_memory()
+
+    def _describe_rows(self) -> str:
+        if not self.can_pack:
+            return "a row for each conversation: packed rows would not give this model's hidden states"
+        if not self.packs:
+            return "a row for each conversation"
+        return "conversations packed" + ("" if self.packed_attention else " under a mask of all places")
 
 
 def start_engine(
-    model: PreTrainedModel, settings: LoopSettings, accelerator: Accelerator, *, precision: str | None = None
+    model: PreTrainedModel,
+    settings: LoopSettings,
+    accelerator: Accelerator,
+    *,
+    run: RunFolder | None = None,
+    precision: str | None = None,
+    packing: Packing = "auto",
 ) -> Engine:
     """Turns on what makes the model's training fast; it must be on its device, with its adapters attached.
 
@@ -85,14 +115,18 @@ def start_engine(
         model: The causal model, adapters inside it.
         settings: Precision, compilation and gradient checkpointing.
         accelerator: Of this process; all processes choose what the main one measured.
-        precision: fp32 or bf16, as the run that is resumed recorded it.
+        run: The folder of the run; one that is resumed goes on in the precision that it was started in.
+        precision: fp32 or bf16, in the place of what settings and run say.
+        packing: Whether conversations share rows; auto packs where that is exact and faster.
 
     Raises:
-        InputError: bf16 is asked for on a device that lacks it.
+        InputError: bf16 is asked for on a device that lacks it, or packing of a model for which it is not exact.
 
     """
-    chosen, probe = _choose_precision(model, settings.precision if precision is None else precision, accelerator)
+    recorded = None if run is None else recorded_precision(settings, run)
+    chosen, probe = _choose_precision(model, precision or recorded or settings.precision, accelerator)
     engine = Engine(model, chosen, probe)
+    _choose_packing(engine, packing)
     if not wants_sharding(accelerator):  # a shard is no weight: only the layers' own forward finds it whole
         _exchange_layers(engine, compiled=settings.compile)
     if settings.gradient_checkpointing:
@@ -100,13 +134,12 @@ def start_engine(
         engine.checkpoints_gradients = True
     if settings.compile:
         engine.compiled_blocks = _compile_blocks(model)
-    _engines[model] = engine
     return engine
 
 
-def engine_of(model: nn.Module) -> Engine | None:
-    """The engine that is on, or None."""
-    return _engines.get(model)
+def recorded_precision(settings: LoopSettings, run: RunFolder) -> str | None:
+    """What a run that is resumed was started with: a probe might choose otherwise today."""
+    return read_run_record(run.path).get("engine", {}).get("precision") if settings.resume else None
 
 
 def _choose_precision(model: PreTrainedModel, wanted: str, accelerator: Accelerator) -> tuple[Precision, Probe | None]:
@@ -118,13 +151,31 @@ def _choose_precision(model: PreTrainedModel, wanted: str, accelerator: Accelera
     return probe.faster, probe
 
 
+def _choose_packing(engine: Engine, packing: Packing) -> None:
+    """Packs with an attention of ours where that is exact, else under transformers' mask, else not at all.
+
+    A mask of T x T makes a CPU compute between all conversations of a row, so `auto` packs with it on a GPU alone.
+    """
+    model = engine.model
+    engine.packed_attention = use_packed_attention(model) and packing_is_exact(model)
+    if not engine.packed_attention:
+        use_usual_attention(model)
+    if packing == "never":
+        return
+    engine.can_pack = engine.packed_attention or packing_is_exact(model)
+    if packing == "always" and not engine.can_pack:
+        raise InputError(
+            f"packing: found always, but {type(model).__name__} does not keep packed conversations apart, expected a "
+            "model without recurrent layers that takes positions: set auto or never"
+        )
+    engine.packs = engine.packed_attention or (engine.can_pack and (packing == "always" or model.device.type == "cuda"))
+
+
 def _exchange_layers(engine: Engine, *, compiled: bool) -> None:
     model = engine.model
     dtype = torch.bfloat16 if engine.precision == "bf16" else next(model.parameters()).dtype
     if model.device.type == "cpu" and not compiled:
         keep_freed_memory()
-        engine.attention_before = model.config._attn_implementation
-        engine.lays_flat = use_flat_attention(model)
         swap_dropout(model, engine.swapped)
     swap_activations(model, engine.swapped)
     swap_frozen_linears(model, dtype, engine.swapped)
@@ -136,51 +187,3 @@ def _compile_blocks(model: PreTrainedModel) -> int:
     for block in blocks:
         block.compile(dynamic=True)
     return len(blocks)
-
-
-@dataclass(frozen=True)
-class Computing:
-    """What is in force on a model."""
-
-    engine: Engine
-    packed: bool
-    """Whether conversations come packed."""
-    packed_attention: bool
-    """Whether they are kept apart by an attention of ours; else transformers keeps them apart with a mask."""
-
-    def facts(self) -> dict[str, Any]:
-        """What `run.json` says of it."""
-        return {"engine": self.engine.facts(), "packed": self.packed, "packed_attention": self.packed_attention}
-
-    def release(self) -> None:
-        """The model computes as it did before, with the same weights bit for bit; what was trained stays."""
-        self.engine.release()
-        use_usual_attention(self.engine.model)
-
-
-def start_computing(
-    model: PreTrainedModel, settings: LoopSettings, accelerator: Accelerator, run: RunFolder, *, packed: bool = False
-) -> Computing:
-    """Turns on what makes the training of a model fast; it is on its device, with its adapters attached.
-
-    Raises:
-        InputError: the device lacks the precision.
-
-    """
-    engine = start_engine(model, settings, accelerator, precision=recorded_precision(settings, run))
-    # Rows that the engine lays end to end are kept apart there, packed or not.
-    return Computing(engine, packed, engine.lays_flat or (packed and use_packed_attention(model)))
-
-
-def recorded_precision(settings: LoopSettings, run: RunFolder) -> str | None:
-    """What a run that is resumed was started with: a probe might choose otherwise today."""
-    return read_run_record(run.path).get("engine", {}).get("precision") if settings.resume else None
-
-
-def describe_engine(engine: Engine) -> str:
-    """How the model was computed, in one line."""
-    probe, measured = engine.probe, ""
-    if probe is not None:
-        bf16 = "none" if probe.bf16_gflops is None else f"{probe.bf16_gflops:,.0f}"
-        measured = f", chosen by measuring: fp32 {probe.fp32_gflops:,.0f} GFLOP/s, bf16 {bf16}"
-    return f"computes in {engine.precision}{measured}"

@@ -1,10 +1,12 @@
 """Attention over packed rows that computes nothing between one conversation and another.
 
 transformers keeps packed conversations apart with a mask of T x T, of which most says no. Here the mask's place is
-taken by the lengths of the conversations: on a GPU in half precision torch's variable-length kernel reads them,
-anywhere else each conversation is attended to by itself. Without packing (generation, evaluation, padded rows) it is
-transformers' own attention. The mask that transformers would have made is looked at first: where it says more than
-"causal within each conversation", such as a window that is shorter than one, it is made and used.
+taken by the lengths of the conversations, which it asks for once a forward. Three kernels read them: torch's
+variable-length one on a GPU in half precision, blocks of our own on a CPU, and torch's usual one, conversation by
+conversation, where there is neither. Without packing (generation, evaluation of padded rows) it is transformers' own
+attention; only when a model trains on a CPU do its rows go through the blocks too, packed or not. The mask that
+transformers would have made is looked at first: where it says more than "causal within each conversation, within a
+window", it is made and used.
 
 Shapes: B rows, T tokens of a row, S conversations of all rows, H heads, K heads of keys and values, E width of a head.
 """
@@ -20,7 +22,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from finetune.engine.block_attention import attend_in_blocks
+
 PACKED_ATTENTION = "graft_packed"
+KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+UNKNOWN_OPTIONS = ("softcap", "s_aux", "position_bias")
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 WIDEST_HEAD = 256  # of the variable-length kernel
 OLDEST_CAPABILITY = (8, 0)
@@ -34,6 +40,8 @@ class Conversations:
     """(S,)"""
     starts: Tensor
     """Where each begins in all rows end to end, and the end of the last, (S + 1,) of int32 on the model's device."""
+    window: int | None = None
+    """How many tokens each sees at most, itself included; None: all before it."""
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
@@ -41,7 +49,9 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
 
     Without it packed rows are computed all the same, with a mask of T x T.
     """
-    if model.config.get_text_config()._attn_implementation != "sdpa":
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if config._attn_implementation != "sdpa" or not kinds <= KNOWN_LAYERS:
         return False
     model.set_attn_implementation(PACKED_ATTENTION)
     return model.config.get_text_config()._attn_implementation == PACKED_ATTENTION
@@ -69,9 +79,11 @@ def make_mask(
     starts = torch.cat([begins.flatten().nonzero().squeeze(1), torch.tensor([begins.numel()], device=device)])
     lengths = starts.diff().tolist()
     window = options.get("local_size")
-    if looks_ahead or (window is not None and max(lengths) > window):
+    if window is None or max(lengths) <= window:
+        window = None
+    if looks_ahead or (window is not None and not knows_windows(device)):
         return _usual_mask(batch_size, q_length, kv_length, mask_function, options)
-    return Conversations(lengths, starts.int())
+    return Conversations(lengths, starts.int(), window)
 
 
 def attend(
@@ -84,32 +96,58 @@ def attend(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in each layer: (B, H, T, E) and twice (B, K, T, E) -> (B, T, H, E)."""
-    if not isinstance(attention_mask, Conversations):
-        output: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
-        )
-        return output
-    return _attend_packed(query, key, value, attention_mask, dropout, scaling), None
+    """What transformers calls in each layer: (B, H, T, E) and twice (B, K, T, E) -> (B, T, H, E).
+
+    Raises:
+        NotImplementedError: packed rows are to be attended to in a way that no kernel knows.
+
+    """
+    unknown = [name for name in UNKNOWN_OPTIONS if options.get(name) is not None]
+    if isinstance(attention_mask, Conversations):
+        if unknown:
+            raise NotImplementedError(f"{PACKED_ATTENTION}: {unknown[0]} is not known to it")
+        return _attend_packed(query, key, value, attention_mask, dropout, scaling), None
+    if attention_mask is None and not unknown and _trains_on_cpu(module, query, key, options):
+        return _attend_packed(query, key, value, None, dropout, scaling), None
+    output: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+    )
+    return output
 
 
 AttentionInterface.register(PACKED_ATTENTION, attend)
 AttentionMaskInterface.register(PACKED_ATTENTION, make_mask)
 
 
+def _trains_on_cpu(module: nn.Module, query: Tensor, key: Tensor, options: dict[str, Any]) -> bool:
+    # There torch's fused kernel knows no dropout, and takes thrice as long for the backward pass of bfloat16.
+    if not module.training or query.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    is_causal = options.get("is_causal")
+    return query.shape[2] == key.shape[2] and bool(
+        getattr(module, "is_causal", True) if is_causal is None else is_causal
+    )
+
+
 @torch.compiler.disable  # which would compile anew for the lengths of every micro-batch
 def _attend_packed(
-    query: Tensor, key: Tensor, value: Tensor, conversations: Conversations, dropout: float, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    conversations: Conversations | None,
+    dropout: float,
+    scaling: float | None,
 ) -> Tensor:
-    B, H, T, _ = query.shape
-    device = query.device.type
-    if torch.is_autocast_enabled(device):  # which knows torch's own attention, not the kernel
-        query, key, value = (one.to(torch.get_autocast_dtype(device)) for one in (query, key, value))
-    query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))  # (B T, H or K, E)
-    if query.shape[1] != key.shape[1]:  # the kernel of torch 2.11 wants as many heads everywhere
-        key, value = (one.repeat_interleave(H // one.shape[1], dim=1) for one in (key, value))
-    prompt_format = _attend_by_kernel if _has_kernel(query, value, dropout) else _attend_one_by_one
-    return prompt_format(query, key, value, conversations, dropout, scaling).unflatten(0, (B, T))  # (B, T, H, E)
+    B, _, T, _ = query.shape
+    device = query.device
+    if conversations is None:
+        conversations = Conversations([T] * B, torch.arange(0, B * T + 1, T, dtype=torch.int32, device=device))
+    # Autocast knows torch's own attention, not these. A rotation leaves queries and keys of another type than values.
+    of_layers = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else query.dtype
+    if device.type != "cpu":
+        query, key, value = query.to(of_layers), key.to(of_layers), value.to(of_layers)
+    attended = choose_kernel(query, value, dropout)(query, key, value, conversations, dropout, scaling)  # (B T, H, E)
+    return attended.to(of_layers).unflatten(0, (B, T))  # (B, T, H, E)
 
 
 def _usual_mask(
@@ -121,29 +159,68 @@ def _usual_mask(
     return mask
 
 
-def _has_kernel(query: Tensor, value: Tensor, dropout: float) -> bool:
-    # The kernel knows no dropout.
+Kernel = Callable[[Tensor, Tensor, Tensor, Conversations, float, float | None], Tensor]
+"""(B, H, T, E) and twice (B, K, T, E), with dropout and scaling -> (B T, H, E)."""
+
+
+def choose_kernel(query: Tensor, value: Tensor, dropout: float) -> Kernel:
+    """What attends: blocks on a CPU; on a GPU the variable-length kernel where it can, which knows no dropout."""
+    if query.device.type == "cpu":
+        return attend_by_blocks
     fits = query.dtype in HALF_PRECISION and query.shape[-1] == value.shape[-1] <= WIDEST_HEAD and dropout == 0.0
-    return fits and query.is_cuda and torch.cuda.get_device_capability(query.device) >= OLDEST_CAPABILITY
+    if fits and query.is_cuda and torch.cuda.get_device_capability(query.device) >= OLDEST_CAPABILITY:
+        return attend_by_varlen
+    return attend_one_by_one
 
 
-def _attend_by_kernel(
+def knows_windows(device: torch.device) -> bool:
+    """Whether what is chosen there can hide what lies further back than a window: the blocks can."""
+    return device.type == "cpu"
+
+
+def attend_by_blocks(
     query: Tensor, key: Tensor, value: Tensor, conversations: Conversations, dropout: float, scaling: float | None
 ) -> Tensor:
+    """By blocks of our own."""
+    # Products this small are no faster in half precision, and each length of a conversation would have them compiled
+    # anew.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    query, key, value = (one.to(dtype).transpose(0, 1).flatten(1, 2) for one in (query, key, value))  # (., B T, E)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attend_in_blocks(query, key, value, conversations.lengths, scaling, dropout, conversations.window)
+
+
+def attend_by_varlen(
+    query: Tensor, key: Tensor, value: Tensor, conversations: Conversations, dropout: float, scaling: float | None
+) -> Tensor:
+    """By torch's variable-length kernel; it takes no dropout."""
+    query, key, value = _end_to_end(query, key, value)
     longest = max(conversations.lengths)
     starts, causal = conversations.starts, (-1, 0)
     out = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=causal)
     assert isinstance(out, Tensor)  # not a pair: its sums were not asked for
-    return out  # (B T, H, E)
+    return out
 
 
-def _attend_one_by_one(
+def attend_one_by_one(
     query: Tensor, key: Tensor, value: Tensor, conversations: Conversations, dropout: float, scaling: float | None
 ) -> Tensor:
+    """By torch's usual kernel, called for each conversation."""
     # Split, not sliced: the gradient of a slice is as long as the whole row.
-    parts = (one.transpose(0, 1).unsqueeze(0).split(conversations.lengths, dim=2) for one in (query, key, value))
+    parts = (
+        one.transpose(0, 1).unsqueeze(0).split(conversations.lengths, dim=2) for one in _end_to_end(query, key, value)
+    )
     attended = [
         nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
         for q, k, v in zip(*parts, strict=True)
     ]
-    return torch.cat(attended, dim=2)[0].transpose(0, 1)  # (B T, H, E)
+    return torch.cat(attended, dim=2)[0].transpose(0, 1)
+
+
+def _end_to_end(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All rows one behind the other, with as many heads everywhere, as the kernel of torch 2.11 wants: (B T, H, E)."""
+    query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
+    if query.shape[1] != key.shape[1]:
+        heads = query.shape[1] // key.shape[1]
+        key, value = (one.repeat_interleave(heads, dim=1) for one in (key, value))
+    return query, key, value

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-Segment = tuple[Tensor, Tensor | None]
-"""Weight (rows, D) and bias (rows,) of successive ids."""
+from finetune.losses.head import Segment, as_factors
 
 # More tokens share the reading of a row. On a CPU 64 cost 1.2 times as much as 128, and 32 twice; from 128 to 256
 # float32 gains a tenth and bfloat16 a quarter, and from 213 to 640 float32 another tenth.
@@ -39,7 +38,7 @@ def summed_cross_entropy(
     Args:
         hidden: What the head reads, (S, D).
         targets: Ids, (S,); none may be -100.
-        segments: The head in the order of the ids; `ExtendedHead.segments()` gives them.
+        segments: The head in the order of the ids; as `head_segments` gives them.
         chunk_tokens: C; by default at most half of the tokens, unless they are few.
 
     >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
@@ -62,9 +61,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         ctx: Any, with_gradients: bool, chunk_tokens: int, hidden: Tensor, targets: Tensor, *flat: Tensor | None
     ) -> Tensor:
         device = hidden.device.type
-        autocast = torch.is_autocast_enabled(device)
-        factors = hidden.to(torch.get_autocast_dtype(device) if autocast else hidden.dtype)  # (S, D)
-        of_sums = torch.promote_types(factors.dtype, torch.float32)
+        factors, of_sums = as_factors(hidden)  # (S, D)
         if device == "cpu" and factors.dtype != of_sums:
             # For every number of tokens that it has not met a CPU compiles the products of half precision anew.
             factors = F.pad(factors, (0, 0, 0, -len(factors) % CHUNK_MULTIPLE_IN_HALF))

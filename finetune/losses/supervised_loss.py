@@ -14,49 +14,42 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from configs import InputError
-from finetune.engine.engine import engine_of
-from finetune.engine.padding_free import flat_hidden_states
+from finetune.engine.engine import Engine
+from finetune.engine.padding_free import hidden_states
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
+from finetune.losses.head import check_logits_are_the_heads, head_segments
 from scratch_models.loop.micro_batches import IGNORED_TARGET
-from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 
 class SupervisedLoss(nn.Module):
     """A Hugging Face causal model with its summed loss; adapters inside the model take part.
 
-    Rows are filled up on the right, which no position of a causal model sees, so no attention mask is needed; the
-    targets of the filling are ignored. The head's weights are read where they lie, not through its forward: FSDP
-    must shard this module as a whole (and the blocks inside it as it likes), not the head apart.
+    Rows are packed, or filled up on the right, where the targets of the filling are ignored. The head's weights are
+    read where they lie, not through its forward: FSDP must shard this module as a whole (and the blocks inside it as
+    it likes), not the head apart.
+
+    Args:
+        model: The model.
+        engine: What is in force on it; None where it computes as transformers does.
 
     Raises:
         InputError: the model does more between its last hidden state and its logits than the head.
 
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, engine: Engine | None = None) -> None:
         super().__init__()
-        _check_logits_are_the_heads(model)
-        self.model = model
+        check_logits_are_the_heads(model)
+        self.model, self.engine = model, engine
         self._copies = _FrozenCopies()
 
     def forward(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
         """Summed nats of the targets that are not -100: two or three of (B, T) -> ()."""
-        engine = engine_of(self.model)
-        with nullcontext() if engine is None else engine.autocast():
-            if engine is not None and engine.lays_flat:
-                hidden, targets = flat_hidden_states(self.model, input_ids, targets, position_ids)  # (1, N, D), (1, N)
-            else:
-                hidden = self._hidden_states(input_ids, position_ids)  # (B, T, D)
+        with nullcontext() if self.engine is None else self.engine.autocast():
+            hidden = hidden_states(self.model, input_ids, position_ids)  # (B, T, D)
             chosen = (targets.flatten() != IGNORED_TARGET).nonzero().squeeze(1)  # (S,)
             learned = hidden.flatten(0, 1).index_select(0, chosen)  # (S, D)
             return _summed_nats(self.model.get_output_embeddings(), learned, targets.flatten()[chosen], self._copies)
-
-    def _hidden_states(self, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
-        positions = {} if position_ids is None else {"position_ids": position_ids}
-        # Without an attention mask transformers keeps packed conversations apart by their positions.
-        hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
-        return hidden
 
 
 class _FrozenCopies:
@@ -77,32 +70,11 @@ class _FrozenCopies:
 
 
 def _summed_nats(head: nn.Module, hidden: Tensor, targets: Tensor, copies: _FrozenCopies) -> Tensor:
+    segments = head_segments(head)
+    if segments is None:
+        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")  # logits are (S, V)
     device = hidden.device.type
-    if isinstance(head, ExtendedHead):
-        segments = head.segments()
-    elif type(head) is nn.Linear:
-        segments = [(head.weight, head.bias)]
-    else:  # An adapter on the head itself: only its own forward knows its logits, (S, V).
-        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         segments = [(copies.take(weight, dtype), bias) for weight, bias in segments]
     return summed_cross_entropy(hidden, targets, segments)
-
-
-@torch.no_grad()
-def _check_logits_are_the_heads(model: PreTrainedModel) -> None:
-    # Some models cap or scale their logits, or transform the hidden state first. To call the head alone would train
-    # another model than the one that replies, and nothing would show it.
-    was_training = model.training
-    model.eval()
-    input_ids = torch.tensor([[0, 1, 2]], device=next(model.parameters()).device)
-    hidden = getattr(model.base_model(input_ids=input_ids, use_cache=False), "last_hidden_state", None)
-    theirs = model(input_ids=input_ids, use_cache=False).logits
-    ours = None if hidden is None else model.get_output_embeddings()(hidden)
-    model.train(was_training)
-    if ours is None or not torch.allclose(ours, theirs, rtol=1e-6, atol=1e-7):
-        raise InputError(
-            f"{type(model).__name__}: its logits are not its head's on the last hidden state, expected a model without "
-            "capped or scaled logits such as GPT-2, Llama, Qwen or OLMo"
-        )

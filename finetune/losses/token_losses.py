@@ -13,15 +13,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from finetune.losses.chunked_cross_entropy import Segment
+from finetune.losses.head import Segment, as_factors, head_segments
 
 CHUNK_TOKENS = 128
 
 
-def token_nats(
+def token_losses(head: nn.Module, hidden: Tensor, targets: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
+    """Nats of each target under a model's head, (S,), with gradients for all that requires one.
+
+    Args:
+        head: The model's output embeddings.
+        hidden: What it reads, (S, D).
+        targets: Ids, (S,); none may be -100.
+        chunk_tokens: C.
+
+    """
+    segments = head_segments(head)
+    if segments is not None:
+        return segment_losses(hidden, targets, segments, chunk_tokens)
+    chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
+    return torch.cat([F.cross_entropy(head(some).float(), wanted, reduction="none") for some, wanted in chunks])
+
+
+def segment_losses(
     hidden: Tensor, targets: Tensor, segments: Sequence[Segment], chunk_tokens: int = CHUNK_TOKENS
 ) -> Tensor:
     """Nats of each target, (S,), with gradients for the hidden states and for the segments that require one.
@@ -29,32 +47,29 @@ def token_nats(
     Args:
         hidden: What the head reads, (S, D).
         targets: Ids, (S,); none may be -100.
-        segments: Weight and bias of successive ids, in the order of the ids; `ExtendedHead.segments()` gives them.
+        segments: Weight and bias of successive ids, in the order of the ids, as `head_segments` gives them.
         chunk_tokens: C.
 
     >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    >>> nats = token_nats(torch.zeros(2, 2), torch.tensor([0, 2]), [(weight[:2], None), (weight[2:], None)])
+    >>> nats = segment_losses(torch.zeros(2, 2), torch.tensor([0, 2]), [(weight[:2], None), (weight[2:], None)])
     >>> torch.allclose(nats, torch.tensor(3.0).log())
     True
     """
     flat = [part for segment in segments for part in segment]
-    nats: Tensor = _TokenNats.apply(torch.is_grad_enabled(), chunk_tokens, hidden, targets, *flat)
+    nats: Tensor = _TokenLosses.apply(torch.is_grad_enabled(), chunk_tokens, hidden, targets, *flat)
     return nats
 
 
-class _TokenNats(torch.autograd.Function):
+class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, with_gradients: bool, chunk_tokens: int, hidden: Tensor, targets: Tensor, *flat: Tensor | None
     ) -> Tensor:
-        device = hidden.device.type
-        autocast = torch.is_autocast_enabled(device)
-        factors = hidden.to(torch.get_autocast_dtype(device) if autocast else hidden.dtype)  # (S, D)
-        of_sums = torch.promote_types(factors.dtype, torch.float32)
+        factors, of_sums = as_factors(hidden)  # (S, D)
         nats, totals = hidden.new_empty((2, len(hidden)), dtype=of_sums)  # (S,) twice
         keep = with_gradients and ctx.needs_input_grad[2]
         of_hidden = torch.empty_like(hidden, dtype=of_sums) if keep else None  # (S, D)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             head = [(weight.to(factors.dtype), bias) for weight, bias in _pairs(flat)]  # cast once, not at every chunk
             for start in range(0, len(hidden), chunk_tokens):
                 chunk = slice(start, start + chunk_tokens)

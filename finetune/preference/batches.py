@@ -4,7 +4,7 @@ Every pair is read once an epoch. What a step reads does not depend on the numbe
 whole pairs: first all chosen rows, then all rejected rows in the same order, each with the log-probability that the
 reference gives it.
 
-Shapes: P pairs of a micro-batch, so 2P rows; T tokens of its longest row; N pairs and M ids of the set.
+Shapes: P pairs of a micro-batch, so 2P rows, in B of T tokens; N pairs and M ids of the set.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finetune.chat.batches import LARGEST_FILLING_SHARE, pad, to_row
+from finetune.chat.batches import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.pairs import Pair
@@ -53,10 +53,21 @@ def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
 
 
 class PreferenceBatches:
-    """The micro-batches of every step, once the reference's log-probabilities (N, 2) are known."""
+    """The micro-batches of every step, once the reference's log-probabilities (N, 2) are known.
 
-    def __init__(self, rendered: RenderedPairs, pairs_per_step: int, tokens_per_micro_batch: int, seed: int) -> None:
-        self.rendered, self.lengths = rendered, rendered.lengths()
+    With `packed`, the rows of a micro-batch lie in one without any filling; else they are filled up, pairs of like
+    length together.
+    """
+
+    def __init__(
+        self,
+        rendered: RenderedPairs,
+        pairs_per_step: int,
+        tokens_per_micro_batch: int,
+        seed: int,
+        packed: bool = False,
+    ) -> None:
+        self.rendered, self.lengths, self.packed = rendered, rendered.lengths(), packed
         self.per_step, self.tokens_per_micro_batch, self.seed = pairs_per_step, tokens_per_micro_batch, seed
         self.steps_per_epoch = -(-len(rendered) // pairs_per_step)
         self.reference = torch.zeros(len(rendered), 2)
@@ -79,7 +90,7 @@ class PreferenceBatches:
         mine = chosen[rank::world_size]
         if not mine:  # the last step of an epoch may have fewer pairs than processes; each still takes part in its sums
             return [_without_targets(self._batch(chosen[:1]))]
-        return [self._batch(group) for group in cut_pairs(mine, self.lengths, self.tokens_per_micro_batch)]
+        return [self._batch(group) for group in self._groups(mine)]
 
     def read_in(self, steps: int) -> list[int]:
         """The numbers of the pairs that so many steps read, without repetition."""
@@ -89,12 +100,12 @@ class PreferenceBatches:
         return sorted(torch.cat(self._order(0)[: place + 1]).tolist())
 
     def share_of(self, pairs: Sequence[int], rank: int, world_size: int) -> Iterator[tuple[list[int], MicroBatch]]:
-        """One process's share of some pairs, each once: numbers of pairs of like length, and their micro-batch.
+        """One process's share of some pairs, each once: numbers of pairs, and their micro-batch.
 
         Every process gets as many, since all take part in gathering a sharded model; a last one may be of no pair.
         """
         order = sorted(pairs, key=lambda pair: (self.lengths[pair], pair))
-        groups = cut_pairs(order, self.lengths, self.tokens_per_micro_batch)
+        groups = self._groups(order)
         for start in range(0, len(groups), world_size):
             mine = groups[start + rank] if start + rank < len(groups) else []
             yield mine, self._batch(mine or groups[0][:1])
@@ -103,10 +114,18 @@ class PreferenceBatches:
         order = torch.randperm(len(self), generator=seeded_generator(self.seed, epoch))
         return list(order.split(self.per_step))
 
+    def _groups(self, pairs: Sequence[int]) -> list[list[int]]:
+        """Pairs, which come sorted by length, as they share micro-batches."""
+        if not self.packed:
+            return cut_pairs(pairs, self.lengths, self.tokens_per_micro_batch)
+        tokens = (self.rendered.chosen.lengths + self.rendered.rejected.lengths).tolist()
+        groups = first_fit([tokens[pair] for pair in pairs], self.tokens_per_micro_batch)
+        return [[pairs[place] for place in places] for places in groups]
+
     def _batch(self, pairs: Sequence[int]) -> MicroBatch:
         sides = self.rendered.chosen, self.rendered.rejected
         rows = [to_row(side[pair]) for side in sides for pair in pairs]
-        return {**pad(rows), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
+        return {**join(rows, packed=self.packed), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
 
 
 def cut_pairs(pairs: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -134,8 +153,18 @@ def count_pairs(micro_batch: MicroBatch) -> int:
     >>> count_pairs({"targets": torch.tensor([[-100, 5], [-100, -100], [-100, 6], [-100, -100]])})
     1
     """
-    learned = (micro_batch["targets"] != IGNORED_TARGET).any(dim=1)  # (2P,)
-    return int(learned.view(2, -1).all(dim=0).sum())
+    return int((count_reply_tokens(**micro_batch) > 0).view(2, -1).all(dim=0).sum())
+
+
+def count_reply_tokens(targets: Tensor, position_ids: Tensor | None = None, **_: Tensor) -> Tensor:
+    """How many targets each row of a micro-batch learns, packed or not: (B, T) -> (2P,).
+
+    >>> count_reply_tokens(torch.tensor([[-100, 5, 6, -100, 7]]), torch.tensor([[0, 1, 2, 0, 1]]))
+    tensor([2, 1])
+    """
+    numbers = conversation_numbers(targets, position_ids).flatten()  # (B T,)
+    tokens = numbers.new_zeros(int(numbers[-1]) + 1)
+    return tokens.index_add_(0, numbers, (targets.flatten() != IGNORED_TARGET).long())
 
 
 PAIRS = Unit("pairs", count_pairs)

@@ -47,6 +47,7 @@ def prepare_preferences(
     pairs_per_step: int,
     tokens_per_micro_batch: int,
     seed: int,
+    packed: bool = False,
 ) -> PreferenceDataset:
     """Renders the pairs; one with a side longer than the limit is left out, never cut.
 
@@ -62,9 +63,9 @@ def prepare_preferences(
     kept, kept_held_out = training.only(fitting), held_out.only(read)
     return PreferenceDataset(
         training=kept,
-        batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed),
+        batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed, packed),
         held_out=[splits.held_out[number] for number in read],
-        held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed),
+        held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed, packed),
         left_out={
             **splits.left_out,
             f"pairs of more than {maximum_tokens} tokens": len(training) - len(fitting),

@@ -6,7 +6,7 @@ equation 17) brings the log-ratios per token apart by 1 / (2 beta) and no furthe
 the chosen reply may be added (Pang et al. 2024, https://arxiv.org/abs/2404.19733, equation 1), which keeps it from
 growing less likely together with the rejected one.
 
-Shapes: P pairs, 2P rows, first all chosen; T tokens of a row; D width; S supervised positions of all rows.
+Shapes: P pairs, 2P rows, first all chosen, in B of T tokens; D width; S supervised positions of all rows.
 """
 
 from contextlib import nullcontext
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from finetune.engine.engine import engine_of
-from finetune.engine.padding_free import flat_hidden_states
-from finetune.losses.supervised_loss import SupervisedLoss
-from finetune.losses.token_losses import token_nats
+from finetune.chat.batches import conversation_numbers
+from finetune.engine.engine import Engine
+from finetune.engine.padding_free import hidden_states
+from finetune.losses.head import check_logits_are_the_heads
+from finetune.losses.token_losses import token_losses
+from finetune.preference.batches import count_reply_tokens
 from scratch_models.loop.micro_batches import IGNORED_TARGET
-from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,52 +67,48 @@ class Objective:
 class PreferenceLoss(nn.Module):
     """A Hugging Face causal model with its summed loss over pairs; adapters inside the model take part.
 
-    Rows are filled up on the right, which no position of a causal model sees, so no attention mask is needed. As with
-    `SupervisedLoss` the head's weights are read where they lie: FSDP must shard this module as a whole.
+    As with `SupervisedLoss` rows are packed or filled up on the right, and the head's weights are read where they lie:
+    FSDP must shard this module as a whole.
 
     Raises:
         InputError: the model does more between its last hidden state and its logits than the head.
 
     """
 
-    def __init__(self, model: PreTrainedModel, objective: Objective) -> None:
+    def __init__(self, model: PreTrainedModel, objective: Objective, engine: Engine | None = None) -> None:
         super().__init__()
-        self.model = SupervisedLoss(model).model  # which refuses what we could not compute either
-        self.objective = objective
+        check_logits_are_the_heads(model)
+        self.model, self.objective, self.engine = model, objective, engine
 
-    def forward(self, input_ids: Tensor, targets: Tensor, reference: Tensor, summed: bool = True) -> Tensor:
-        """The summed loss of the pairs: two of (2P, T), and (2P,) -> (); pairs without targets count as 0.
+    def forward(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        reference: Tensor,
+        position_ids: Tensor | None = None,
+        summed: bool = True,
+    ) -> Tensor:
+        """The summed loss of the pairs: two or three of (B, T), and (2P,) -> (); pairs without targets count as 0.
 
         Not `summed`, the log-probability of each reply, (2P,): whoever asks for these comes through here too, since
         sharded weights are gathered where a module is called.
         """
-        log_probabilities = reply_log_probabilities(self.model, input_ids, targets)  # (2P,)
+        with nullcontext() if self.engine is None else self.engine.autocast():
+            log_probabilities = reply_log_probabilities(self.model, input_ids, targets, position_ids)  # (2P,)
         if not summed:
             return log_probabilities
-        tokens = (targets != IGNORED_TARGET).sum(dim=1)  # (2P,)
+        tokens = count_reply_tokens(targets, position_ids)  # (2P,)
         losses = self.objective.losses(log_probabilities, reference, tokens.clamp(min=1))  # (P,)
         learned = (tokens > 0).view(2, -1).all(dim=0)  # (P,)
         return torch.where(learned, losses, torch.zeros_like(losses)).sum()
 
 
-def reply_log_probabilities(model: PreTrainedModel, input_ids: Tensor, targets: Tensor) -> Tensor:
-    """The summed log-probability of each row's targets that are not -100: two of (B, T) -> (B,), in float32."""
-    engine = engine_of(model)
-    with nullcontext() if engine is None else engine.autocast():
-        if engine is not None and engine.lays_flat:
-            hidden, ids = flat_hidden_states(model, input_ids, targets)  # (1, N, D), (1, N)
-        else:
-            hidden, ids = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state, targets  # (B, T, D)
-        learned = ids != IGNORED_TARGET
-        nats = _nats(model.get_output_embeddings(), hidden[learned], ids[learned]).float()  # (S,)
-    rows = (targets != IGNORED_TARGET).nonzero()[:, 0]  # (S,); laid flat or not, they come row by row
-    return nats.new_zeros(len(targets)).index_add(0, rows, -nats)
-
-
-def _nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    if isinstance(head, ExtendedHead):
-        return token_nats(hidden, targets, head.segments())
-    if type(head) is nn.Linear:
-        return token_nats(hidden, targets, [(head.weight, head.bias)])
-    # An adapter on the head itself: only its own forward knows its logits, (S, V).
-    return F.cross_entropy(head(hidden).float(), targets, reduction="none")
+def reply_log_probabilities(
+    model: PreTrainedModel, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None
+) -> Tensor:
+    """The log-probability of all targets of each row that are not -100, in float32: two or three of (B, T) -> (2P,)."""
+    hidden = hidden_states(model, input_ids, position_ids)  # (B, T, D)
+    learned = targets != IGNORED_TARGET
+    nats = token_losses(model.get_output_embeddings(), hidden[learned], targets[learned]).float()  # (S,)
+    numbers = conversation_numbers(targets, position_ids)  # (B, T)
+    return nats.new_zeros(int(numbers[-1, -1]) + 1).index_add(0, numbers[learned], -nats)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from finetune.engine.engine import engine_of
+from finetune.engine.engine import Engine
 from finetune.lora.lora import base_is_given_back
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches
@@ -37,19 +37,24 @@ def describe_reference(trainable: TrainableModel) -> str:
 
 @contextmanager
 def reference_model(
-    trainable: TrainableModel, read_original: Callable[[], PreTrainedModel]
-) -> Iterator[PreTrainedModel]:
-    """The model as it was before it learned; `read_original` gives the one that it was made from."""
+    trainable: TrainableModel,
+    engine: Engine | None,
+    read_original: Callable[[], tuple[PreTrainedModel, Engine | None]],
+) -> Iterator[tuple[PreTrainedModel, Engine | None]]:
+    """The model as it was before it learned, and the engine that is on it.
+
+    `engine` is that of the model under training; `read_original` gives the one that it was made from, with its own.
+    """
     if trainable.adapted is None:
-        yield trainable.model
+        yield trainable.model, engine
     elif base_is_given_back(trainable.adapted):
         with trainable.adapted.disable_adapter():
-            yield trainable.model
+            yield trainable.model, engine
     else:
-        original = read_original()
-        yield original
-        if engine := engine_of(original):
-            engine.release()  # or it would keep the original in memory
+        original, on_original = read_original()
+        yield original, on_original
+        if on_original is not None:
+            on_original.release()  # or its layers would keep the original in memory
 
 
 @torch.no_grad()

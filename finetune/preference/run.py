@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 
 from configs import InputError
-from finetune.engine.engine import start_computing
+from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import ask_in_chat, best_replies
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
@@ -43,16 +43,16 @@ def teach_preferences(settings: DpoSettings) -> None:
     splits = read_sets(settings.data, accelerator)
     model, tokenizer = load_start(settings.base, accelerator.device)
     trainable = prepare_start(model, tokenizer, settings.lora)
-    dataset = read_dataset(settings, trainable, splits)
+    engine = start_engine(trainable.model, settings, accelerator, run=run)
+    dataset = read_dataset(settings, trainable, engine, splits)
     prompt_formats = choose_prompt_formats(trainable, tokenizer)
     asked = choose_asked(settings, trainable, dataset, prompt_formats)
-    engine = start_computing(trainable.model, settings, accelerator, run).engine
     accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
         return
     run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
-    loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable)).to(accelerator.device)
-    reference = ask_reference(settings, trainable, dataset, prompt_formats, asked, run, accelerator)
+    loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
+    reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
     if not settings.resume:

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
-from finetune.engine.engine import Engine, describe_engine, engine_of, start_engine
+from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, plain_prompt_formats
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -38,7 +39,9 @@ def read_sets(data: str, accelerator: Accelerator) -> PreferenceSplits:
         return read_preference_splits(data)
 
 
-def read_dataset(settings: DpoSettings, trainable: TrainableModel, splits: PreferenceSplits) -> PreferenceDataset:
+def read_dataset(
+    settings: DpoSettings, trainable: TrainableModel, engine: Engine, splits: PreferenceSplits
+) -> PreferenceDataset:
     """The pairs as ids."""
     positions = getattr(trainable.model.config.get_text_config(), "max_position_embeddings", None)
     return prepare_preferences(
@@ -49,6 +52,7 @@ def read_dataset(settings: DpoSettings, trainable: TrainableModel, splits: Prefe
         pairs_per_step=settings.pairs_per_step,
         tokens_per_micro_batch=settings.tokens_per_micro_batch,
         seed=settings.seed,
+        packed=engine.packs,
     )
 
 
@@ -88,7 +92,7 @@ def describe_plan(
     parameters, trained = trainable.count_parameters()
     lines = [
         f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
-        f"loss: {choose_objective(settings, trainable).describe()}; {describe_engine(engine)}",
+        f"loss: {choose_objective(settings, trainable).describe()}; {engine.describe()}",
         f"reference: {describe_reference(trainable)}",
         dataset.describe(),
     ]
@@ -113,13 +117,14 @@ def make_facts(
         "base_sha256": weights_sha256(trainable.extended.certificate.weights_before),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "reference": describe_reference(trainable),
-        "engine": engine.facts(),
+        **engine.facts(),
     }
 
 
 def ask_reference(
     settings: DpoSettings,
     trainable: TrainableModel,
+    engine: Engine,
     dataset: PreferenceDataset,
     prompt_formats: dict[str, PromptFormat],
     asked: Sequence[Conversation],
@@ -129,11 +134,12 @@ def ask_reference(
     """Gives every pair its reference; the reference's replies come back in the main process, the others get none."""
     splits = (dataset.batches, dataset.held_out_batches)
     kept = read_reference(run.path, [len(batches) for batches in splits]) if settings.resume else None
-    with reference_model(trainable, lambda: read_original_alike(settings, trainable, accelerator)) as model:
+    read = partial(read_original_alike, settings, engine, accelerator)
+    with reference_model(trainable, engine, read) as (model, engine_of_model):
         if kept is None:
             pairs = dataset.batches.read_in(settings.max_steps), range(len(dataset.held_out))
             accelerator.print(f"Asking the reference about {sum(map(len, pairs)):,} pairs …")
-            asking = PreferenceLoss(model, Objective())  # which of them has no effect on log-probabilities
+            asking = PreferenceLoss(model, Objective(), engine_of_model)  # none has an effect on log-probabilities
             kept = [
                 pair_log_probabilities(asking, batches, numbers, accelerator)
                 for batches, numbers in zip(splits, pairs, strict=True)
@@ -151,12 +157,12 @@ def ask_reference(
         }
 
 
-def read_original_alike(settings: DpoSettings, trainable: TrainableModel, accelerator: Accelerator) -> PreTrainedModel:
+def read_original_alike(
+    settings: DpoSettings, engine: Engine, accelerator: Accelerator
+) -> tuple[PreTrainedModel, Engine]:
     """The original, which computes as the model under training does: what they differ by is then what was learned."""
     original = read_original(settings.base, accelerator.device)
-    if engine := engine_of(trainable.model):
-        start_engine(original, settings, accelerator, precision=engine.precision)
-    return original
+    return original, start_engine(original, settings, accelerator, precision=engine.precision)
 
 
 def describe_run(
@@ -173,6 +179,6 @@ def describe_run(
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
         "read": dataset.describe(),
         "steps": describe_steps(run),
-        "computed": describe_engine(engine),
+        "computed": engine.describe(),
         "full settings, versions and hashes": "run.json",
     }

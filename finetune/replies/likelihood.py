@@ -6,13 +6,12 @@ Shapes: B rows, T tokens, S scored positions of a micro-batch, C positions of a 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from finetune.chat.batches import Row, cut_by_tokens, pad
 from finetune.conversations.formats import Conversation, Message
-from finetune.losses.supervised_loss import SupervisedLoss
+from finetune.losses.head import check_logits_are_the_heads
+from finetune.losses.token_losses import token_losses
 from finetune.replies.prompts import KnownReply, PromptFormat
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 
@@ -47,7 +46,8 @@ def row_nats(model: PreTrainedModel, rows: Sequence[Row]) -> list[float]:
         InputError: the model does more between its last hidden state and its logits than the head.
     """
     was_training = model.training
-    SupervisedLoss(model).eval()  # refuses such a model
+    check_logits_are_the_heads(model)
+    model.eval()
     order = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
     nats = [0.0] * len(rows)
     done = 0
@@ -66,12 +66,6 @@ def _micro_batch_nats(model: PreTrainedModel, group: Sequence[Row]) -> list[floa
     hidden = model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state  # (B, T, D)
     scored = batch["targets"] != IGNORED_TARGET  # (B, T)
     row_of_position = scored.nonzero()[:, 0].cpu()  # (S)
-    nats = _position_nats(model, hidden[scored], batch["targets"][scored]).cpu().double()  # (S)
+    head, targets = model.get_output_embeddings(), batch["targets"][scored]
+    nats = token_losses(head, hidden[scored], targets, POSITIONS_PER_CHUNK).cpu().double()  # (S)
     return torch.zeros(len(group), dtype=torch.float64).index_add_(0, row_of_position, nats).tolist()  # (B)
-
-
-def _position_nats(model: PreTrainedModel, hidden: Tensor, targets: Tensor) -> Tensor:
-    head = model.get_output_embeddings()
-    chunks = zip(hidden.split(POSITIONS_PER_CHUNK), targets.split(POSITIONS_PER_CHUNK), strict=True)
-    nats = [F.cross_entropy(head(some).float(), wanted, reduction="none") for some, wanted in chunks]  # (C) each
-    return torch.cat([hidden.new_zeros(0).float(), *nats])  # (S)

@@ -9,12 +9,13 @@ Shapes: B rows, T tokens of a row in extended ids, S supervised positions, D wid
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.batches import Row, pad
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
+from finetune.losses.head import Segment
+from finetune.losses.token_losses import segment_losses
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from tokenizer_ext.bpe.merge_learning import base_ids
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
@@ -46,7 +47,7 @@ class BaseLoss(nn.Module):
         return summed_cross_entropy(hidden[supervised], targets[supervised], [old_rows])
 
 
-def old_segment(model: PreTrainedModel, first_new_id: int) -> tuple[Tensor, Tensor | None]:
+def old_segment(model: PreTrainedModel, first_new_id: int) -> Segment:
     """Weight and bias of the head for the base's ids, frozen."""
     head = model.get_output_embeddings()
     head = head.head if isinstance(head, ExtendedHead) else head
@@ -99,11 +100,6 @@ def _cut(row: Row, longest: int | None) -> list[Row]:
     return [(row[0][start : start + longest], row[1][start : start + longest]) for start in starts]
 
 
-def old_log_probabilities(segment: tuple[Tensor, Tensor | None], hidden: Tensor, targets: Tensor) -> Tensor:
+def old_log_probabilities(segment: Segment, hidden: Tensor, targets: Tensor) -> Tensor:
     """Log-probability of each target among the base's ids: (S, D) and (S,) -> (S,)."""
-    weight, bias = segment
-    chunks = [
-        nn.functional.cross_entropy(nn.functional.linear(some, weight, bias).float(), of_some, reduction="none")
-        for some, of_some in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    ]
-    return -torch.cat(chunks)
+    return -segment_losses(hidden, targets, [segment], CHUNK)

@@ -7,9 +7,10 @@ Shapes: B rows of a micro-batch, T tokens of a row, N ids of a corpus.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -41,12 +42,19 @@ class HeldOut:
     """UTF-8 bytes of the supervised targets."""
 
 
+class MakeBatches(Protocol):
+    """How batches are made."""
+
+    def __call__(self, seed: int, packed: bool = False) -> Batches:
+        """The micro-batches of every step, by seed; conversations `packed`, where they are conversations."""
+
+
 @dataclass(frozen=True)
 class RowDataset:
     """What a run reads."""
 
-    make_batches: Callable[[int], Batches]
-    """The micro-batches of every step, by seed."""
+    make_batches: MakeBatches
+    """The micro-batches of every step."""
     ids: Tensor
     """(N) ids of one epoch."""
     supervised: int
@@ -113,7 +121,8 @@ def text_dataset(
     blocks = _spread_blocks(held_out, block_size, evaluation_blocks)
     RandomBlocks(training, block_size, blocks_per_batch, seed=0)  # refuses a text of less than a block
     return RowDataset(
-        make_batches=lambda seed: RandomBlocks(training, block_size, blocks_per_batch, seed),
+        # Blocks have one length: there is nothing to pack.
+        make_batches=lambda seed, packed=False: RandomBlocks(training, block_size, blocks_per_batch, seed),
         ids=training,
         supervised=len(training),
         epochs_per_step=block_size * blocks_per_batch / len(training),
@@ -152,8 +161,8 @@ def conversation_dataset(
     rows = sorted(map(to_row, read.held_out), key=lambda row: len(row[0]))
     held_out = [pad(group) for group in cut_by_tokens(rows, HELD_OUT_TOKENS_PER_MICRO_BATCH)]
     return RowDataset(
-        make_batches=lambda seed: ConversationBatches(
-            read.training, conversations_per_step, tokens_per_micro_batch, seed
+        make_batches=lambda seed, packed=False: ConversationBatches(
+            read.training, conversations_per_step, tokens_per_micro_batch, seed, packed
         ),
         ids=torch.tensor([id_ for one in read.training for id_ in one.input_ids]),
         supervised=sum(sum(one.supervised) for one in read.training),

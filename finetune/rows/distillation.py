@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from finetune.losses.token_losses import token_losses
 from finetune.rows.base_reading import Parts, old_log_probabilities, old_segment, read_ids
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import Batches
@@ -97,8 +98,7 @@ class DistillationLoss(nn.Module):
         before_new = [(number, place) for number, row in enumerate(rows) for place in row.before_new]
         at, here = _columns(before_new, 2, learned.device)  # (P) each
         tokens = torch.tensor([rows[number].ids[place + 1] for number, place in before_new], device=learned.device)
-        logits = self.model.get_output_embeddings()(learned[at, here]).float()  # (P, V)
-        scores = logits.gather(1, tokens.long().unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=1)  # (P)
+        scores = -token_losses(self.model.get_output_embeddings(), learned[at, here], tokens.long())  # (P)
         return (scores - self._scores_of_parts(rows, before_new, taught)).square().sum()
 
     @torch.no_grad()

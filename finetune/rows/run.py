@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from configs import InputError
 from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
 from finetune.conversations.splits import read_conversation_splits
-from finetune.engine.engine import start_computing
+from finetune.engine.engine import start_engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts, read_parts
 from finetune.rows.dataset import RowDataset, conversation_dataset, read_texts, text_dataset
@@ -43,27 +43,27 @@ def train_new_rows(settings: NewRowsSettings) -> None:
     base.check_weights(before)
     parts = read_parts(base.tokenizer, base.first_new_id)
     separate_new_rows(model, base.first_new_id, base.new_tokens)
-    computing = start_computing(model, settings, accelerator, run)
+    engine = start_engine(model, settings, accelerator, run=run)
     make_optimizer = partial(
         make_row_optimizer, model, settings.learning_rate, settings.output_learning_rate, settings.weight_decay
     )
     optimizer = make_optimizer()
-    evaluation = HeldOutEvaluation(SupervisedLoss(model), dataset.held_out, accelerator)
+    evaluation = HeldOutEvaluation(SupervisedLoss(model, engine), dataset.held_out, accelerator)
     if settings.dry_run:
         accelerator.print(dry_run(settings, model, dataset))
         return
     probe = None
     if settings.probe and not settings.resume:  # a run that is resumed has its rows in the checkpoint
         of_start = plan_starts(model, base, parts)
-        probe = Prober(model, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
+        probe = Prober(model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
-    facts = {**make_facts(dataset, before, base, probe), **computing.facts()}
+    facts = {**make_facts(dataset, before, base, probe), **engine.facts()}
     run = start_run(run, settings, accelerator, facts)
     if not settings.resume:
         record_start(evaluation, run, accelerator)
-    batches = dataset.make_batches(settings.seed)
+    batches = dataset.make_batches(settings.seed, packed=engine.packs)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
-    computing.release()
+    engine.release()
     if accelerator.is_main_process:
         epochs = dataset.epochs_per_step * run.read_metrics()[-1]["step"]
         finish(model, base, dataset, parts, before, run, accelerator, epochs)

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from finetune.engine.engine import Engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts
 from finetune.rows.dataset import RowDataset
@@ -89,6 +90,7 @@ class Prober:
     """What a probe works with."""
 
     model: PreTrainedModel
+    engine: Engine
     dataset: RowDataset
     parts: Parts
     make_start: MakeStart
@@ -125,13 +127,13 @@ class Prober:
             return
         # Another seed than that of the training which follows, or it would have read the same blocks before.
         seed = mixed_seed(seed, self.steps)
-        batches = self.dataset.make_batches(seed)
+        batches = self.dataset.make_batches(seed)  # not packed: what is aligned is read row by row
         settings = self._of_probe(seed, self.distillation_steps)
         distill_rows(self.model, self.parts, batches, self.make_optimizer(), settings, self.accelerator)
 
     def _try(self, seed: int) -> tuple[float, float]:
         """Held-out bits per byte before and after the steps of the probe."""
-        loss_model = SupervisedLoss(self.model).to(self.accelerator.device)
+        loss_model = SupervisedLoss(self.model, self.engine).to(self.accelerator.device)
         evaluate = HeldOutEvaluation(loss_model, self.dataset.held_out, self.accelerator)
         before = evaluate(0)["held_out_bits_per_byte"]
         after: list[float] = []
@@ -143,7 +145,7 @@ class Prober:
         with tempfile.TemporaryDirectory() as folder:  # a try is no run: what is worth knowing goes into the table
             train(
                 loss_model,
-                self.dataset.make_batches(seed),
+                self.dataset.make_batches(seed, packed=self.engine.packs),
                 [self.make_optimizer()],
                 self._of_probe(seed, self.steps),
                 accelerator=self.accelerator,

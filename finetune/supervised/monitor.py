@@ -9,9 +9,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.batches import cut_by_tokens, pad, to_row
+from finetune.chat.batches import join_by_tokens, to_row
 from finetune.chat.dataset import SupervisedDataset
 from finetune.chat.rendered import RenderedConversation
+from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import SHOWN_REPLIES, Answered, answer, choose_watched
 from finetune.lora.trainable_model import TrainableModel
 from finetune.losses.supervised_loss import SupervisedLoss
@@ -35,12 +36,13 @@ class HeldOutMonitor:
         *,
         replies: int = SHOWN_REPLIES,
         calculator: bool = False,
+        engine: Engine | None = None,
     ) -> None:
-        self.loss_model = SupervisedLoss(trainable.model).to(accelerator.device)
+        self.loss_model = SupervisedLoss(trainable.model, engine).to(accelerator.device)
         self.trainable, self.accelerator, self.reply_tokens = trainable, accelerator, reply_tokens
         self.watched = choose_watched(base_answered, replies)
         rows = sorted(map(to_row, dataset.held_out), key=lambda row: len(row[0]))
-        self.micro_batches = [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
+        self.micro_batches = join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, packed=dataset.batches.packed)
         self.prompt_format = ChatPromptFormat(trainable.tokenizer, calculator=calculator)
         # What a calculator gives costs the model nothing, so it may not count as said either.
         said = partial(said_bytes, end_id=self.prompt_format.chat.end_id, tokenizer=trainable.tokenizer)

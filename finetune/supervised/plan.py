@@ -11,7 +11,7 @@ from configs import InputError
 from finetune.chat.dataset import SupervisedDataset, first_example
 from finetune.chat.mask_page import mask_as_html
 from finetune.conversations.formats import Conversation
-from finetune.engine.engine import Computing, describe_engine
+from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import answer
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.estimate import (
@@ -34,9 +34,7 @@ ROWS_AT_ONCE = 32
 """Questions that `generate_ids` answers at once."""
 
 
-def describe_plan(
-    settings: SftSettings, trainable: TrainableModel, dataset: SupervisedDataset, computing: Computing
-) -> str:
+def describe_plan(settings: SftSettings, trainable: TrainableModel, dataset: SupervisedDataset, engine: Engine) -> str:
     """What a run would do: settings, parameters, tokens of an epoch, and the first example with its mask."""
     parameters, trained = trainable.count_parameters()
     return "\n".join(
@@ -45,7 +43,7 @@ def describe_plan(
             describe_extension(trainable.extended.certificate),
             f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
             dataset.describe(),
-            describe_engine(computing.engine),
+            engine.describe(),
             "first example, with what is learned marked:",
             first_example(dataset, trainable.tokenizer, colour=sys.stdout.isatty()),
         ]
@@ -55,6 +53,7 @@ def describe_plan(
 def estimate_run(
     settings: SftSettings,
     trainable: TrainableModel,
+    engine: Engine,
     dataset: SupervisedDataset,
     asked: Sequence[Conversation],
     accelerator: Accelerator,
@@ -68,7 +67,7 @@ def estimate_run(
     batches, evaluations = len(asked) / len(at_once), evaluations_of(settings)
     if accelerator.is_main_process:
         seconds["asking the base"] = estimate_base(settings, at_once, batches, accelerator)
-    monitor = make_monitor(settings, trainable, dataset, [], accelerator)
+    monitor = make_monitor(settings, trainable, engine, dataset, [], accelerator)
     optimizer = optimizer_of(settings, trainable)
     seconds["training"] = estimate_training(monitor.loss_model, dataset.batches, optimizer, settings, accelerator)
     seconds["evaluations"] = (evaluations + 1) * seconds_of(monitor.held_out)

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from finetune.chat.batches import check_global_batch
-from finetune.engine.engine import describe_engine, start_computing
+from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import best_replies
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
@@ -44,32 +44,32 @@ def fine_tune(settings: SftSettings) -> None:
     splits = read_sets(settings, accelerator)
     model, tokenizer = load_base(settings.base, accelerator)
     trainable = prepare_trainable_model(settings, model, tokenizer, splits)
-    dataset = read_dataset(settings, trainable, splits, accelerator)
+    engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
+    dataset = read_dataset(settings, trainable, engine, splits, accelerator)
     if settings.inspect is not None:
         accelerator.print(inspect_example(settings.inspect, trainable, dataset, accelerator))
         return
     asked = choose_asked(settings, trainable, tokenizer, splits.held_out)
-    computing = start_computing(trainable.model, settings, accelerator, run, packed=dataset.batches.packed)
     if settings.dry_run:
-        accelerator.print(describe_plan(settings, trainable, dataset, computing))
-        accelerator.print(estimate_run(settings, trainable, dataset, asked, accelerator, started).describe())
+        accelerator.print(describe_plan(settings, trainable, dataset, engine))
+        accelerator.print(estimate_run(settings, trainable, engine, dataset, asked, accelerator, started).describe())
         return
-    shown = describe_extension(trainable.extended.certificate), dataset.describe(), describe_engine(computing.engine)
+    shown = describe_extension(trainable.extended.certificate), dataset.describe(), engine.describe()
     accelerator.print(*shown, sep="\n")
-    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, computing))
+    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
     base = ask_base(settings, asked, accelerator)
-    monitor = make_monitor(settings, trainable, dataset, best_replies(base), accelerator)
+    monitor = make_monitor(settings, trainable, engine, dataset, best_replies(base), accelerator)
     if not settings.resume:
         record_start(monitor, run, accelerator)
     optimizer = optimizer_of(settings, trainable)
     train(
         monitor.loss_model, dataset.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
     )
-    computing.release()
+    engine.release()
     if accelerator.is_main_process:
         assistant = ask_assistant(settings, trainable, asked, settings.reply_tokens)
         title = f"{run.path.name}: an assistant made from {settings.base}"
-        report = make_report(title, describe_run(settings, trainable, dataset, computing, run), run, base, assistant)
+        report = make_report(title, describe_run(settings, trainable, dataset, engine, run), run, base, assistant)
         finish(report, settings.base, trainable, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()

@@ -14,7 +14,7 @@ from finetune.chat.dataset import SupervisedDataset, prepare_dataset
 from finetune.chat.token_cache import default_token_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
-from finetune.engine.engine import Computing, describe_engine
+from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import (
     Answered,
     Evaluation,
@@ -60,7 +60,11 @@ def prepare_trainable_model(
 
 
 def read_dataset(
-    settings: SftSettings, trainable: TrainableModel, splits: ConversationSplits, accelerator: Accelerator
+    settings: SftSettings,
+    trainable: TrainableModel,
+    engine: Engine,
+    splits: ConversationSplits,
+    accelerator: Accelerator,
 ) -> SupervisedDataset:
     """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
     positions = getattr(trainable.model.config.get_text_config(), "max_position_embeddings", None)
@@ -73,7 +77,7 @@ def read_dataset(
             conversations_per_step=settings.conversations_per_step,
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
             seed=settings.seed,
-            packed=settings.packing == "always" or (settings.packing == "auto" and accelerator.device.type == "cuda"),
+            packed=engine.packs,
             accumulation_steps=settings.accumulation_steps,
             calculator=settings.calculator,
             cache=default_token_cache(),
@@ -102,7 +106,7 @@ def make_facts(
     trainable: TrainableModel,
     tokenizer: PreTrainedTokenizerFast,
     splits: ConversationSplits,
-    computing: Computing,
+    engine: Engine,
 ) -> dict[str, Any]:
     """What the run is made of, as hashes, what the extension changed, and how the run computes."""
     return {
@@ -110,7 +114,7 @@ def make_facts(
         "base_sha256": weights_sha256(trainable.extended.certificate.weights_before),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "extension": dataclasses.asdict(trainable.extended.certificate),
-        **computing.facts(),
+        **engine.facts(),
     }
 
 
@@ -137,6 +141,7 @@ def ask_in_every_format(
 def make_monitor(
     settings: SftSettings,
     trainable: TrainableModel,
+    engine: Engine,
     dataset: SupervisedDataset,
     base_answered: Sequence[Answered],
     accelerator: Accelerator,
@@ -150,6 +155,7 @@ def make_monitor(
         settings.reply_tokens,
         replies=settings.evaluation_replies,
         calculator=settings.calculator,
+        engine=engine,
     )
 
 
@@ -167,7 +173,7 @@ def ask_assistant(
 
 
 def describe_run(
-    settings: SftSettings, trainable: TrainableModel, dataset: SupervisedDataset, computing: Computing, run: RunFolder
+    settings: SftSettings, trainable: TrainableModel, dataset: SupervisedDataset, engine: Engine, run: RunFolder
 ) -> dict[str, str]:
     """What the report says that the run was."""
     parameters, trained = trainable.count_parameters()
@@ -180,6 +186,6 @@ def describe_run(
         "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
         "read": dataset.describe(),
         "steps": describe_steps(run),
-        "computed": describe_engine(computing.engine),
+        "computed": engine.describe(),
         "full settings, versions and hashes": "run.json",
     }

@@ -92,7 +92,7 @@ def read_pairs(problems: Path) -> list[Pair]:
 def make_batches(trainable: TrainableModel, pairs: list[Pair]) -> PreferenceBatches:
     """The pairs with what the reference thinks of them."""
     batches = PreferenceBatches(render_pairs(ChatFormat(trainable.tokenizer), pairs), PAIRS, 4096, seed=0)
-    with reference_model(trainable, lambda: trainable.model) as model:
+    with reference_model(trainable, None, lambda: (trainable.model, None)) as (model, _):
         asking = PreferenceLoss(model, Objective())
         batches.reference = pair_log_probabilities(asking, batches, range(PAIRS), make_accelerator("fp32"))
     return batches
@@ -150,6 +150,7 @@ def show_speed(trainable: TrainableModel, trainer: Any, batches: PreferenceBatch
     batch |= {f"ref_{side}_logps": batches.reference[:, place] for place, side in enumerate(("chosen", "rejected"))}
     settings = LoopSettings(max_steps=1, learning_rate=1.0)
     engine = start_engine(trainable.model, settings, make_accelerator("fp32"), precision="fp32")
+    batches.packed = engine.packs
     sides = {"ours": our_side(trainable, batches, Objective(beta=BETA)), "TRL": their_side(trainer, batch)}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(ROUNDS + 1):

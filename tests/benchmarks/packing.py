@@ -4,9 +4,9 @@
 
 A table of the number wanted beside the number seen: how far packed logits are from those of each conversation alone,
 how many places of a micro-batch are filling, and tokens a second of a step forwards and backwards in a model of 6
-layers x 384 by each way to attend, taking turns, medians of three. Without the engine, which on a CPU lays
-conversations end to end whether they are packed or not. The variable-length kernel of a GPU is measured where there is
-one. Reads `../shared/data`; about a minute and a half on one core.
+layers x 384 by each way to attend, taking turns, medians of three. Of the engine only its attention takes part. The
+variable-length kernel of a GPU is measured where there is one. Reads `../shared/data`; about a minute and a half on one
+core.
 """
 
 import statistics

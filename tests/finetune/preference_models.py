@@ -20,9 +20,9 @@ def pairs(number: int = 24) -> list[Pair]:
     return [to_pair(record, f"pairs.jsonl:{line}") for line, record in enumerate(pair_records(number), 1)]
 
 
-def batches_of(tokenizer, number: int = 24, **settings: int) -> PreferenceBatches:
+def batches_of(tokenizer, number: int = 24, **settings: Any) -> PreferenceBatches:
     """Their micro-batches."""
-    choices = {"pairs_per_step": 8, "tokens_per_micro_batch": 400, "seed": 0, **settings}
+    choices: dict[str, Any] = {"pairs_per_step": 8, "tokens_per_micro_batch": 400, "seed": 0, **settings}
     return PreferenceBatches(render_pairs(ChatFormat(tokenizer), pairs(number)), **choices)
 
 

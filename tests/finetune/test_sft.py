@@ -117,7 +117,7 @@ def test_the_record_of_a_run_holds_settings_versions_and_hashes(finished, base, 
 def test_the_record_says_how_the_run_computed(finished):
     record = json.loads((finished / "run.json").read_text())
     assert record["engine"]["precision"] in ("fp32", "bf16") and record["engine"]["probe"]["fp32_gflops"] > 0
-    assert record["engine"]["exchanged_layers"] and record["packed"] is False
+    assert record["engine"]["exchanged_layers"] and record["packed"] and record["packed_attention"]
     report = json.loads((finished / "report.json").read_text())
     assert report["facts"]["computed"].startswith(f"computes in {record['engine']['precision']}, chosen by measuring")
     assert report["facts"]["steps"] == "12"
@@ -148,9 +148,9 @@ def test_options_of_the_adapter_packing_and_accumulation_reach_the_run_and_the_m
 
 
 def test_packed_conversations_train_the_same_as_those_in_rows_of_their_own(finished, base, data, tmp_path):
-    settings = {**SMALL, "max_steps": 12, "base": base, "data": data, "output_dir": tmp_path / "packed"}
-    run_here(main, SftSettings, **settings, packing="always")
-    packed, alone = _steps(tmp_path / "packed"), _steps(finished)
+    settings = {**SMALL, "max_steps": 12, "base": base, "data": data, "output_dir": tmp_path / "alone"}
+    run_here(main, SftSettings, **settings, packing="never")
+    packed, alone = _steps(finished), _steps(tmp_path / "alone")
     assert [entry["supervised_tokens"] for entry in packed] == [entry["supervised_tokens"] for entry in alone]
     assert [entry["loss_nats"] for entry in packed] == pytest.approx([entry["loss_nats"] for entry in alone], rel=2e-3)
 
@@ -272,7 +272,10 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(base, data, tmp_p
     assert "lora_rank = 4\n" in shown and "seed = 0\n" in shown
     lora = 4 * 2 * ((32 + 96) + (32 + 32) + 2 * (32 + 128))  # rank x blocks x (inputs + outputs of each layer)
     assert f"of which {lora + 4 * 32:,} (" in shown
-    assert "95 conversations to learn from; an epoch is 6 steps and " in shown and "% of them supervised" in shown
+    assert (
+        "95 conversations to learn from, packed end to end; an epoch is 6 steps and " in shown
+        and "% of them supervised" in shown
+    )
     example = shown[shown.index("first example") :]
     assert example.count("[[") == 1 and "<|assistant|>[[It is " in example and ".<|end|>]]" in example
     parts = ["reading and extending", "asking the base", "training", "evaluations", "asking the assistant", "in all"]

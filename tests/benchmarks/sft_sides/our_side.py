@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from transformers import PreTrainedModel
 
-from finetune.chat.batches import Row, cut_by_tokens, pad
+from finetune.chat.batches import Row, join_by_tokens
 from finetune.engine.engine import start_engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
@@ -34,8 +34,8 @@ TOKENS_PER_MICRO_BATCH = 4096
 class InOrder:
     """The conversations in the order of the file, eight a step; notes when each step begins, which ends the last."""
 
-    def __init__(self, rows: list[Row], clock: StepClock) -> None:
-        self.rows, self.clock = rows, clock
+    def __init__(self, rows: list[Row], clock: StepClock, packed: bool) -> None:
+        self.rows, self.clock, self.packed = rows, clock, packed
 
     def of_step(self, step: int) -> list[Row]:
         """The rows that a step reads."""
@@ -46,7 +46,7 @@ class InOrder:
         if step:
             self.clock.note()
         rows = sorted(self.of_step(step), key=lambda row: len(row[0]))
-        return [pad(group) for group in cut_by_tokens(rows, TOKENS_PER_MICRO_BATCH)]
+        return join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, packed=self.packed)
 
 
 def make_rows(steps: int) -> list[Row]:
@@ -75,13 +75,13 @@ def main(work: Work) -> None:
     accelerator = make_accelerator("auto")
     model = work.make_model().get_base_model()
     assert isinstance(model, PreTrainedModel)
-    start_engine(model, settings, accelerator)
-    loss_model = SupervisedLoss(model)
+    engine = start_engine(model, settings, accelerator)
+    loss_model = SupervisedLoss(model, engine)
     optimizers = make_optimizers(loss_model, settings)
     folder = choose_run_folder(str(Path(tempfile.mkdtemp()) / "run"), "speed", {}, resume=False)
     run = start_run(folder, settings, accelerator, dataclasses.asdict(work))
     clock = StepClock()
-    batches = InOrder(make_rows(work.steps), clock)
+    batches = InOrder(make_rows(work.steps), clock, engine.packs)
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=lambda step: {})
     clock.note()
     rate += product_gflops(torch.float32, 10)

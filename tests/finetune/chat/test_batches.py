@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack_by_tokens, to_row
+from finetune.chat.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack, pack_by_tokens, to_row
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.formats import Conversation, Message
@@ -206,3 +206,14 @@ def test_a_process_cuts_its_share_into_as_many_micro_batches_as_asked(
     shares = [batches.micro_batches(0, rank, world_size) for rank in range(world_size)]
     read = sum(int((batch["targets"] != IGNORED_TARGET).sum()) for share in shares for batch in share)
     assert read == 32 * 2
+
+
+def test_what_follows_the_last_target_of_a_conversation_is_not_read():
+    conversations = [
+        RenderedConversation([1, 2, 3, 4, 9], [False, False, True, False, False]),
+        RenderedConversation([5, 6, 7], [False, True, True]),
+    ]
+    packed = pack([to_row(one) for one in conversations])
+    assert packed["input_ids"].tolist() == [[1, 2, 5, 6]]
+    assert packed["targets"].tolist() == [[IGNORED_TARGET, 3, 6, 7]]
+    assert packed["position_ids"].tolist() == [[0, 1, 0, 1]]

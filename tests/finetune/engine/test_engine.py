@@ -1,6 +1,5 @@
 """The engine changes how a model computes, not what: losses, gradients, replies, and the weights that are put back."""
 
-import copy
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +11,7 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel, Qwe
 
 from configs import InputError
 from finetune.engine import engine as engine_module
-from finetune.engine import padding_free as flat_forward
-from finetune.engine.engine import engine_of, start_engine
+from finetune.engine.engine import Engine, start_engine
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
@@ -100,22 +98,38 @@ def _own_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def loss_and_gradients(model: PreTrainedModel, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+@pytest.fixture(autouse=True)
+def _bf16_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch multiplies bfloat16 on every CPU; what is refused is its speed where the CPU itself cannot.
+    monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: True)
+
+
+def loss_and_gradients(
+    model: PreTrainedModel, batch: dict[str, Tensor], engine: Engine | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     model.train()
     named = {name: one for name, one in model.named_parameters() if one.requires_grad}
-    loss = SupervisedLoss(model)(**batch)
+    loss = SupervisedLoss(model, engine)(**batch)
     found = torch.autograd.grad(loss, list(named.values()))
     return loss.detach(), dict(zip(named, found, strict=True))
 
 
+def in_one_row(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The rows packed, filling included."""
+    B, T = batch["input_ids"].shape
+    packed = {name: tensor.flatten().unsqueeze(0) for name, tensor in batch.items()}
+    return {**packed, "position_ids": torch.arange(T).repeat(B).unsqueeze(0)}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("trains", [full, with_lora, with_both])
 @pytest.mark.parametrize("family", MODELS)
-def test_losses_and_gradients_are_those_without_it(family: str, trains, batch):
+def test_losses_and_gradients_are_those_without_it(family: str, trains, packed: bool, batch):
     model = trains(MODELS[family]())
     expected_loss, expected = loss_and_gradients(model, batch)
     engine = start(model)
-    assert engine.lays_flat
-    loss, found = loss_and_gradients(model, batch)
+    assert engine.packs and engine.packed_attention
+    loss, found = loss_and_gradients(model, in_one_row(batch) if packed else batch, engine)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-6)
@@ -127,10 +141,9 @@ def test_what_is_released_is_the_model_that_was_bit_for_bit(family: str, batch):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     logits, attention = model(batch["input_ids"]).logits, model.config._attn_implementation
     engine = start(model, precision="bf16", gradient_checkpointing=True)
-    loss_and_gradients(model, batch)
+    loss_and_gradients(model, batch, engine)
     assert not torch.equal(model.eval()(batch["input_ids"]).logits, logits)
     engine.release()
-    assert engine_of(model) is None
     assert model.config._attn_implementation == attention
     assert not any("forward" in module.__dict__ for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -152,8 +165,8 @@ def test_bf16_multiplies_in_bf16_and_trains_single_precision(batch):
     model = with_lora(dry_gpt2())
     expected_loss, expected = loss_and_gradients(model, batch)
     engine = start(model, precision="bf16")
-    assert engine.facts()["precision"] == "bf16"
-    loss, found = loss_and_gradients(model, batch)
+    assert engine.facts()["engine"]["precision"] == "bf16"
+    loss, found = loss_and_gradients(model, batch, engine)
     assert loss != expected_loss
     torch.testing.assert_close(loss, expected_loss, rtol=5e-3, atol=0)
     for name, gradient in expected.items():
@@ -218,7 +231,7 @@ def test_recomputed_activations_give_the_same_gradients_dropout_included(trains,
     models = [trains(tiny_gpt2()) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     start(models[0])
-    assert start(models[1], gradient_checkpointing=True).facts()["gradient_checkpointing"]
+    assert start(models[1], gradient_checkpointing=True).facts()["engine"]["gradient_checkpointing"]
     found = []
     for model in models:
         torch.manual_seed(7)
@@ -232,12 +245,8 @@ def test_recomputed_activations_give_the_same_gradients_dropout_included(trains,
 @pytest.mark.parametrize("family", MODELS)
 def test_packed_rows_are_the_rows_alone(family: str, is_on: bool, batch):
     model = MODELS[family]()
-    if is_on:
-        start(model)
-    loss_model = SupervisedLoss(model)
-    packed = {name: tensor.flatten().unsqueeze(0) for name, tensor in batch.items()}
-    positions = torch.arange(12).repeat(4).unsqueeze(0)
-    torch.testing.assert_close(loss_model(**packed, position_ids=positions), loss_model(**batch), rtol=1e-6, atol=0)
+    loss_model = SupervisedLoss(model, start(model) if is_on else None)
+    torch.testing.assert_close(loss_model(**in_one_row(batch)), loss_model(**batch), rtol=1e-6, atol=0)
 
 
 def test_a_micro_batch_without_anything_to_learn_adds_zero_to_every_gradient(batch):
@@ -251,11 +260,53 @@ def test_a_micro_batch_without_anything_to_learn_adds_zero_to_every_gradient(bat
 
 def test_a_model_whose_attention_is_its_own_keeps_its_rows(batch, monkeypatch):
     model = tiny_llama()
-    monkeypatch.setattr(flat_forward, "_is_exact", lambda model: False)
+    monkeypatch.setattr(engine_module, "packing_is_exact", lambda model: False)
     engine = start(model)
-    assert not engine.facts()["rows_laid_end_to_end"]
+    assert not engine.facts()["engine"]["rows_laid_end_to_end"] and not engine.facts()["packed"]
+    assert "a row for each conversation: packed rows would not give" in engine.describe()
     assert model.config._attn_implementation == "sdpa"
-    torch.testing.assert_close(SupervisedLoss(model)(**batch), SupervisedLoss(tiny_llama())(**batch))
+    loss = SupervisedLoss(model, engine)(**batch)
+    torch.testing.assert_close(loss, SupervisedLoss(tiny_llama())(**batch))
+
+
+class Joined(torch.nn.Module):
+    """Lets something of each token into the next, wherever that belongs, as a convolution over the row does."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        output: Tensor = self.layer(values)
+        return output + 0.1 * torch.nn.functional.pad(output, (0, 0, 1, 0))[:, :-1]
+
+
+def test_a_model_that_joins_what_is_packed_keeps_its_rows_and_is_not_packed_by_force():
+    model = tiny_llama()
+    model.model.layers[0].mlp = Joined(model.model.layers[0].mlp)
+    engine = start(model)
+    assert not engine.packs and not engine.packed_attention and not engine.can_pack
+    engine.release()
+    with pytest.raises(InputError, match="packing: found always, but LlamaForCausalLM does not keep packed"):
+        start_engine(model, LoopSettings(max_steps=1, learning_rate=1e-3), Accelerator(cpu=True), packing="always")
+
+
+@pytest.mark.parametrize(("packing", "packs"), [("auto", False), ("always", True), ("never", False)])
+def test_an_attention_that_is_not_ours_to_exchange_is_packed_under_a_mask_where_that_is_asked(packing, packs, batch):
+    model = tiny_llama()
+    model.set_attn_implementation("eager")
+    expected_loss, expected = loss_and_gradients(model, batch)
+    settings = LoopSettings(max_steps=1, learning_rate=1e-3)
+    engine = start_engine(model, settings, Accelerator(cpu=True), packing=packing)
+    assert (engine.packs, engine.packed_attention) == (packs, False)
+    assert engine.describe().endswith("under a mask of all places" if packs else "a row for each conversation")
+    loss, found = loss_and_gradients(model, in_one_row(batch) if packs else batch, engine)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-6, atol=0)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+    engine.release()
+    assert model.config._attn_implementation == "eager"
 
 
 def test_precision_is_measured_unless_a_resumed_run_brings_its_own(monkeypatch):
@@ -265,36 +316,31 @@ def test_precision_is_measured_unless_a_resumed_run_brings_its_own(monkeypatch):
     chosen = []
     for _ in range(3):
         engine = start_engine(tiny_llama(), settings, Accelerator(cpu=True))
-        chosen.append(engine.facts()["precision"])
-        assert engine.facts()["probe"]["fp32_gflops"] == 100.0
+        chosen.append(engine.facts()["engine"]["precision"])
+        assert engine.facts()["engine"]["probe"]["fp32_gflops"] == 100.0
     assert chosen == ["bf16", "fp32", "fp32"]
     engine = start_engine(tiny_llama(), settings, Accelerator(cpu=True), precision="fp32")
-    assert engine.facts()["precision"] == "fp32"
-    assert engine.facts()["probe"] is None
+    assert engine.facts()["engine"]["precision"] == "fp32"
+    assert engine.facts()["engine"]["probe"] is None
 
 
 def test_bf16_is_refused_where_the_device_lacks_it(monkeypatch):
     monkeypatch.setattr(precision, "_cpu_has_bf16", lambda: False)
     with pytest.raises(InputError, match="precision: found bf16, but cpu here has no bfloat16 arithmetic"):
         start(tiny_llama(), precision="bf16")
-    assert start(tiny_llama(), precision="auto").facts()["precision"] == "fp32"
+    assert start(tiny_llama(), precision="auto").facts()["engine"]["precision"] == "fp32"
 
 
 @pytest.mark.long
-def test_compiled_blocks_give_the_same_loss(batch):
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_compiled_blocks_give_the_same_loss(packed: bool, batch):
     model = with_lora(tiny_llama())
     expected_loss, expected = loss_and_gradients(model, batch)
     engine = start(model, compile=True)
-    assert engine.facts()["compiled_blocks"] == 2
-    loss, found = loss_and_gradients(model, batch)
+    assert engine.facts()["engine"]["compiled_blocks"] == 2
+    loss, found = loss_and_gradients(model, in_one_row(batch) if packed else batch, engine)
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)
     engine.release()
     assert all(module._compiled_call_impl is None for module in model.modules())
-
-
-def test_a_copy_of_a_model_has_no_engine():
-    model = tiny_llama()
-    start(model)
-    assert engine_of(copy.deepcopy(tiny_llama())) is None

@@ -43,10 +43,13 @@ def model(request):
     return MODELS[request.param]()
 
 
-@pytest.fixture(params=["mask of T x T", "packed attention"])
-def packing_model(request, model):
-    if request.param == "packed attention":
+@pytest.fixture(params=["mask of T x T", "packed attention", "one by one"])
+def packing_model(request, model, monkeypatch):
+    if request.param != "mask of T x T":
         assert use_packed_attention(model)
+    if request.param == "one by one":  # as on a GPU in single precision
+        monkeypatch.setattr(packed_attention, "choose_kernel", lambda *_: packed_attention.attend_one_by_one)
+        monkeypatch.setattr(packed_attention, "knows_windows", lambda device: False)
     return model
 
 
@@ -106,11 +109,13 @@ def test_no_mask_of_all_places_is_made_and_a_window_too_short_is_kept_to(rows, m
 
     usual = packed_attention.sdpa_mask
     monkeypatch.setattr(packed_attention, "sdpa_mask", spy)
-    for name, wanted in {"gpt2": 0, "llama": 0, "long window": 0, "short window": 1}.items():
-        model = MODELS[name]()
-        use_packed_attention(model)
-        _logits(model, pack(rows))
-        assert len(made) == wanted, name
+    for knows_windows, of_short_window in ((True, 0), (False, 1)):
+        monkeypatch.setattr(packed_attention, "knows_windows", lambda device, knows=knows_windows: knows)
+        for name, wanted in {"gpt2": 0, "llama": 0, "long window": 0, "short window": of_short_window}.items():
+            model = MODELS[name]()
+            use_packed_attention(model)
+            _logits(model, pack(rows))
+            assert len(made) == wanted, name
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
@@ -130,7 +135,7 @@ def test_the_kernel_is_given_every_conversation_and_its_output_is_taken(make, ro
         return torch.cat(parts)
 
     monkeypatch.setattr(packed_attention, "varlen_attn", kernel)
-    monkeypatch.setattr(packed_attention, "_has_kernel", lambda *_: True)
+    monkeypatch.setattr(packed_attention, "choose_kernel", lambda *_: packed_attention.attend_by_varlen)
     model = make()
     expected = _logits(model, pack(rows))
     use_packed_attention(model)
@@ -173,5 +178,5 @@ def test_attention_of_one_conversation_is_torchs_own():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 4, 9, 8) for _ in range(3))
     alone = Conversations([9], torch.tensor([0, 9], dtype=torch.int32))
-    found, _ = packed_attention.attend(torch.nn.Module(), query, key, value, alone)
+    found = packed_attention.attend_one_by_one(query, key, value, alone, 0.0, None).unsqueeze(0)
     assert torch.equal(found, F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2))

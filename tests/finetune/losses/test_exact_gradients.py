@@ -50,15 +50,17 @@ def _usual(model):
     return None
 
 
-def _by_segments(model):
+def _packed_attention(model):
     assert use_packed_attention(model)
 
 
 def _with_engine(model):
-    start_engine(model, NO_CLIPPING, make_accelerator("fp32"))
+    engine = start_engine(model, NO_CLIPPING, make_accelerator("fp32"))
+    assert engine.packs
+    return engine
 
 
-WAYS: dict[str, Callable] = {"as it is": _usual, "packed attention": _by_segments, "engine": _with_engine}
+WAYS: dict[str, Callable] = {"as it is": _usual, "packed attention": _packed_attention, "engine": _with_engine}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -93,8 +95,7 @@ def _assert_equal(found: Gradient, expected: Gradient) -> None:
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, expected, cut, way):
     model = KINDS[kind]()
-    WAYS[way](model)
-    found = gradient_of(SupervisedLoss(model), batches(**CUTS[cut]), make_accelerator("fp32"))
+    found = gradient_of(SupervisedLoss(model, WAYS[way](model)), batches(**CUTS[cut]), make_accelerator("fp32"))
     _assert_equal(found, expected)
 
 

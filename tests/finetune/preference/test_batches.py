@@ -56,10 +56,10 @@ def _read(batches, steps, processes):
 def test_every_pair_is_read_once_an_epoch_for_any_number_of_processes_and_size_of_micro_batches(chat_tokenizer):
     numbers = torch.arange(24.0).repeat_interleave(2).view(24, 2)
     read = {}
-    for processes, tokens in ((1, 400), (2, 400), (5, 4000), (1, 1)):
-        batches = batches_of(chat_tokenizer, pairs_per_step=7, tokens_per_micro_batch=tokens)
+    for processes, tokens, packed in ((1, 400, False), (2, 400, False), (5, 4000, True), (1, 400, True), (1, 1, True)):
+        batches = batches_of(chat_tokenizer, pairs_per_step=7, tokens_per_micro_batch=tokens, packed=packed)
         batches.reference = numbers
-        read[processes, tokens] = _read(batches, 8, processes)
+        read[processes, tokens, packed] = _read(batches, 8, processes)
     first, *others = read.values()
     assert all(other == first for other in others)
     assert sorted(number for step in first[:4] for number in step) == list(range(24)) and first[:4] != first[4:]
@@ -89,3 +89,14 @@ def test_pairs_of_like_length_share_a_micro_batch_within_the_limit(chat_tokenize
     batches = batches_of(chat_tokenizer, tokens_per_micro_batch=300)
     sizes = [one["input_ids"].shape for one in batches.micro_batches(0, 0, 1)]
     assert all(rows * tokens <= 300 or rows == 2 for rows, tokens in sizes) and len(pairs()) == 24
+
+
+def test_packed_pairs_are_whole_in_one_row_within_the_limit(chat_tokenizer):
+    batches = batches_of(chat_tokenizer, tokens_per_micro_batch=300, packed=True)
+    micro_batches = batches.micro_batches(0, 0, 1)
+    for micro_batch in micro_batches:
+        rows, tokens = micro_batch["input_ids"].shape
+        assert rows == 1 and (tokens <= 300 or len(micro_batch["reference"]) == 2)
+        assert int((micro_batch["position_ids"] == 0).sum()) == len(micro_batch["reference"])
+    padded = batches_of(chat_tokenizer, tokens_per_micro_batch=300).micro_batches(0, 0, 1)
+    assert len(micro_batches) <= len(padded) and sum(map(count_pairs, micro_batches)) == sum(map(count_pairs, padded))

@@ -23,7 +23,7 @@ def both(request, chat_tokenizer):
     trainer = make_peer(trainable, pairs(12), beta=0.3)
     rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(12))
     batches = PreferenceBatches(rendered, 12, tokens_per_micro_batch=200, seed=0)
-    with reference_model(trainable, lambda: None) as reference:
+    with reference_model(trainable, None, lambda: (trainable.model, None)) as (reference, _):
         asking = PreferenceLoss(reference, Objective())
         batches.reference = pair_log_probabilities(asking, batches, range(12), make_accelerator("fp32"))
     return trainable, trainer, batches

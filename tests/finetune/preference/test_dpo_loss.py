@@ -8,7 +8,7 @@ from finetune.chat.chat_format import ChatFormat
 from finetune.engine.engine import start_engine
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import count_pairs, render_pairs
-from finetune.preference.dpo_loss import Objective, PreferenceLoss, reply_log_probabilities
+from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.start_model import load_start, prepare_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
@@ -42,12 +42,13 @@ def _plain_loss(model, pair, reference, objective):
     return loss - objective.chosen_weight * chosen / tokens
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=["dpo", "ipo", "with chosen"])
-def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer, objective, architecture):
+def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer, objective, architecture, packed):
     trainable = adapted(chat_tokenizer, architecture)
     rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(6))
-    batches = batches_of(chat_tokenizer, number=6, pairs_per_step=6)
+    batches = batches_of(chat_tokenizer, number=6, pairs_per_step=6, packed=packed)
     batches.reference = torch.linspace(-40, -20, 12).view(6, 2)
     trained = [parameter for parameter in trainable.model.parameters() if parameter.requires_grad]
     expected = sum(
@@ -72,21 +73,23 @@ def test_the_worked_example_of_a_pair():
     assert float(found) == pytest.approx(0.2014133, abs=1e-6)
 
 
-def test_size_of_micro_batches_and_filling_change_neither_loss_nor_gradients(chat_tokenizer):
+def test_size_of_micro_batches_filling_and_packing_change_neither_loss_nor_gradients(chat_tokenizer):
     trainable = adapted(chat_tokenizer)
     loss_model = PreferenceLoss(trainable.model, Objective())
     trained = [parameter for parameter in trainable.model.parameters() if parameter.requires_grad]
     gradients = []
-    for tokens in (1, 10_000):
-        batches = batches_of(chat_tokenizer, tokens_per_micro_batch=tokens)
+    for tokens, packed in ((1, False), (10_000, False), (1, True), (400, True), (10_000, True)):
+        batches = batches_of(chat_tokenizer, tokens_per_micro_batch=tokens, packed=packed)
         loss = sum(loss_model(**micro_batch) for micro_batch in batches.micro_batches(0, 0, 1))
         gradients.append(torch.cat([one.flatten() for one in torch.autograd.grad(loss, trained)]))
-    assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-5
+    for found in gradients[1:]:
+        assert float((gradients[0] - found).norm() / gradients[0].norm()) < 1e-5
 
 
-def test_a_pair_without_targets_adds_nothing_and_is_not_counted(chat_tokenizer):
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_a_pair_without_targets_adds_nothing_and_is_not_counted(chat_tokenizer, packed):
     trainable = adapted(chat_tokenizer)
-    micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
+    micro_batch = batches_of(chat_tokenizer, packed=packed).micro_batches(0, 0, 1)[0]
     micro_batch["targets"] = torch.full_like(micro_batch["targets"], IGNORED_TARGET)
     loss = PreferenceLoss(trainable.model, Objective(chosen_weight=1.0))(**micro_batch)
     loss.backward()
@@ -103,20 +106,20 @@ def test_new_rows_of_control_tokens_learn_with_the_pairs(tmp_path):
     assert rows is not None and float(rows.abs().sum()) > 0
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_engine_computes_the_same_log_probabilities(chat_tokenizer, precision):
+def test_the_engine_computes_the_same_log_probabilities(chat_tokenizer, precision, packed):
     if precision == "bf16" and not has_bf16(torch.device("cpu")):
         pytest.skip("this processor has no bfloat16 arithmetic")
     trainable = adapted(chat_tokenizer)
-    micro_batch = batches_of(chat_tokenizer).micro_batches(0, 0, 1)[0]
-    ids_and_targets = micro_batch["input_ids"], micro_batch["targets"]
+    micro_batch = batches_of(chat_tokenizer, packed=packed).micro_batches(0, 0, 1)[0]
     trainable.model.eval()
     with torch.no_grad():
-        before = reply_log_probabilities(trainable.model, *ids_and_targets)
+        before = PreferenceLoss(trainable.model, Objective())(**micro_batch, summed=False)
         settings = LoopSettings(max_steps=1, learning_rate=1.0)
         engine = start_engine(trainable.model, settings, make_accelerator("fp32"), precision=precision)
-        during = reply_log_probabilities(trainable.model, *ids_and_targets)
+        during = PreferenceLoss(trainable.model, Objective(), engine)(**micro_batch, summed=False)
         engine.release()
-        after = reply_log_probabilities(trainable.model, *ids_and_targets)
+        after = PreferenceLoss(trainable.model, Objective())(**micro_batch, summed=False)
     torch.testing.assert_close(during, before, rtol=1e-5 if precision == "fp32" else 0.03, atol=1e-4)
     assert torch.equal(after, before)

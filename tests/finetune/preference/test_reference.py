@@ -41,7 +41,7 @@ def test_the_adapter_switched_off_is_the_base_also_after_training(chat_tokenizer
     expected = _ask(untouched.adapted.unload(), batches)
     trainable = adapted(chat_tokenizer)
     assert describe_reference(trainable) == "the adapter switched off"
-    with reference_model(trainable, _never) as model:
+    with reference_model(trainable, None, _never) as (model, _):
         assert torch.equal(_ask(model, batches), expected)
     assert not torch.allclose(_ask(trainable.model, batches), expected, atol=0.1)
 
@@ -49,7 +49,7 @@ def test_the_adapter_switched_off_is_the_base_also_after_training(chat_tokenizer
 def test_what_trained_before_trains_again_after_the_reference_was_asked(chat_tokenizer):
     trainable = adapted(chat_tokenizer)
     before = [name for name, one in trainable.model.named_parameters() if one.requires_grad]
-    with reference_model(trainable, _never):
+    with reference_model(trainable, None, _never):
         pass
     assert [name for name, one in trainable.model.named_parameters() if one.requires_grad] == before
 
@@ -63,7 +63,7 @@ def test_where_switching_off_does_not_give_the_base_back_the_original_is_read(tm
     trainable = prepare_start(*start, Lora(rank=4, alpha=8.0, dropout=0.0, options=options))
     assert describe_reference(trainable) == "the original model, read once more"
     move(trainable.model)  # what learns is another model by now
-    with reference_model(trainable, lambda: read_original(base, CPU)) as model:
+    with reference_model(trainable, None, lambda: (read_original(base, CPU), None)) as (model, _):
         assert torch.equal(_ask(model, batches), _ask(expected_of.model, batches))
     assert trainable.adapted is not None
     with trainable.adapted.disable_adapter():
@@ -75,12 +75,13 @@ def test_the_original_is_dropped_once_it_was_asked(tmp_path):
 
     def read_and_start():
         original = read_original(base, CPU)
-        start_engine(original, LoopSettings(max_steps=1, learning_rate=1.0), make_accelerator("fp32"), precision="fp32")
+        settings = LoopSettings(max_steps=1, learning_rate=1.0)
+        engine = start_engine(original, settings, make_accelerator("fp32"), precision="fp32")
         read.append(weakref.ref(original))
-        return original
+        return original, engine
 
     trainable = prepare_start(*load_start(base, CPU), Lora(rank=4, alpha=8.0, dropout=0.0))
-    with reference_model(trainable, read_and_start):
+    with reference_model(trainable, None, read_and_start):
         assert read[0]() is not None
     gc.collect()
     assert read[0]() is None, "no second model while the first one learns"
@@ -89,7 +90,7 @@ def test_the_original_is_dropped_once_it_was_asked(tmp_path):
 def test_a_model_that_trains_as_a_whole_is_its_own_reference_before_the_first_step(chat_tokenizer, tmp_path):
     trainable = prepare_start(*load_start(str(save_tiny_base(tmp_path)), CPU), lora=None)
     assert describe_reference(trainable) == "the model before its first step"
-    with reference_model(trainable, _never) as model:
+    with reference_model(trainable, None, _never) as (model, _):
         assert model is trainable.model
 
 

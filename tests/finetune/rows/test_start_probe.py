@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from finetune.engine.engine import Engine
 from finetune.rows import start_probe as row_probe
 from finetune.rows.base_reading import read_parts
 from finetune.rows.dataset import Texts, text_dataset
@@ -32,6 +33,7 @@ def _prober(extended, seeds=2, **settings):
     characters = character_counts(extended.tokenizer)
     return Prober(
         model=separated,
+        engine=Engine(separated, "fp32", None),
         dataset=dataset,
         parts=parts,
         make_start=lambda start, seed: make_start(separated, list(parts.values()), start, seed, characters),

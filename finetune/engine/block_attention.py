@@ -1,12 +1,9 @@
 """Causal attention over conversations that lie end to end, each seeing itself alone; forward and backward by hand.
 
-Registered with transformers under `FLAT_ATTENTION`. The lengths of the conversations come where a mask would, as a
-4-D tensor of integers: models pass a 4-D mask on as it is, and gradient checkpointing repeats it. With a mask, a cache
-or neither (when a model speaks or is evaluated) it is transformers' own attention.
-
-torch's fused kernel is left aside because it knows no dropout on a CPU, takes thrice as long for the backward pass of
-bfloat16, and wants one length a call. Probabilities are kept for the backward pass where conversations are short, and
-computed anew where they are long: what is kept grows with the tokens, not their square.
+The kernel that `packed_attention` takes on a CPU. torch's fused kernel is left aside there because it knows no dropout
+on a CPU, takes thrice as long for the backward pass of bfloat16, and wants one length a call. Probabilities are kept
+for the backward pass where conversations are short, and computed anew where they are long: what is kept grows with the
+tokens, not their square.
 
 Shapes: N tokens of all conversations, Q queries of a block of one, L keys that they may see, H heads, K heads of keys
 and values, G = H / K, E width of a head.
@@ -17,62 +14,38 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from finetune.engine.dropout import MaskSource
 
-FLAT_ATTENTION = "graft_flat"
 LONGEST_KEPT = 512  # tokens
 BLOCK_QUERIES = 96
 
 
-def as_mask(lengths: Tensor) -> Tensor:
-    """The lengths in the shape of a mask: (S,) -> (1, 1, 1, S)."""
-    return lengths.view(1, 1, 1, -1)
-
-
-def attend(
-    module: nn.Module,
+def attend_in_blocks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    lengths: list[int],
+    scaling: float,
     dropout: float = 0.0,
-    scaling: float | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """What transformers calls in each layer: (1, H, N, E) and twice (1, K, N, E) -> (1, N, H, E)."""
-    if attention_mask is None or attention_mask.dtype != torch.int64:
-        output: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
-        )
-        return output
-    for name in ("softcap", "s_aux", "position_bias"):
-        if options.get(name) is not None:
-            raise NotImplementedError(f"{FLAT_ATTENTION}: {name} is not known to it")
-    device = query.device.type
-    of_layers = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
-    if device == "cpu":
-        # Products this small are no faster in half precision, and each length of a conversation would have them
-        # compiled anew. A rotation leaves queries and keys of another type than values.
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    else:
-        query, key, value = query.to(of_layers), key.to(of_layers), value.to(of_layers)
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    lengths, window = attention_mask.flatten().tolist(), options.get("sliding_window")
-    out: Tensor = _Attention.apply(
-        query.squeeze(0), key.squeeze(0), value.squeeze(0), lengths, scaling, dropout, window
-    )
-    return out.unsqueeze(0).to(of_layers), None
+    window: int | None = None,
+) -> Tensor:
+    """What each query takes from the values of its conversation: (H, N, E) and twice (K, N, E) -> (N, H, E).
 
+    Args:
+        query: In single precision or better, as the others.
+        key: Heads may be fewer, each shared by successive heads of queries.
+        value: As many heads as keys.
+        lengths: Tokens of each conversation, N in all.
+        scaling: What scores are multiplied by.
+        dropout: Share of the probabilities that is dropped.
+        window: How many tokens a query sees at most, itself included.
 
-AttentionInterface.register(FLAT_ATTENTION, attend)
-AttentionMaskInterface.register(FLAT_ATTENTION, sdpa_mask)
+    """
+    out: Tensor = _Attention.apply(query, key, value, lengths, scaling, dropout, window)
+    return out
 
 
 class _Block(NamedTuple):

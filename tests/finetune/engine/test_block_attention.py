@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from finetune.engine import padding_free_attention as flat_attention
-from finetune.engine.padding_free_attention import as_mask, attend
+from finetune.engine import block_attention
+from finetune.engine.packed_attention import Conversations, attend
 
 LENGTHS, WIDTH = [3, 1, 6], 4
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(flat_attention, "BLOCK_QUERIES", 2)
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 2)
 
 
 def make(heads: int, key_heads: int, dtype: torch.dtype = torch.float64):
@@ -22,8 +22,12 @@ def make(heads: int, key_heads: int, dtype: torch.dtype = torch.float64):
     return [torch.randn(1, size, sum(LENGTHS), WIDTH, dtype=dtype, requires_grad=True) for size in sizes]
 
 
-def flat(query, key, value, **options):
-    return attend(nn.Module(), query, key, value, as_mask(torch.tensor(LENGTHS)), **options)[0]
+def packed(query, key, value, *, window=None, **options):
+    return attend(nn.Module(), query, key, value, conversations(LENGTHS, window), **options)[0]
+
+
+def conversations(lengths, window=None):
+    return Conversations(lengths, torch.tensor([0, *lengths]).cumsum(0).int(), window)
 
 
 def by_conversation(inputs, mask=None):
@@ -41,9 +45,9 @@ def by_conversation(inputs, mask=None):
 @pytest.mark.parametrize("longest_kept", [1, 512])
 @pytest.mark.parametrize(("heads", "key_heads"), [(2, 2), (4, 2), (4, 1)])
 def test_each_conversation_sees_itself_alone(heads: int, key_heads: int, longest_kept: int, monkeypatch):
-    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", longest_kept)
+    monkeypatch.setattr(block_attention, "LONGEST_KEPT", longest_kept)
     inputs = make(heads, key_heads)
-    ours, theirs = flat(*inputs), by_conversation(inputs)
+    ours, theirs = packed(*inputs), by_conversation(inputs)
     torch.testing.assert_close(ours, theirs)
     upstream = torch.randn_like(ours)
     for found, expected in zip(
@@ -55,37 +59,37 @@ def test_each_conversation_sees_itself_alone(heads: int, key_heads: int, longest
 def test_a_sliding_window_hides_what_lies_further_back():
     inputs = make(4, 2)
     seen = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)
-    torch.testing.assert_close(flat(*inputs, sliding_window=3), by_conversation(inputs, mask=seen))
+    torch.testing.assert_close(packed(*inputs, window=3), by_conversation(inputs, mask=seen))
 
 
 @pytest.mark.parametrize("longest_kept", [1, 512])
 @pytest.mark.parametrize("key_heads", [1, 2])
 def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(key_heads: int, longest_kept: int, monkeypatch):
-    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", longest_kept)
+    monkeypatch.setattr(block_attention, "LONGEST_KEPT", longest_kept)
 
     def attended(*inputs):
         torch.manual_seed(1)
-        return flat(*inputs, dropout=0.3)
+        return packed(*inputs, dropout=0.3)
 
     assert torch.autograd.gradcheck(attended, make(2, key_heads))
 
 
 def test_dropout_keeps_the_expectation():
     inputs = [one.detach() for one in make(2, 2)]
-    mean = torch.stack([flat(*inputs, dropout=0.2) for _ in range(3000)]).mean(dim=0)
-    torch.testing.assert_close(mean, flat(*inputs), atol=0.05, rtol=0.0)
+    mean = torch.stack([packed(*inputs, dropout=0.2) for _ in range(3000)]).mean(dim=0)
+    torch.testing.assert_close(mean, packed(*inputs), atol=0.05, rtol=0.0)
 
 
 def test_half_precision_gives_what_its_rounding_allows():
     inputs = make(4, 2, torch.bfloat16)
     exact = by_conversation([one.float() for one in inputs])
-    assert flat(*inputs).dtype == torch.bfloat16
-    torch.testing.assert_close(flat(*inputs).float(), exact, atol=2e-2, rtol=2e-2)
+    assert packed(*inputs).dtype == torch.bfloat16
+    torch.testing.assert_close(packed(*inputs).float(), exact, atol=2e-2, rtol=2e-2)
 
 
 def test_what_is_kept_of_long_conversations_grows_with_their_tokens(monkeypatch):
-    monkeypatch.setattr(flat_attention, "LONGEST_KEPT", 8)
-    monkeypatch.setattr(flat_attention, "BLOCK_QUERIES", 32)
+    monkeypatch.setattr(block_attention, "LONGEST_KEPT", 8)
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 32)
     elements = []
     for tokens in (100, 200):
         inputs = [torch.randn(1, 2, tokens, WIDTH, requires_grad=True) for _ in range(3)]
@@ -96,11 +100,11 @@ def test_what_is_kept_of_long_conversations_grows_with_their_tokens(monkeypatch)
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            attend(nn.Module(), inputs[0], inputs[1], inputs[2], as_mask(torch.tensor([tokens])), dropout=0.1)
+            attend(nn.Module(), inputs[0], inputs[1], inputs[2], conversations([tokens]), dropout=0.1)
         elements.append(sum(sizes))
     assert elements[1] == 2 * elements[0]
 
 
 def test_what_it_does_not_know_is_refused():
     with pytest.raises(NotImplementedError, match="softcap"):
-        flat(*make(2, 2), softcap=30.0)
+        packed(*make(2, 2), softcap=30.0)
