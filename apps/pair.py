@@ -9,9 +9,9 @@ import torch
 from apps.form import RAW, Asked
 from apps.panes import Side
 from configs import InputError, MissingInput
-from finetune.export.saved_model import find_base, load_assistant, load_base
+from finetune.export.saved_model import find_base, load_assistant
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPrompt, PlainPromptFormat
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.embedded_default import folder_of_base
 from scratch_models.loop.run_folder import RUNS, find_recorded, newest_run
 
 MAXIMUM_EXAMPLES = 4
@@ -65,7 +65,7 @@ def choose_names(base: str | None, tuned: str | None) -> Names:
     base = base or find_base(tuned)
     if base is None:
         raise InputError(f"tuned {tuned}: no run.json says what it was made from: pass --base")
-    return Names(str(EMBEDDED_BASE) if base == EMBEDDED else base, tuned)
+    return Names(folder_of_base(base), tuned)
 
 
 def run_of(tuned: str) -> Path:
@@ -103,7 +103,7 @@ class Pair:
             self.chat = ChatPromptFormat(tokenizer, calculator=self.calculator)
         except InputError as error:
             raise InputError(f"tuned {names.tuned}: {error}") from None
-        self.base, self.base_tokenizer = load_base(names.base)
+        self.base, self.base_tokenizer = load_assistant(names.base)
         if torch.accelerator.is_available():
             for model in (self.assistant, self.base):
                 model.to(torch.accelerator.current_accelerator())

@@ -11,6 +11,7 @@ from apps.look import escape
 from apps.pair import Pair
 from apps.panes import Pane, answer_side_by_side
 from configs import InputError
+from tokenizer_ext.pages.shortened import shorten
 
 LABEL_CHARACTERS = 60
 PANE_LINES = 13
@@ -74,7 +75,7 @@ def short_label(question: str) -> str:
     'What does abs do?'
     """
     line = question.strip().splitlines()[-1].strip()
-    return line if len(line) <= LABEL_CHARACTERS else f"{line[: LABEL_CHARACTERS - 1]}…"
+    return shorten(line, LABEL_CHARACTERS)
 
 
 def _prompt_box(examples: list[str]) -> tuple[gr.Textbox, gr.Button, gr.Button]:

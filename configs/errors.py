@@ -14,3 +14,21 @@ class MissingInput(InputError, FileNotFoundError):
     >>> str(MissingInput("data.jsonl: no such file, pass a JSONL file as --data"))
     'data.jsonl: no such file, pass a JSONL file as --data'
     """
+
+
+def on_one_line(error: BaseException, characters: int | None = None) -> str:
+    r"""What an exception of a library says, as a part of one line: no line breaks, cut where it is longer.
+
+    >>> on_one_line(ValueError("no such\n  file"))
+    'no such file'
+    """
+    return " ".join(str(error).split())[:characters]
+
+
+def first_line(error: BaseException, characters: int = 200) -> str:
+    r"""The first line of what an exception says, and where it says nothing its name; the Hub's go on for many.
+
+    >>> first_line(OSError("not found\nRequest ID: 7")), first_line(TimeoutError())
+    ('not found', 'TimeoutError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:characters]

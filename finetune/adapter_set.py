@@ -1,10 +1,11 @@
 """Several adapters on one base: one model in memory, or on disk, that says what any of them taught it.
 
-    accelerate launch finetune/sft.py --data sums.jsonl --output_dir runs/sums
-    accelerate launch finetune/sft.py --base runs/sums/final/base --data prose.jsonl --output_dir runs/prose
+    python -m finetune.sft --data sums.jsonl --output_dir runs/sums
+    python -m finetune.sft --base runs/sums/final/base --new_tokens 0 --data prose.jsonl --output_dir runs/prose
     python -m finetune.adapter_set --tuned.sums runs/sums --tuned.prose runs/prose --output_dir both
 
-The second run starts from the base of the first, which has the chat's tokens already, and leaves it as it is. The new
+The second run starts from the base of the first, which has the chat's tokens already, and leaves it as it is: two runs
+that each add tokens train the rows of these, so that no base is that of both. The new
 folder holds the base once and an adapter a name, so that peft switches between them and vLLM serves them side by side.
 It is opened again before it is put in its place, and each adapter must say there what it says alone.
 """
@@ -22,10 +23,13 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError, MissingInput, run_entry
 from configs.file_hash import file_sha256
 from configs.whole_folder import whole_folder
+from finetune.export.hub import fetch
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
-from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, load_adapted, model_folder
+from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, find_model, load_adapted
 from tokenizer_ext.extension.extension import check_new_folder
+from tokenizer_ext.huggingface.hf_model import positions_of
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -95,7 +99,7 @@ def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
     check_new_folder(target)
     adapters, target = find_adapters(tuned), Path(target)
     with whole_folder(target) as partial:
-        shutil.copytree(base_of_adapter(next(iter(adapters.values()))), partial / "base")
+        shutil.copytree(_base_of(next(iter(adapters.values()))), partial / "base")
         for name, adapter in adapters.items():
             _copy_adapter(adapter, partial / name)
         (partial / "README.md").write_text(_card(target.name, adapters), encoding="utf-8")
@@ -115,7 +119,7 @@ def find_adapters(tuned: Mapping[str, str | Path]) -> dict[str, Path]:
     for name, given in tuned.items():
         if not NAME.fullmatch(name) or name == "base":
             raise InputError(f"tuned: found the name {name!r}, expected letters, digits, _ and -, and not base")
-        adapters[name] = model_folder(Path(given))
+        adapters[name] = find_model(given)
         if not (adapters[name] / ADAPTER_CONFIG).is_file():
             raise MissingInput(f"{given}: holds no adapter, expected a run that was tuned with LoRA")
         if _config(adapters[name])["bias"] != "none":
@@ -129,19 +133,34 @@ def _check_one_base(adapters: Mapping[str, Path]) -> None:
     expected = _base_files(path)
     for name, other in others:
         found = _base_files(other)
+        if _base_of(other) == _base_of(path):
+            continue
         if different := sorted(file for file in expected | found if expected.get(file) != found.get(file)):
             raise InputError(
-                f"{name}: its base is not that of {first} ({different[0]} differs): train it on the base of {first}, "
-                f"with --base {base_of_adapter(path)} and no new tokens"
+                f"{name}: its base is not that of {first} ({different[0]} differs): train it on the base of {first} "
+                "and add no tokens to it, since their rows are trained with the adapter: "
+                f"--base {base_of_adapter(path)} --new_tokens 0"
             )
 
 
-def _base_files(adapter: Path) -> dict[str, str]:
-    """What decides what a base says: the hashes of its weights and of its tokenizer, or its name on the Hub."""
-    base = Path(base_of_adapter(adapter))
+def _base_of(adapter: Path) -> Path:
+    """The folder of the base that an adapter names, fetched where that is a name on the Hub.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    base = fetch(base_of_adapter(adapter))
     if not base.is_dir():
-        return {str(base): ""}
-    return {path.name: file_sha256(path) for path in (*base.glob("*.safetensors"), base / "tokenizer.json")}
+        raise MissingInput(f"{adapter}: its base {base} is not there: get it, or name it in {ADAPTER_CONFIG}")
+    return base
+
+
+def _base_files(adapter: Path) -> dict[str, str]:
+    """What decides what a base says: the hashes of its weights and of its tokenizer."""
+    base = _base_of(adapter)
+    decisive = (*base.glob("*.safetensors"), *base.glob("tokenizer.json"))
+    return {path.name: file_sha256(path) for path in decisive}
 
 
 def _copy_adapter(adapter: Path, folder: Path) -> None:
@@ -152,7 +171,7 @@ def _copy_adapter(adapter: Path, folder: Path) -> None:
 
 def _largest_difference(adapters: Mapping[str, Path], gathered: Mapping[str, Path]) -> float:
     together, tokenizer = load_adapters(gathered)
-    ids = probe_ids(len(tokenizer), getattr(together.config, "max_position_embeddings", None))
+    ids = probe_ids(next_token_id(tokenizer), positions_of(together.get_base_model()))
     largest = 0.0
     for name, adapter in adapters.items():
         together.set_adapter(name)

@@ -23,9 +23,9 @@ from finetune.conversations.splits import read_conversation_splits
 from finetune.evaluation.comparison import Asking, Measured, Model, measure_choices, measure_replies
 from finetune.evaluation.figures import to_record
 from finetune.evaluation.scoring import answer, base_prompt_formats
-from finetune.export.saved_model import find_base, load_assistant, load_base
+from finetune.export.saved_model import find_base, load_assistant
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED, folder_of_base
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.pages.terminal import printable, quiet_libraries
@@ -99,9 +99,9 @@ def main(settings: CompareSettings) -> None:
 
 def load_both(settings: CompareSettings) -> tuple[Model, Model]:
     """The base and the tuned model with their tokenizers, on the accelerator where there is one."""
-    folder = choose_base(settings)
+    name = choose_base(settings)
     tuned = load_assistant(settings.tuned)
-    base = load_base(folder)
+    base = load_assistant(name)
     if torch.accelerator.is_available():
         for model, _ in (base, tuned):
             model.to(torch.accelerator.current_accelerator())
@@ -118,7 +118,7 @@ def choose_base(settings: CompareSettings) -> str:
     base = settings.base or find_base(settings.tuned)
     if base is None:
         raise InputError(f"base: no run.json in {settings.tuned} says what it was made from: pass --base")
-    return str(EMBEDDED_BASE) if base == EMBEDDED else base
+    return folder_of_base(base)
 
 
 def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettings) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from configs import InputError, run_entry
 from finetune.export.hub import check_repository, push
-from finetune.export.receipt import RECEIPT, Stored, merge_with_receipt
+from finetune.export.receipt import MERGED, RECEIPT, Stored, merge_with_receipt
+from scratch_models.loop.run_folder import find_run
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
@@ -55,11 +56,11 @@ def choose_target(settings: MergeSettings) -> Path:
     """
     if settings.output_dir is not None:
         return Path(settings.output_dir)
-    path = Path(settings.tuned).absolute()
-    runs = [folder for folder in (path, *path.parents[:2]) if (folder / "run.json").is_file()]
-    if not runs:
+    run = find_run(settings.tuned)
+    if run is None:
         raise InputError(f"output_dir: {settings.tuned} belongs to no run, expected the new folder of the merged model")
-    return Path(settings.tuned) / "merged" if runs[0] == path else runs[0] / "merged"
+    tuned = Path(settings.tuned)
+    return (tuned if run.path == tuned.absolute() else run.path) / MERGED
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ with bf16 weights and a README that says what it read. This module does the seco
     python -m scratch_models.embedded_base
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def main(settings: PublishSettings) -> None:
 
 def describe(run: RunFolder, model: GPT) -> str:
     """The README of the embedded base."""
-    record = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    record = run.record()
     metrics = run.read_metrics()
     corpus = embedded_corpus()
     if record["data_sha256"] != corpus.sha256("base"):

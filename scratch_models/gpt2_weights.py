@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedConfig, PreTrainedTokenizerBase
 
 from configs import InputError, MissingInput
+from configs.errors import on_one_line
 from scratch_models.gpt import GPT, GPTConfig
+from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 
 GPT2_SIZES = {
     "gpt2": GPTConfig(vocabulary_size=50257, block_size=1024, layers=12, heads=12, width=768),
@@ -168,18 +169,11 @@ def _read_config(name: str) -> GPT2Config:
             raise InputError(f"{name}: its model_type is {fields.get('model_type')!r}, expected a GPT-2 ('gpt2')")
         return GPT2Config.from_dict(fields)
     except (OSError, StrictDataclassError) as error:
-        raise InputError(f"{name}: no usable config.json ({_on_one_line(error)}), expected a GPT-2 folder") from None
+        raise InputError(f"{name}: no usable config.json ({on_one_line(error)}), expected a GPT-2 folder") from None
 
 
 def _refuse_mistyped_folder(name: str) -> None:
-    # A mistyped path would otherwise be asked of the Hub, which takes half a minute to fail where there is no network.
-    parent = Path(name).parent
-    try:
-        validate_repo_id(name)
-        mistyped = Path(name).exists() or (parent != Path() and parent.is_dir())
-    except HFValidationError:
-        mistyped = True
-    if mistyped:
+    if Path(name).exists() or is_mistyped_path(name):
         raise MissingInput(
             f"{name}: no such folder, expected a GPT-2 folder or a Hub name such as openai-community/gpt2"
         )
@@ -216,7 +210,7 @@ def _read_model(name: str, config: GPT2Config) -> GPT2LMHeadModel:
             name, config=config, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise InputError(f"{name}: its weights cannot be read ({_on_one_line(error)})") from None
+        raise InputError(f"{name}: its weights cannot be read ({on_one_line(error)})") from None
     # transformers only warns of these, and fills them with random numbers.
     if report["missing_keys"]:
         raise InputError(
@@ -227,7 +221,3 @@ def _read_model(name: str, config: GPT2Config) -> GPT2LMHeadModel:
 
 def _transpose(weight: Tensor, name: WeightName) -> Tensor:
     return weight.t().contiguous() if name.transposed else weight
-
-
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

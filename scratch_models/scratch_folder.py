@@ -17,6 +17,7 @@ from safetensors.torch import load_model, save_model
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
+from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
 from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
@@ -106,9 +107,7 @@ def _load_own(folder: Path, fields: dict[str, Any]) -> ScratchModel:
         raise MissingInput(f"{folder}: holds no model.safetensors, expected the weights beside config.json") from None
     except (TypeError, RuntimeError, SafetensorError) as error:
         # A field of another name or type, or weights of another shape.
-        raise InputError(
-            f"{folder}: config.json and model.safetensors make no model ({' '.join(str(error).split())})"
-        ) from None
+        raise InputError(f"{folder}: config.json and model.safetensors make no model ({on_one_line(error)})") from None
     return model
 
 
@@ -121,4 +120,4 @@ def _load_vocabulary(folder: Path, *, own: bool) -> Vocabulary:
         # AutoTokenizer asks config.json for the kind of model, which our own does not name in its terms.
         return PreTrainedTokenizerFast.from_pretrained(folder) if own else AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: its tokenizer cannot be read ({' '.join(str(error).split())})") from None
+        raise InputError(f"{folder}: its tokenizer cannot be read ({on_one_line(error)})") from None

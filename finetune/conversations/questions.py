@@ -12,6 +12,7 @@ from configs import InputError
 from finetune.conversations.formats import Conversation, Message, final_answer, to_conversation
 from finetune.conversations.records import parse_record, read_records
 from finetune.conversations.splits import until_last_reply
+from tokenizer_ext.pages.shortened import shorten
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -69,8 +70,7 @@ def _place_of(answer: object, choices: tuple[str, ...], labels: tuple[str, ...],
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return shorten(repr(value), 80)
 
 
 Question = Conversation | ChoiceQuestion

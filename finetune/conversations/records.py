@@ -5,16 +5,15 @@ file: it may be a folder, a device, a renamed archive, text in another encoding,
 """
 
 import json
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from configs import InputError, MissingInput
+from configs.errors import first_line
+from tokenizer_ext.huggingface.hub_names import dataset_on_hub
 
 MAXIMUM_LINE_BYTES = 16 * 2**20
-FILE_SUFFIX = re.compile(r"\.(jsonl?|[ct]sv|txt|md|ya?ml|xlsx|parquet|arrow|gz|zip|zst)", re.IGNORECASE)
-HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?::(?P<configuration>[\w.-]+))?")
 UTF8_MARK = b"\xef\xbb\xbf"
 FOREIGN_STARTS = {
     b"PAR1": "a Parquet file",
@@ -41,9 +40,9 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
     """
     path = Path(data).expanduser()
     mode = _mode(path)
-    name = HUB_NAME.fullmatch(data)
-    if mode is None and name and not FILE_SUFFIX.fullmatch(path.suffix):
-        return _read_hub(name["name"], name["configuration"])
+    on_hub = dataset_on_hub(data)
+    if mode is None and on_hub:
+        return _read_hub(*on_hub)
     _refuse_what_is_no_text_file(path, mode)
     if path.suffix.lower() not in FILE_READERS:
         raise InputError(
@@ -166,8 +165,7 @@ def _read_hub(name: str, configuration: str | None) -> Iterator[tuple[str, objec
             huggingface_hub.HfApi().dataset_info(name, timeout=10)
         rows = datasets.load_dataset(name, configuration, split="train")
     except Exception as error:  # whatever the network, the Hub or its files did: the answer is the same
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{name}: no such file, and not loaded from the Hub ({reason}); {advice}") from None
+        raise InputError(f"{name}: no such file, and not loaded from the Hub ({first_line(error)}); {advice}") from None
     return ((f"{name}[{index}]", row) for index, row in enumerate(rows))
 
 

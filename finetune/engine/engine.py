@@ -22,7 +22,7 @@ from finetune.engine.packed_attention import use_packed_attention, use_usual_att
 from finetune.engine.padding_free import packing_is_exact
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
-from scratch_models.loop.run_folder import RunFolder, read_run_record
+from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
 
 Packing = Literal["auto", "never", "always"]
@@ -139,7 +139,7 @@ def start_engine(
 
 def recorded_precision(settings: LoopSettings, run: RunFolder) -> str | None:
     """What a run that is resumed was started with: a probe might choose otherwise today."""
-    return read_run_record(run.path).get("engine", {}).get("precision") if settings.resume else None
+    return run.record().get("engine", {}).get("precision") if settings.resume else None
 
 
 def _choose_precision(model: PreTrainedModel, wanted: str, accelerator: Accelerator) -> tuple[Precision, Probe | None]:

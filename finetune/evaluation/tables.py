@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from finetune.evaluation.scoring import Answered, Scores
 from scratch_models.corpus.evenly_spaced import evenly_spaced
+from tokenizer_ext.pages.shortened import shorten
 from tokenizer_ext.pages.terminal import printable
 
 Row = tuple[str, str, str]
@@ -94,5 +95,5 @@ def _show(sample: SampleReplies) -> str:
 
 
 def _indented(text: str) -> str:
-    shown = text if len(text) <= LONGEST_PRINTED_CHARACTERS else f"{text[: LONGEST_PRINTED_CHARACTERS - 1]}…"
+    shown = shorten(text, LONGEST_PRINTED_CHARACTERS)
     return re.sub(r"\n(?=[^\n])", "\n" + " " * 11, printable(shown))

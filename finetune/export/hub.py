@@ -1,15 +1,13 @@
 """Finished models to and from the Hugging Face Hub."""
 
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token, snapshot_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from configs import InputError, MissingInput
+from configs.errors import first_line
+from tokenizer_ext.huggingface.hub_names import is_mistyped_path, is_on_hub, may_be_on_hub
 
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
 
 
@@ -34,7 +32,7 @@ def push(final: str | Path, repository: str, *, private: bool = True) -> str:
         )
     except Exception as error:  # whatever the network or the Hub did: the answer is the same
         raise InputError(
-            f"push_to_hub {repository}: not uploaded ({_reason(error)}); the model is whole in {folder}: "
+            f"push_to_hub {repository}: not uploaded ({first_line(error)}); the model is whole in {folder}: "
             f"upload it later with `hf upload {repository} {folder}`"
         ) from None
     return str(created)
@@ -47,12 +45,10 @@ def check_repository(repository: str) -> None:
         InputError: one of them.
 
     """
-    try:
-        validate_repo_id(repository)
-    except HFValidationError:
+    if not may_be_on_hub(repository):
         raise InputError(
             f"push_to_hub: found {repository!r}, expected the name of a repository such as my-name/my-model"
-        ) from None
+        )
     if get_token() is None:
         raise InputError(
             f"push_to_hub {repository}: this machine is not logged in to the Hub: run `hf auth login` or set HF_TOKEN"
@@ -67,23 +63,9 @@ def fetch(model: str | Path) -> Path:
 
     """
     path = Path(model)
-    # Of a mistyped path the Hub would be asked too, which takes long to fail where there is no network.
-    if path.exists() or path.parent.is_dir() or not is_on_hub(str(model)):
+    if path.exists() or is_mistyped_path(str(model)) or not is_on_hub(str(model)):
         return path
     try:
         return Path(snapshot_download(str(model), allow_patterns=MODEL_FILES))
     except Exception as error:
-        raise MissingInput(f"{model}: no such folder, and not fetched from the Hub ({_reason(error)})") from None
-
-
-def is_on_hub(name: str) -> bool:
-    """Whether a name can be one of the Hub, and is no path of this machine.
-
-    >>> is_on_hub("openai-community/gpt2"), is_on_hub("embedded"), is_on_hub("/home/somebody/model")
-    (True, False, False)
-    """
-    return HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise MissingInput(f"{model}: no such folder, and not fetched from the Hub ({first_line(error)})") from None

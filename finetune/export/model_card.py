@@ -13,8 +13,8 @@ import yaml
 from configs.file_hash import file_sha256
 from finetune.evaluation.report import Report
 from finetune.evaluation.tables import to_markdown
-from finetune.export.hub import is_on_hub
-from scratch_models.loop.run_folder import read_run_record
+from scratch_models.loop.run_folder import RECORD, find_run
+from tokenizer_ext.huggingface.hub_names import is_on_hub
 
 CARD = """---
 {front}---
@@ -50,7 +50,6 @@ from the way that suits it best.
 {hashes}
 """
 FILE = "README.md"
-RECORD = "run.json"
 OF_THIS_MACHINE = ("output_dir", "resume", "dry_run")
 ADAPTER_OPENING = "`base/` is the extended model with the trained rows of its new tokens, `adapter/` the LoRA adapter."
 PATHS = "The paths are relative to this folder."
@@ -86,7 +85,9 @@ SHA256 = re.compile(r"_sha256$")
 def write_model_card(report: Report, base: str, final: Path, record: Mapping[str, Any] | None = None) -> None:
     """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it."""
     has_adapter = (final / "adapter").is_dir()
-    record = read_run_record(final.parent) if record is None else record
+    if record is None:
+        run = find_run(final)
+        record = {} if run is None else run.record()
     settings = {name: value for name, value in record.get("settings", {}).items() if name not in OF_THIS_MACHINE}
     card = CARD.format(
         front=_front(base, settings.get("data"), has_adapter=has_adapter),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
@@ -22,11 +21,12 @@ from configs.whole_folder import whole_folder
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.export.model_card import write_merged_card
-from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
+from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, merge_in_memory, model_folder
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.extension.extension import check_new_folder
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 RECEIPT = "receipt.json"
 LIMIT = 1e-4
@@ -101,10 +101,9 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
 
 def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
     adapted, tokenizer = load_adapted(adapter)
-    positions = getattr(adapted.get_base_model().config.get_text_config(), "max_position_embeddings", None)
-    ids = probe_ids(len(tokenizer), positions)
+    ids = probe_ids(next_token_id(tokenizer), positions_of(adapted.get_base_model()))
     expected = logits_of(adapted.get_base_model(), ids)
-    merged = _merge_in_memory(adapted, adapter)
+    merged = merge_in_memory(adapted, adapter)
     found = compare_logits(merged, ids, expected)
     if not found.largest_difference <= LIMIT:
         # Two ways to add up the same numbers in float32 differ by that much where activations are large.
@@ -134,14 +133,6 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         weights_sha256=written,
         files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
-
-
-def _merge_in_memory(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
-    try:
-        return adapted.merge_and_unload(safe_merge=True)
-    except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:  # NaN, or a variant that cannot
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{adapter}: cannot be merged ({reason}): use adapter and base side by side") from error
 
 
 def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter: Path, folder: Path) -> None:

@@ -12,16 +12,19 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
+from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
 from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
 from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.lora.lora import changes_to_base
-from scratch_models.loop.run_folder import find_recorded
+from scratch_models.embedded_default import folder_of_base
+from scratch_models.loop.run_folder import RECORD, find_recorded
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 from tokenizer_ext.extension.certificate import Certificate, hash_weights
 from tokenizer_ext.extension.extension import Extended
@@ -109,17 +112,48 @@ def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
 
 
 def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model, adapter included, and its tokenizer: of a run, its `final/`, an adapter, any folder, or a Hub name.
+    """The model, its adapter beside its weights, and its tokenizer: of a run, a folder, an adapter, or a Hub name.
 
     Raises:
         InputError: there is no model, or the run is not finished.
 
     """
-    path = model_folder(fetch(folder))
+    path = find_model(folder)
     if not (path / ADAPTER_CONFIG).is_file():
-        return load_model(str(path)), load_tokenizer(str(path))
+        tokenizer = load_tokenizer(str(path))
+        return load_model(str(path)), tokenizer
     adapted, tokenizer = load_adapted(path)
     return adapted.get_base_model(), tokenizer
+
+
+def load_start(name: str | Path, device: torch.device | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """What a training starts from, as one plain model, and its tokenizer: named as for `load_assistant`.
+
+    Raises:
+        InputError: there is no model, the run is not finished, or its adapter cannot be merged.
+
+    """
+    path = find_model(name)
+    if (path / ADAPTER_CONFIG).is_file():
+        adapted, tokenizer = load_adapted(path)
+        model = merge_in_memory(adapted, path)
+    else:
+        tokenizer = load_tokenizer(str(path))
+        model = load_model(str(path))
+    return (model if device is None else model.to(device)), tokenizer
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of the model or of the adapter that a name stands for, fetched where it is the Hub's.
+
+    A name is `embedded`, a Hub name, also of a run that was uploaded, or a folder: of a model, a run, its `final/`, or
+    an adapter.
+
+    Raises:
+        InputError: the run is not finished, or the Hub does not give the model.
+
+    """
+    return model_folder(fetch(folder_of_base(str(name))))
 
 
 def load_adapted(adapter: Path, name: str = ADAPTER) -> tuple[PeftModel, PreTrainedTokenizerFast]:
@@ -136,7 +170,7 @@ def load_adapted(adapter: Path, name: str = ADAPTER) -> tuple[PeftModel, PreTrai
     except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = on_one_line(error, 160)
         raise InputError(f"{adapter}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
     return adapted.eval(), tokenizer
 
@@ -147,9 +181,22 @@ def find_base(tuned: str | Path) -> str | None:
     return None if base is None else str(base)
 
 
-def load_base(base: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """What a run started from, and its tokenizer: a Hub name, a folder, or a run of its own, whose assistant it is."""
-    return load_assistant(base) if Path(base).exists() else (load_model(base), load_tokenizer(base))
+def merge_in_memory(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
+    """The base with the adapter in its weights, a plain model; what was adapted is used up.
+
+    Raises:
+        InputError: the adapter is of a kind that no weights can hold, or holds numbers that are not finite.
+
+    """
+    try:
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:
+        raise InputError(
+            f"{adapter}: cannot be merged ({on_one_line(error, 200)}): use adapter and base side by side"
+        ) from error
+    if hasattr(merged, "peft_config"):  # peft would warn that the next adapter is a second one
+        del merged.peft_config
+    return merged
 
 
 def model_folder(path: Path) -> Path:
@@ -159,7 +206,7 @@ def model_folder(path: Path) -> Path:
         InputError: the run is not finished.
 
     """
-    if (path / "run.json").is_file() and not (path / "final").is_dir():
+    if (path / RECORD).is_file() and not (path / "final").is_dir():
         raise InputError(f"{path}: the run is not finished, it has no final/: continue it with --resume first")
     for part in ("final", "adapter"):
         if (path / part).is_dir():

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from configs import InputError
+from configs.errors import on_one_line
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.changed_base import ChangedBase, copy_endangered, find_changes
 from finetune.lora.lora_options import check_options
@@ -48,7 +49,7 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     except REFUSALS as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = on_one_line(error, 200)
         raise InputError(f"lora_options {options}: peft cannot use them ({reason})") from error
     _check_patterns(adapted)
     for rows in new_rows:  # get_peft_model froze them with the rest

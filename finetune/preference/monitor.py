@@ -17,6 +17,7 @@ from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
+from tokenizer_ext.pages.shortened import shorten
 from tokenizer_ext.pages.terminal import printable
 
 LONGEST_SHOWN_CHARACTERS = 140
@@ -97,5 +98,4 @@ def chosen_bytes(dataset: PreferenceDataset) -> int:
 
 
 def _short(text: str) -> str:
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= LONGEST_SHOWN_CHARACTERS else f"{line[: LONGEST_SHOWN_CHARACTERS - 1]}…"
+    return shorten(printable(" ".join(text.split())), LONGEST_SHOWN_CHARACTERS)

@@ -10,6 +10,7 @@ from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import ask_in_chat, best_replies
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
+from finetune.export.saved_model import load_start
 from finetune.lora.trainable_model import make_optimizer
 from finetune.preference.batches import PAIRS
 from finetune.preference.dpo_loss import PreferenceLoss
@@ -27,7 +28,7 @@ from finetune.preference.stages import (
     read_dataset,
     read_sets,
 )
-from finetune.preference.start_model import load_start, prepare_start
+from finetune.preference.start_model import prepare_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder

@@ -31,6 +31,7 @@ from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 
 def read_sets(data: str, accelerator: Accelerator) -> PreferenceSplits:
@@ -43,7 +44,7 @@ def read_dataset(
     settings: DpoSettings, trainable: TrainableModel, engine: Engine, splits: PreferenceSplits
 ) -> PreferenceDataset:
     """The pairs as ids."""
-    positions = getattr(trainable.model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(trainable.model)
     return prepare_preferences(
         trainable.tokenizer,
         splits,

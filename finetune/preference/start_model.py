@@ -8,29 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.export.hub import fetch
-from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, model_folder
+from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
-
-
-def load_start(base: str, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model and its tokenizer: `embedded`, a Hub name, a folder, or a run here or on the Hub, its adapter merged.
-
-    Raises:
-        InputError: there is no model, or the run is not finished.
-
-    """
-    path = EMBEDDED_BASE if base == EMBEDDED else model_folder(fetch(base))
-    if not (path / ADAPTER_CONFIG).is_file():
-        return load_model(str(path)).to(device), load_tokenizer(str(path))
-    adapted, tokenizer = load_adapted(path)
-    merged = adapted.merge_and_unload()
-    if hasattr(merged, "peft_config"):  # peft would warn that ours is a second adapter
-        del merged.peft_config
-    return merged.to(device), tokenizer
 
 
 def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> TrainableModel:

@@ -20,6 +20,7 @@ from configs import InputError
 from finetune.replies.calculator_decoding import ReplyCalculator
 from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) ->
     """How many ids the reply may have: with its prompt it has to fit the model's positions."""
     if not prompt:
         raise InputError("prompt: found 0 tokens, expected at least one")
-    positions = getattr(model.config, "max_position_embeddings", None) or len(prompt) + max_new_tokens
+    positions = positions_of(model) or len(prompt) + max_new_tokens
     if len(prompt) >= positions:
         raise InputError(
             f"prompt: found {len(prompt):,} tokens, the model has {positions:,} positions for prompt and "

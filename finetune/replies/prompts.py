@@ -11,6 +11,7 @@ from finetune.chat.calculator import split_results
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.replies.calculator_decoding import ReplyCalculator
+from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
 
 
@@ -152,7 +153,7 @@ class PlainPromptFormat:
 
 def fits(model: PreTrainedModel, prompt_format: PromptFormat, conversation: Conversation) -> bool:
     """Whether there is a question, and it fits the model's positions with the known reply and one more token."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(model)
     asked = conversation.messages[:-1]
     if not any(message.content for message in asked):
         return False

@@ -30,6 +30,7 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import Batches
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import train
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 DISTILLATION_STEPS = 50
 
@@ -63,7 +64,7 @@ class DistillationLoss(nn.Module):
         super().__init__()
         self.model, self.parts = model, parts
         self.first_new_id = model.get_input_embeddings().first_new_id
-        self.positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.positions = positions_of(model)
 
     def train(self, mode: bool = True) -> "DistillationLoss":
         """Stays in evaluation: what the base makes of a text holds no dropout, so neither does what is compared."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
+from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, find_model, load_start
 from scratch_models.corpus.embedded_corpus import embedded_corpus
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED
 from tokenizer_ext.extension.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
 from tokenizer_ext.extension.extension import extend_vocabulary
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 EMBEDDED_NEW_TOKENS = 1000
@@ -27,6 +28,8 @@ class ExtendedBase:
     certificate: Certificate | None
     """What its extension proved; None for a folder of another origin."""
     extended_here: PreTrainedModel | None = None
+    merged: bool = False
+    """Whether an adapter is merged into it, so that its old weights are no longer those of its certificate."""
 
     @property
     def new_tokens(self) -> int:
@@ -35,7 +38,7 @@ class ExtendedBase:
 
     def load(self) -> PreTrainedModel:
         """The model with start rows."""
-        return load_model(self.name) if self.extended_here is None else self.extended_here
+        return load_start(self.name)[0] if self.extended_here is None else self.extended_here
 
     def check_weights(self, found: WeightHashes) -> None:
         """Refuses old weights that are not those of the certificate, which could not be carried on then.
@@ -44,7 +47,7 @@ class ExtendedBase:
             InputError: they are not.
 
         """
-        certified = None if self.certificate is None else self.certificate.weights_after
+        certified = None if self.certificate is None or self.merged else self.certificate.weights_after
         if certified is not None and certified != found:
             raise InputError(
                 f"{self.name}: its old weights are not those of its {CERTIFICATE} (rows sha256 "
@@ -55,7 +58,7 @@ class ExtendedBase:
 
 
 def read_extended_base(base: str, first_new_id: int | None, control_tokens: Sequence[str] = ()) -> ExtendedBase:
-    """The extended model that `base` names: `embedded`, or a folder.
+    """The extended model that `base` names: `embedded`, a folder, a Hub name, or a run, its adapter merged.
 
     The embedded base gets tokens of torch's documentation, which it never read, and `control_tokens`.
 
@@ -64,18 +67,21 @@ def read_extended_base(base: str, first_new_id: int | None, control_tokens: Sequ
 
     """
     if base == EMBEDDED:
-        folder = str(EMBEDDED_BASE)
         corpus = [document.text for document in embedded_corpus().domain]
         extended = extend_vocabulary(
-            (load_model(folder), load_tokenizer(folder)),
+            load_start(base),
             corpus=corpus,
             new_tokens=EMBEDDED_NEW_TOKENS,
             control_tokens=control_tokens,
         )
         return ExtendedBase(base, extended.tokenizer, extended.first_new_id, extended.certificate, extended.model)
-    tokenizer = load_tokenizer(base)
-    certificate = read_certificate(base) if Path(base).is_dir() else None
-    return ExtendedBase(base, tokenizer, _find_first_new_id(first_new_id, tokenizer, certificate), certificate)
+    path = find_model(base)
+    merged = (path / ADAPTER_CONFIG).is_file()
+    folder = base_of_adapter(path) if merged else str(path)
+    tokenizer = load_tokenizer(folder)
+    certificate = read_certificate(folder) if Path(folder).is_dir() else None
+    first = _find_first_new_id(first_new_id, tokenizer, certificate)
+    return ExtendedBase(base, tokenizer, first, certificate, merged=merged)
 
 
 def _find_first_new_id(given: int | None, tokenizer: PreTrainedTokenizerFast, certificate: Certificate | None) -> int:

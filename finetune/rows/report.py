@@ -19,6 +19,7 @@ from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 REPORT = "new_rows.json"
 RARELY = 100  # times that a row is read in training
@@ -102,7 +103,8 @@ def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certif
 def carry_on(base: ExtendedBase, before: WeightHashes, after: WeightHashes) -> Certificate:
     """The certificate of the extension, with the hashes of now; without one, what this training proves."""
     if base.certificate is not None:
-        return dataclasses.replace(base.certificate, weights_after=after)
+        trained = base.certificate.all_weights_trained or base.merged
+        return dataclasses.replace(base.certificate, weights_after=after, all_weights_trained=trained)
     return Certificate(
         base_tokens=base.first_new_id, new_tokens=base.new_tokens, weights_before=before, weights_after=after
     )
@@ -119,7 +121,7 @@ def measure_base(
     model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut, accelerator: Accelerator
 ) -> float | None:
     """Bits per byte of the base on the same windows of text, in its own ids; None where it lacks an id of them."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(model)
     loss_model = BaseLoss(model.eval(), first_new_id)
     nats = 0.0
     for micro_batch in held_out.micro_batches:

@@ -27,6 +27,7 @@ from scratch_models.loop.run_folder import choose_run_folder
 from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import WeightHashes, hash_weights, tokenizer_sha256, weights_sha256
+from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 from tokenizer_ext.pages.terminal import quiet_libraries
 
@@ -38,7 +39,7 @@ def train_new_rows(settings: NewRowsSettings) -> None:
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     expect_precision(settings.precision, accelerator.device)
     base, dataset = read_inputs(settings, accelerator)
-    model = load_base(settings, base, accelerator)
+    model = load_extended(settings, base, accelerator)
     before = hash_weights(model, base.first_new_id)
     base.check_weights(before)
     parts = read_parts(base.tokenizer, base.first_new_id)
@@ -106,7 +107,7 @@ def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDatase
     )
 
 
-def load_base(settings: NewRowsSettings, base: ExtendedBase, accelerator: Accelerator) -> PreTrainedModel:
+def load_extended(settings: NewRowsSettings, base: ExtendedBase, accelerator: Accelerator) -> PreTrainedModel:
     """The extended model, on the device of this process.
 
     Raises:
@@ -114,7 +115,7 @@ def load_base(settings: NewRowsSettings, base: ExtendedBase, accelerator: Accele
 
     """
     model = base.load().to(accelerator.device)
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(model)
     name = "block_size" if settings.data is None else "maximum_tokens"
     if positions is not None and getattr(settings, name) > positions:
         found = getattr(settings, name)

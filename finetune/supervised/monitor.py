@@ -20,6 +20,7 @@ from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.training import held_out_loss
+from tokenizer_ext.pages.shortened import shorten
 from tokenizer_ext.pages.terminal import printable
 
 
@@ -93,5 +94,4 @@ def _show(before: Answered, now: Answered, step: int) -> dict[str, str]:
 
 
 def _short(text: str, characters: int = 140) -> str:
-    line = printable(" ".join(text.split()))
-    return line if len(line) <= characters else f"{line[: characters - 1]}…"
+    return shorten(printable(" ".join(text.split())), characters)

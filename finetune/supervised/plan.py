@@ -13,6 +13,7 @@ from finetune.chat.mask_page import mask_as_html
 from finetune.conversations.formats import Conversation
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import answer
+from finetune.export.saved_model import load_start
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.estimate import (
     Asking,
@@ -25,7 +26,7 @@ from finetune.supervised.estimate import (
     seconds_of,
 )
 from finetune.supervised.settings import SftSettings
-from finetune.supervised.stages import ask_assistant, ask_in_every_format, load_base, make_monitor, optimizer_of
+from finetune.supervised.stages import ask_assistant, ask_in_every_format, make_monitor, optimizer_of
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.run_folder import RUNS
 from tokenizer_ext.extension.report import describe as describe_extension
@@ -86,7 +87,7 @@ def estimate_base(
     settings: SftSettings, at_once: Sequence[Conversation], batches: float, accelerator: Accelerator
 ) -> float:
     """Seconds that the base's replies take; the base is gone from memory when they are known, as it is in a run."""
-    base = load_base(settings.base, accelerator)
+    base = load_start(settings.base, accelerator.device)
     limit = settings.reply_tokens
     return estimate_asking(Asking(lambda tokens: ask_in_every_format(settings, *base, at_once, tokens), batches, limit))
 

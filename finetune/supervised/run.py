@@ -11,6 +11,7 @@ from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import best_replies
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
+from finetune.export.saved_model import load_start
 from finetune.supervised.plan import describe_plan, estimate_run, inspect_example
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
@@ -19,7 +20,6 @@ from finetune.supervised.stages import (
     ask_base,
     choose_asked,
     describe_run,
-    load_base,
     make_facts,
     make_monitor,
     optimizer_of,
@@ -42,7 +42,7 @@ def fine_tune(settings: SftSettings) -> None:
     run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
     splits = read_sets(settings, accelerator)
-    model, tokenizer = load_base(settings.base, accelerator)
+    model, tokenizer = load_start(settings.base, accelerator.device)
     trainable = prepare_trainable_model(settings, model, tokenizer, splits)
     engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
     dataset = read_dataset(settings, trainable, engine, splits, accelerator)

@@ -14,7 +14,7 @@ class SftSettings(AdapterSettings):
     """Supervised fine-tuning. The defaults make the demo: embedded base, embedded conversations, LoRA and new rows."""
 
     base: str = EMBEDDED
-    """Model to start from: `embedded`, a Hugging Face folder, or a Hub name."""
+    """Model to start from: `embedded`, a Hugging Face folder, a Hub name, or a run: its assistant, adapter merged."""
     data: str = EMBEDDED
     """Conversations: `embedded`, a .jsonl or .json file, or a Hub name."""
     method: Literal["lora", "full"] = "lora"

@@ -23,16 +23,17 @@ from finetune.evaluation.scoring import (
     choose_askable,
     evaluate_base,
 )
+from finetune.export.saved_model import load_start
 from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 
 def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
@@ -42,13 +43,6 @@ def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSp
     if settings.calculator:
         refuse_unusable_annotations([*splits.training, *splits.held_out])
     return splits
-
-
-def load_base(base: str, accelerator: Accelerator) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The base and its tokenizer, on the device of this process."""
-    folder = str(EMBEDDED_BASE) if base == EMBEDDED else base
-    tokenizer = load_tokenizer(folder)
-    return load_model(folder).to(accelerator.device), tokenizer
 
 
 def prepare_trainable_model(
@@ -67,7 +61,7 @@ def read_dataset(
     accelerator: Accelerator,
 ) -> SupervisedDataset:
     """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
-    positions = getattr(trainable.model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(trainable.model)
     with accelerator.main_process_first():
         return prepare_dataset(
             trainable.tokenizer,
@@ -122,7 +116,7 @@ def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: 
     """The base's replies in every prompt format that it may understand, in the main process; the others get none."""
     if not accelerator.is_main_process:
         return {}
-    model, tokenizer = load_base(settings.base, accelerator)  # anew: the trained model's tables have grown
+    model, tokenizer = load_start(settings.base, accelerator.device)  # anew: the trained model's tables have grown
     print(f"Asking the base {len(asked)} held-out questions in {len(base_prompt_formats(tokenizer))} prompt formats …")
     return ask_in_every_format(settings, model, tokenizer, asked, settings.reply_tokens)
 

@@ -80,11 +80,16 @@ class BestCheckpoint:
         """Takes up what an earlier part of the run left; what came after `first_step` will be measured again."""
         self.folder, self.accelerator = folder, accelerator
         self.bits_per_byte = math.inf
+        later = []
         for path in list_checkpoints(folder):
             state = read_state(path)
             if state["step"] <= first_step:
                 self.bits_per_byte = state[MEASURE]
-            elif accelerator.is_main_process:
+            else:
+                later.append(path)
+        accelerator.wait_for_everyone()  # another process may still be reading what is deleted here
+        if accelerator.is_main_process:
+            for path in later:
                 shutil.rmtree(path)
 
     def offer(self, loss_model: nn.Module, step: int, bits_per_byte: float) -> None:

@@ -49,6 +49,24 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    def record(self) -> dict[str, Any]:
+        """What `run.json` holds: the settings, the versions, and what the run is made of.
+
+        Raises:
+            InputError: there is none, or it is not what a run wrote.
+
+        """
+        path = self.path / RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise MissingInput(f"{self.path}: no {RECORD}, expected the folder of a run") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read ({error}), expected what a run wrote there") from None
+        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+            raise InputError(f"{path}: holds no settings, expected what a run wrote there")
+        return record
+
     def start(self, settings: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> "RunFolder":
         """Makes the folder and writes `run.json`: settings, versions and the facts given.
 
@@ -141,7 +159,9 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     if output_dir is None:
         raise InputError("resume: which run? name its folder with --output_dir")
     path = Path(output_dir)
-    recorded = _read_record(path)["settings"]
+    if not (path / RECORD).exists():
+        raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
+    recorded = RunFolder(path).record()["settings"]
     for field, value in json.loads(json.dumps(settings, default=str)).items():
         if field not in MAY_DIFFER_ON_RESUME and recorded.get(field) != value:
             raise InputError(
@@ -152,7 +172,7 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
 
 
 def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
-    recorded = _read_record(path)
+    recorded = RunFolder(path).record()
     for name, value in facts.items():
         if name.endswith("_sha256") and name in recorded and recorded[name] != value:
             what = name.removesuffix("_sha256")
@@ -170,32 +190,19 @@ def _refuse_taken(path: Path) -> None:
         raise InputError(f"output_dir {path}: {found}: choose a new folder, or continue its run with --resume")
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingInput(
-            f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / RECORD}: cannot be read ({error}), expected what a run wrote there") from None
-    if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-        raise InputError(f"{path / RECORD}: holds no settings, expected what a run wrote there")
-    return record
+def find_run(path: str | Path) -> RunFolder | None:
+    """The run that a folder belongs to: the folder itself or one of the three above it; None where none is a run."""
+    path = Path(path).absolute()
+    folders = [folder for folder in (path, *path.parents[:3]) if (folder / RECORD).is_file()]
+    return RunFolder(folders[0]) if folders else None
 
 
 def find_recorded(path: str | Path, name: str) -> Any:
-    """The setting as `run.json` has it; None where there is no record, or it does not name the setting."""
-    path = Path(path).absolute()
-    for folder in (path, *path.parents[:3]):
-        try:
-            return json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"].get(name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
+    """The setting of the run that a folder belongs to; None where it is no run's, or the run has no such setting.
 
+    Raises:
+        InputError: the record of the run is not what a run wrote.
 
-def read_run_record(run: Path) -> dict[str, Any]:
-    """What `run.json` holds; empty where there is none."""
-    path = run / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """
+    run = find_run(path)
+    return None if run is None else run.record()["settings"].get(name)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from configs import InputError
 from finetune.adapter_set import AdapterSetSettings, load_adapters, main, save_adapters
+from finetune.export import hub, saved_model
 from finetune.export.saved_model import load_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
@@ -120,3 +121,41 @@ def test_a_folder_that_holds_something_is_not_written_over(runs, tmp_path):
     shutil.copy(runs["sums"] / "run.json", tmp_path)
     with pytest.raises(InputError, match="is not an empty folder"):
         save_adapters(runs, tmp_path)
+
+
+@pytest.fixture
+def on_hub(runs, tmp_path, monkeypatch):
+    """Adapters that name their base on the Hub, as peft leaves them; the Hub has it."""
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(runs["sums"] / "final" / "base"))
+    found = {}
+    for name in ("sums", "verse"):
+        found[name] = tmp_path / "hub" / name
+        shutil.copytree(runs[name] / "final" / "adapter", found[name])
+        config = found[name] / "adapter_config.json"
+        fields = json.loads(config.read_text())
+        config.write_text(json.dumps({**fields, "base_model_name_or_path": "somebody/base"}))
+    return found
+
+
+def test_adapters_whose_base_is_on_the_hub_get_it_beside_them(runs, on_hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(saved_model, "load_model", lambda name: load_model(_local(runs, name)))
+    monkeypatch.setattr(saved_model, "load_tokenizer", lambda name: load_tokenizer(_local(runs, name)))
+    assert save_adapters(on_hub, tmp_path / "all") < 1e-4
+    together, _ = load_adapters({name: tmp_path / "all" / name for name in on_hub})
+    for name in on_hub:
+        together.set_adapter(name)
+        expected = _logits(load_assistant(runs[name])[0])
+        torch.testing.assert_close(_logits(together), expected, rtol=1e-5, atol=1e-5)
+
+
+def _local(runs, name):
+    return str(runs["sums"] / "final" / "base") if name == "somebody/base" else name
+
+
+def test_a_base_that_the_hub_does_not_give_is_one_line(on_hub, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("Repository Not Found")
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    with pytest.raises(InputError, match=r"somebody/base: no such folder, and not fetched from the Hub"):
+        save_adapters(on_hub, tmp_path / "all")

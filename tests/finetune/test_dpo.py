@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
-from finetune.export.saved_model import load_assistant, save_assistant
+from finetune.export.saved_model import load_assistant, load_start, save_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import render_pairs
 from finetune.preference.settings import DpoSettings
-from finetune.preference.start_model import load_start, prepare_start
+from finetune.preference.start_model import prepare_start
 from scratch_models.loop.precision import has_bf16
 from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import run_here, run_process

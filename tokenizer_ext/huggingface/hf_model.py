@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
+from configs.errors import on_one_line
+from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 from tokenizer_ext.huggingface.rebuilt_tokenizer import as_published
 
 EXPECTED = (
@@ -41,7 +42,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
         return as_published(tokenizer, name_or_folder)
     except UNREADABLE as error:
-        raise InputError(f"{name_or_folder}: no tokenizer ({_short(error)}): {EXPECTED}") from None
+        raise InputError(f"{name_or_folder}: no tokenizer ({on_one_line(error, 160)}): {EXPECTED}") from None
 
 
 def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
@@ -57,7 +58,7 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
             name_or_folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except UNREADABLE as error:
-        raise InputError(f"{name_or_folder}: no causal model ({_short(error)}): {EXPECTED}") from None
+        raise InputError(f"{name_or_folder}: no causal model ({on_one_line(error, 160)}): {EXPECTED}") from None
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and fills them with random numbers
         raise InputError(
             f"{name_or_folder}: its weights lack {missing[0]}, expected every weight of {type(model).__name__}: "
@@ -65,6 +66,15 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
         )
     check_finite(model, name_or_folder)
     return model.eval()
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """How many tokens the model can read at once; None where its config sets no limit.
+
+    A model that also sees or hears keeps it in the config of its part for text.
+    """
+    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions
 
 
 def check_finite(model: nn.Module, where: str) -> None:
@@ -80,19 +90,5 @@ def _check_place(name_or_folder: str) -> None:
         raise InputError(f"{name_or_folder}: is a file, {EXPECTED}")
     if path.is_dir() and not (path / "config.json").is_file():
         raise MissingInput(f"{name_or_folder}: holds no config.json, {EXPECTED}")
-    if not path.exists() and _is_mistyped_path(name_or_folder):
+    if not path.exists() and is_mistyped_path(name_or_folder):
         raise MissingInput(f"{name_or_folder}: no such folder, {EXPECTED}")
-
-
-def _is_mistyped_path(name: str) -> bool:
-    # The Hub would be asked for it, which takes half a minute to fail where there is no network.
-    parent = Path(name).parent
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return True
-    return parent != Path() and parent.is_dir()
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from configs import InputError
+from configs.errors import on_one_line
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def read_record(kind: type[T], path: Path, expected: str) -> T:
     try:
         return _read(kind, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = on_one_line(error, 160)
         raise InputError(f"{path}: cannot be read ({reason}), expected {expected}") from None
 
 

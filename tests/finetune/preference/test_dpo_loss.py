@@ -6,10 +6,11 @@ from torch.nn import functional as F
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.engine.engine import start_engine
+from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import count_pairs, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
-from finetune.preference.start_model import load_start, prepare_start
+from finetune.preference.start_model import prepare_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import IGNORED_TARGET

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from finetune.engine.engine import start_engine
+from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import (
@@ -16,7 +17,7 @@ from finetune.preference.reference import (
     reference_model,
     write_reference,
 )
-from finetune.preference.start_model import load_start, prepare_start, read_original
+from finetune.preference.start_model import prepare_start, read_original
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.preference_models import adapted, batches_of, move

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
-from scratch_models.loop.best_checkpoint import MEASURE, evaluations_without_gain
-from scratch_models.loop.checkpoint import list_checkpoints, load_newest_checkpoint
+from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain
+from scratch_models.loop.checkpoint import Checkpoint, list_checkpoints, load_newest_checkpoint, save_checkpoint
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import make_optimizers
@@ -130,3 +130,18 @@ def test_the_best_checkpoint_says_what_it_was_saved_for(tmp_path: Path):
     run_loop(tmp_path, SETTINGS, {2: 3.0, 4: 1.25, 6: 2.0, 8: 4.0})
     (path,) = list_checkpoints(tmp_path / "best")
     assert json.loads((path / "state.json").read_text()) == {"step": 4, MEASURE: 1.25}
+
+
+def test_weights_are_dropped_only_when_every_process_has_read_which_there_are(tmp_path: Path):
+    class Processes:
+        """The main one of several, the others of which read until it waits for them."""
+
+        is_main_process = True
+
+        def wait_for_everyone(self) -> None:
+            present.append([path.name for path in list_checkpoints(tmp_path)])
+
+    present: list[list[str]] = []
+    save_checkpoint(Checkpoint(6, {"trained": {"weight": torch.ones(1)}}, {MEASURE: 1.0}), tmp_path)
+    BestCheckpoint(tmp_path, 5, Processes())  # type: ignore[arg-type]
+    assert present == [["step_00000006"]] and list_checkpoints(tmp_path) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs import InputError, MissingInput
-from scratch_models.loop.run_folder import RunFolder, choose_run_folder, newest_run
+from scratch_models.loop.run_folder import RunFolder, choose_run_folder, find_recorded, find_run, newest_run
 
 SETTINGS: dict[str, Any] = {"learning_rate": 0.1, "max_steps": 10, "resume": False, "dry_run": False}
 FACTS = {"data_sha256": "d" * 64, "tokenizer_sha256": "t" * 64, "world_size": 1}
@@ -118,6 +118,27 @@ def test_a_record_that_no_run_wrote_is_one_line(content: str):
     Path("here/run.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"here/run\.json: .*expected what a run wrote there"):
         start("here", resume=True)
+
+
+def test_any_folder_of_a_run_leads_to_its_record():
+    run = start("here")
+    (run.final / "adapter").mkdir(parents=True)
+    for folder in ("here", "here/final", "here/final/adapter", Path("here/final/adapter").absolute()):
+        found = find_run(folder)
+        assert found is not None and found.path == run.path.absolute()
+        assert found.record() == json.loads((run.path / "run.json").read_text())
+        assert find_recorded(folder, "max_steps") == 10 and find_recorded(folder, "no such setting") is None
+
+
+def test_a_folder_of_no_run_leads_to_none_and_a_damaged_record_is_never_taken_for_that():
+    Path("other").mkdir()
+    assert find_run("other") is None and find_recorded("other", "seed") is None
+    with pytest.raises(MissingInput, match=r"other: no run\.json"):
+        RunFolder(Path("other")).record()
+    Path("other/run.json").write_text('{"settings": ')
+    for read in (lambda: find_recorded("other", "seed"), RunFolder(Path("other")).record):
+        with pytest.raises(InputError, match=r"other/run\.json: cannot be read"):
+            read()
 
 
 def test_a_line_of_metrics_that_was_cut_short_is_left_out():
