@@ -94,6 +94,28 @@ def train(
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
 
     """
+    stepper, first_step = _prepare(loss_model, batches, optimizers, settings, accelerator, run, unit)
+    record = RunRecord(run, first_step, settings, accelerator)
+    for step in range(first_step, settings.max_steps):
+        if record.has_stalled:
+            break
+        _take_step(step, stepper, record, loss_model, evaluate)
+    stepper.prepared.eval()
+    gather_model(loss_model, optimizers)
+    record.close(loss_model)
+    accelerator.wait_for_everyone()
+
+
+def _prepare(
+    loss_model: nn.Module,
+    batches: Batches,
+    optimizers: Sequence[Optimizer],
+    settings: LoopSettings,
+    accelerator: Accelerator,
+    run: RunFolder,
+    unit: Unit,
+) -> tuple[Stepper, int]:
+    """What steps are made with, and the first step to take: sharded or wrapped, and as the newest checkpoint has it."""
     is_sharded = wants_sharding(accelerator)
     if is_sharded:
         shard(loss_model, accelerator, optimizers)
@@ -107,29 +129,33 @@ def train(
         accelerator=accelerator,
         unit=unit,
     )
-    record = RunRecord(run, first_step, settings, accelerator)
-    for step in range(first_step, settings.max_steps):
-        if record.has_stalled:
-            break
-        stepper.prepared.train()
-        _set_learning_rates(optimizers, learning_rate_factor(step, settings))
-        metrics = stepper.take(step)
-        metrics |= record.pace.after(metrics["tokens"])
-        done = step + 1
-        if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
-            stepper.prepared.eval()
-            with whole_for_reading(loss_model):
-                evaluation = evaluate(done)
-            record.compare(done, evaluation, loss_model)
-            metrics |= evaluation
-        record.write({"step": done, **metrics})
-        is_last = done == settings.max_steps or record.has_stalled
-        if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
-            _save(loss_model, optimizers, done, run, accelerator)
-    stepper.prepared.eval()
-    gather_model(loss_model, optimizers)
-    record.close(loss_model)
-    accelerator.wait_for_everyone()
+    return stepper, first_step
+
+
+def _take_step(
+    step: int,
+    stepper: Stepper,
+    record: RunRecord,
+    loss_model: nn.Module,
+    evaluate: Callable[[int], Mapping[str, Any]],
+) -> None:
+    """One update, with the evaluation, the line of metrics and the checkpoint that are due after it."""
+    settings = stepper.settings
+    stepper.prepared.train()
+    _set_learning_rates(stepper.optimizers, learning_rate_factor(step, settings))
+    metrics = stepper.take(step)
+    metrics |= record.pace.after(metrics["tokens"])
+    done = step + 1
+    if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
+        stepper.prepared.eval()
+        with whole_for_reading(loss_model):
+            evaluation = evaluate(done)
+        record.compare(done, evaluation, loss_model)
+        metrics |= evaluation
+    record.write({"step": done, **metrics})
+    is_last = done == settings.max_steps or record.has_stalled
+    if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
+        _save(loss_model, stepper.optimizers, done, record.run, stepper.accelerator)
 
 
 def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:

@@ -73,6 +73,12 @@ def test_no_import_starts_at_a_folder_or_at_a_file_beside_an_entry(file: Path):
     assert [name for name in imported_names(file) if name.split(".")[0] in _names_inside_packages()] == []
 
 
+@pytest.mark.parametrize("file", module_files(), ids=str)
+def test_no_module_imports_an_entry(file: Path):
+    # An entry is started, and reads the settings of one process: what others use stands in a folder below it.
+    assert sorted(str(other) for other in imported_files(file) if other in entry_files()) == []
+
+
 def test_no_circle_of_imports_runs_through_folders():
     graph: dict[str, set[str]] = {}
     for file in module_files():

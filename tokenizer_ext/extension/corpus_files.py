@@ -40,7 +40,7 @@ def sort_texts(corpus: Iterable[str], held_out: Iterable[str] | None, protected:
     >>> texts.to_learn, texts.held_out, texts.duplicates
     (['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'k'], ['j'], 1)
     """
-    documents, set_aside = _documents(corpus, "corpus"), _documents(held_out or (), "held_out")
+    documents, set_aside = clean_documents(corpus, "corpus"), clean_documents(held_out or (), "held_out")
     distinct, distinct_aside = list(dict.fromkeys(documents)), list(dict.fromkeys(set_aside))
     if held_out is None:
         to_learn = [text for number, text in enumerate(distinct, 1) if number % HELD_OUT_EVERY]
@@ -51,7 +51,7 @@ def sort_texts(corpus: Iterable[str], held_out: Iterable[str] | None, protected:
     return Texts(
         to_learn=to_learn,
         held_out=distinct_aside,
-        protected=list(dict.fromkeys(_documents(protected, "protect"))),
+        protected=list(dict.fromkeys(clean_documents(protected, "protect"))),
         duplicates=len(documents) + len(set_aside) - len(to_learn) - len(distinct_aside),
     )
 
@@ -108,7 +108,13 @@ def word_forms(words: Sequence[str], forms: WordForms, known: Iterable[bytes]) -
     return wanted, left_out
 
 
-def _documents(texts: Iterable[str], field: str) -> list[str]:
+def clean_documents(texts: Iterable[str], field: str) -> list[str]:
+    """The documents as a tokenizer can read them, empty ones left out.
+
+    Raises:
+        InputError: one string was given in place of documents; `field` says where.
+
+    """
     if isinstance(texts, str):
         raise InputError(f"{field}: found one string ({texts[:40]!r}), expected a list of documents: pass [text]")
     return [without_lone_surrogates(text) for text in texts if text.strip()]

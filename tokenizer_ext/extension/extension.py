@@ -16,7 +16,7 @@ from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, write_certificate
 from tokenizer_ext.extension.checks import certify
-from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.corpus_files import Texts, sort_texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.report_page import write_report
@@ -92,21 +92,11 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
 ) -> Extended:
     """The base with tokens for words, then tokens learned from the corpus, then control tokens, and rows for them.
 
-    Args:
-        base: Folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the model
-            is changed in place.
-        corpus: Documents of the domain.
-        new_tokens: Tokens to learn from the corpus; none where none is given.
-        words: Texts that become one token each; " word" is the form that a word has within a text.
-        protect: Documents that keep their ids: tokens that would change one are not learned.
-        held_out: Documents to measure bytes per token on; by default every tenth distinct document of the corpus.
-        control_tokens: Special tokens to add after them.
-        minimum_count: How often the corpus must hold a pair for it to become a token.
-        maximum_bytes: Longest token to learn.
-        digits: Whether tokens with digits may be learned.
-        rows_multiple: The tables grow to a number of rows that is a multiple of it.
-        start: Start of the new rows.
-        seed: Seed of the start rows that are drawn.
+    `base` is a folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the
+    model is changed in place. `corpus`, `protect` and `held_out` are documents: those to protect keep their ids, and
+    bytes per token are measured on those held out, by default every tenth distinct one of the corpus. What becomes a
+    token is said by the fields of `Wanted`. New rows begin as `start` says, drawn by `seed` where it draws, and padding
+    brings the rows to a multiple of `rows_multiple`.
 
     Raises:
         InputError: there is no such base or it holds NaN, its tokenizer is no byte-level BPE, a word cannot be a token
@@ -122,12 +112,15 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
         digits=digits,
     )
     check_multiple(rows_multiple)
-    texts = sort_texts(corpus, held_out, protect)
+    return grow(base, _plan(base, sort_texts(corpus, held_out, protect), wanted), rows_multiple, start, seed)
+
+
+def _plan(base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast], texts: Texts, wanted: Wanted) -> Plan:
+    """What will be added; all that can be refused for the text's sake comes before any weight is loaded."""
     if isinstance(base, tuple):
         check_finite(base[0], type(base[0]).__name__)
-    # All that can be refused for the text's sake comes before any weight is loaded.
-    tokenizer = base[1] if isinstance(base, tuple) else load_tokenizer(str(base))
-    return grow(base, make_plan(tokenizer, texts, wanted), rows_multiple, start, seed)
+        return make_plan(base[1], texts, wanted)
+    return make_plan(load_tokenizer(str(base)), texts, wanted)
 
 
 def grow(

@@ -11,11 +11,11 @@ class Wanted:
     """The tokens that an extension is asked for."""
 
     new_tokens: int = 1000
-    """Tokens to learn from the corpus."""
+    """Tokens to learn from the corpus; none where there is no corpus."""
     words: Sequence[str] = ()
-    """Texts that become one token each, whatever the corpus holds."""
+    """Texts that become one token each, whatever the corpus holds; " word" is the form of a word within a text."""
     control_tokens: Sequence[str] = ()
-    """Special tokens."""
+    """Special tokens to add after them."""
     minimum_count: int = 2
     """How often the corpus must hold a pair for it to become a token."""
     maximum_bytes: int | None = None
@@ -37,6 +37,11 @@ class Wanted:
 
 
 def check_multiple(rows_multiple: int) -> None:
-    """Refuses a number of rows that nothing is a multiple of."""
+    """Refuses a number of rows that nothing is a multiple of.
+
+    Raises:
+        InputError: it is below 1.
+
+    """
     if rows_multiple < 1:
         raise InputError(f"rows_multiple: found {rows_multiple}, expected 1 or more")

@@ -1,8 +1,8 @@
-"""What is found wrong with the tokens of a model, without changing anything."""
+"""What each token and row of a model is good for: kinds, duplicates, untrained rows, use in a corpus, neighbours."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, token_bytes
 from tokenizer_ext.huggingface.text_readings import encoded, readings
 from tokenizer_ext.inspection.audit_report import Audit, CorpusUse
-from tokenizer_ext.inspection.token_kinds import sort_tokens
+from tokenizer_ext.inspection.token_kinds import TokenKind, sort_tokens
 from tokenizer_ext.inspection.undertrained import find_undertrained, untrained_groups
 
 NEIGHBOURS = 5
@@ -28,7 +28,7 @@ def audit_tokens(
     corpus: Iterable[str] | None = None,
     base_tokens: int | None = None,
 ) -> Audit:
-    """What is to be said of each id of the tokenizer and each row of the model.
+    """Sorts the ids of a tokenizer by what text can do with them, and finds the rows of its model that look wrong.
 
     Args:
         model: A causal model, which is only read.
@@ -46,20 +46,17 @@ def audit_tokens(
     check_rows(tokenizer, rows)
     if base_tokens is not None and not 0 < base_tokens <= max(kinds) + 1:
         raise InputError(f"base_tokens: found {base_tokens}, expected the first new id, from 1 to {max(kinds) + 1}")
-    ids: dict[str, list[int]] = defaultdict(list)
-    for id_, found in kinds.items():
-        ids[found.kind].append(id_)
-    matrices = _matrices(model)
+    ids, matrices = _ids_by_kind(kinds), _matrices(model)
     return Audit(
         tokens=[bytes_of_id[id_].decode(errors="backslashreplace") if id_ in kinds else None for id_ in range(rows)],
         rows=rows,
         tied=tables.tied,
-        ids_of_kind=dict(ids),
+        ids_of_kind=ids,
         reasons={id_: found.reason for id_, found in kinds.items() if found.reason},
         padding=[id_ for id_ in range(rows) if id_ not in kinds],
         equal_bytes=_groups((token, id_) for id_, token in sorted(bytes_of_id.items())),
         equal_rows=_groups((_digest(matrices, id_), id_) for id_ in kinds),
-        undertrained=find_undertrained(model, ids["ordinary"], untrained_groups(bytes_of_id, rows)),
+        undertrained=find_undertrained(model, ids.get("ordinary", []), untrained_groups(bytes_of_id, rows)),
         corpus=None if corpus is None else count_tokens(tokenizer, corpus, rows),
         neighbours={} if base_tokens is None else nearest_rows(matrices[0], range(base_tokens, max(kinds) + 1)),
     )
@@ -74,7 +71,12 @@ def count_tokens(tokenizer: PreTrainedTokenizerFast, corpus: Iterable[str], rows
 
 
 def check_rows(tokenizer: PreTrainedTokenizerFast, rows: int) -> None:
-    """Refuses tables without a row for each id."""
+    """Refuses tables without a row for each id.
+
+    Raises:
+        InputError: they have fewer rows.
+
+    """
     if next_token_id(tokenizer) > rows:
         raise InputError(
             f"model: its tables have {rows} rows and its tokenizer ids up to {next_token_id(tokenizer) - 1}, expected "
@@ -94,6 +96,13 @@ def nearest_rows(table: Tensor, ids: Iterable[int], shown: int = NEIGHBOURS) -> 
         for id_, values, others in zip(some.tolist(), best.values.tolist(), best.indices.tolist(), strict=True):
             nearest[id_] = [(other, round(value, 4)) for other, value in zip(others, values, strict=True)]
     return nearest
+
+
+def _ids_by_kind(kinds: Mapping[int, TokenKind]) -> dict[str, list[int]]:
+    ids: dict[str, list[int]] = defaultdict(list)
+    for id_, found in kinds.items():
+        ids[found.kind].append(id_)
+    return dict(ids)
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:

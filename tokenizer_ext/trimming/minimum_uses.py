@@ -4,6 +4,11 @@ from configs import InputError
 
 
 def check_uses(minimum_uses: int) -> None:
-    """Refuses a number that keeps tokens which are never used."""
+    """Refuses a number that keeps tokens which are never used.
+
+    Raises:
+        InputError: it is below 1.
+
+    """
     if minimum_uses < 1:
         raise InputError(f"minimum_uses: found {minimum_uses}, expected 1 or more")

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.extension.certificate import WeightHashes
 from tokenizer_ext.huggingface.text_readings import encoded, readings
+from tokenizer_ext.inspection.token_kinds import reachable_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,44 @@ class TrimCertificate:
         moved = (self.unreachable_tokens, self.moved_control_tokens, self.unequal_documents)
         longer_for_nothing = self.longer_documents > self.documents_with_removed_tokens
         return self.weights_before == self.weights_after and not any(moved) and not longer_for_nothing
+
+
+def certify_trim(
+    before: PreTrainedTokenizerFast,
+    after: PreTrainedTokenizerFast,
+    new_ids: Mapping[int, int],
+    documents: Sequence[str],
+    rows_before: int,
+    weights: tuple[WeightHashes, WeightHashes],
+) -> TrimCertificate:
+    """The certificate of a trim.
+
+    Args:
+        before: The tokenizer before.
+        after: The tokenizer after.
+        new_ids: Where each old id went, if it stayed.
+        documents: Texts that both are measured on.
+        rows_before: Rows of the tables before.
+        weights: Of what stayed, before and after.
+
+    """
+    token_ids = set(before.get_vocab().values())
+    unequal, longer, with_removed = compare_documents(before, after, documents, new_ids)
+    reached_before = {new_ids[id_] for id_ in reachable_ids(before) if id_ in new_ids}
+    return TrimCertificate(
+        tokens_before=len(token_ids),
+        tokens_after=len(token_ids & new_ids.keys()),
+        rows_before=rows_before,
+        rows_after=len(new_ids),
+        unreachable_tokens=len(reached_before - reachable_ids(after)),
+        moved_control_tokens=count_moved(before, after, new_ids),
+        documents=len(documents),
+        unequal_documents=unequal,
+        documents_with_removed_tokens=with_removed,
+        longer_documents=longer,
+        weights_before=weights[0],
+        weights_after=weights[1],
+    )
 
 
 def describe_trim(certificate: TrimCertificate) -> str:

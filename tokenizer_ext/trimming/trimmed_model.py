@@ -5,19 +5,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.whole_folder import whole_folder
-from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.extension.corpus_files import clean_documents
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.text_readings import count_uses
 from tokenizer_ext.inspection.audit import check_rows
-from tokenizer_ext.inspection.token_kinds import reachable_ids
 from tokenizer_ext.trimming.minimum_uses import check_uses
-from tokenizer_ext.trimming.trim_certificate import TrimCertificate, compare_documents, count_moved
+from tokenizer_ext.trimming.trim_certificate import TrimCertificate, certify_trim
 from tokenizer_ext.trimming.trimmed_rows import named_ids, select_rows
 from tokenizer_ext.trimming.trimmed_tokenizer import choose_removed, ids_of_texts, trimmed
 
@@ -76,43 +76,32 @@ def trim_vocabulary(
     """
     check_uses(minimum_uses)
     documents = _documents(corpus)
+    rows = _checked_rows(model, tokenizer)
+    named = named_ids(model)
+    keep = ids_of_texts(tokenizer, keep_tokens) | named
+    removed = choose_removed(tokenizer, count_uses(tokenizer, documents), minimum_uses=minimum_uses, keep=keep)
+    token_ids = set(tokenizer.get_vocab().values())
+    kept = sorted((token_ids | named) - removed)
+    new_ids = {id_: place for place, id_ in enumerate(kept)}
+    new_tokenizer = trimmed(tokenizer, {id_: place for id_, place in new_ids.items() if id_ in token_ids})
+    weights_before = hash_weights(model, kept)
+    select_rows(model, kept)
+    weights = weights_before, hash_weights(model, len(kept))
+    certificate = certify_trim(tokenizer, new_tokenizer, new_ids, documents, rows, weights)
+    return Trimmed(model, new_tokenizer, certificate, new_ids)
+
+
+def _checked_rows(model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> int:
+    """The rows of the tables, if there is one for each id and transformers can save them."""
     if not isinstance(model, PreTrainedModel):
         raise InputError(f"{type(model).__name__}: is no Hugging Face model: save it as one first")
     rows = find_tables(model).embedding.num_embeddings
     check_rows(tokenizer, rows)
-    named = named_ids(model)
-    keep = ids_of_texts(tokenizer, keep_tokens) | named
-    removed = choose_removed(tokenizer, count_uses(tokenizer, documents), minimum_uses=minimum_uses, keep=keep)
-    old_ids = set(tokenizer.get_vocab().values())
-    kept = sorted((old_ids | named) - removed)
-    new_ids = {id_: place for place, id_ in enumerate(kept)}
-    new_tokenizer = trimmed(tokenizer, {id_: place for id_, place in new_ids.items() if id_ in old_ids})
-    weights_before = hash_weights(model, kept)
-    select_rows(model, kept)
-    unequal, longer, with_removed = compare_documents(tokenizer, new_tokenizer, documents, new_ids)
-    certificate = TrimCertificate(
-        tokens_before=len(old_ids),
-        tokens_after=len(old_ids - removed),
-        rows_before=rows,
-        rows_after=len(kept),
-        unreachable_tokens=len(
-            {new_ids[id_] for id_ in reachable_ids(tokenizer) - removed} - reachable_ids(new_tokenizer)
-        ),
-        moved_control_tokens=count_moved(tokenizer, new_tokenizer, new_ids),
-        documents=len(documents),
-        unequal_documents=unequal,
-        documents_with_removed_tokens=with_removed,
-        longer_documents=longer,
-        weights_before=weights_before,
-        weights_after=hash_weights(model, len(kept)),
-    )
-    return Trimmed(model, new_tokenizer, certificate, new_ids)
+    return rows
 
 
 def _documents(corpus: Iterable[str]) -> list[str]:
-    if isinstance(corpus, str):
-        raise InputError(f"corpus: found one string ({corpus[:40]!r}), expected a list of documents: pass [text]")
-    documents = [without_lone_surrogates(text) for text in corpus if text.strip()]
+    documents = clean_documents(corpus, "corpus")
     if not documents:
         raise InputError("corpus: found no document, expected the text whose tokens stay")
     return documents
