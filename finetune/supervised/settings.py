@@ -56,7 +56,7 @@ class SftSettings(AdapterSettings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
     packing: Literal["auto", "never", "always"] = "auto"
-    """Conversations end to end in one row, none seeing another; auto packs on a GPU."""
+    """Conversations end to end in one row, none seeing another; auto packs where the model keeps them apart."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW."""
     warmup_steps: int = 20
