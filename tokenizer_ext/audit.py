@@ -7,9 +7,9 @@ corpus, and shows the neighbours of new rows. With `--output_dir` it writes `aud
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from configs import run_entry
+from configs.whole_folder import whole_folder
 from tokenizer_ext.extension.corpus_files import read_documents
 
 
@@ -50,11 +50,10 @@ def main(settings: AuditSettings) -> None:
     audit = audit_tokens(load_model(settings.model, dtype="auto"), tokenizer, corpus=corpus, base_tokens=base_tokens)
     print(describe_audit(audit))
     if settings.output_dir is not None:
-        folder = Path(settings.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_record(audit, folder / "audit.json", indent=None)
-        (folder / "audit.html").write_text(to_html(audit, settings.model), encoding="utf-8")
-        print(f"Saved: {folder}")
+        with whole_folder(settings.output_dir) as folder:
+            write_record(audit, folder / "audit.json", indent=None)
+            (folder / "audit.html").write_text(to_html(audit, settings.model), encoding="utf-8")
+        print(f"Saved: {settings.output_dir}")
 
 
 if __name__ == "__main__":

@@ -147,3 +147,5 @@ def check_new_folder(folder: str | Path) -> None:
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
+    if path.is_mount() or path.resolve() == Path.cwd():  # the finished folder takes its place as a whole
+        raise InputError(f"output_dir {path}: cannot be replaced by the finished folder: name a new folder inside it")

@@ -13,11 +13,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from configs import InputError
+from finetune.export import receipt as receipt_module
 from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import load_assistant, save_assistant
 from finetune.lora.trainable_model import make_trainable_model
+from tests.finetune import trained_runs
+from tests.finetune.tiny_models import POSITIONS
 from tests.finetune.trained_runs import DOCUMENTS, VARIANTS, base_model, base_tokenizer, save_run, tuned
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 CASES = [*itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9]), ("gpt2", True, "PiSSA", None)]
 """All 32 are in tests/benchmarks/merge_receipts.py."""
@@ -175,3 +179,21 @@ def test_a_fully_tuned_run_has_nothing_to_merge(tmp_path):
     save_assistant(trainable.model, None, trainable.tokenizer, tmp_path / "final")
     with pytest.raises(InputError, match="holds no adapter"):
         merge_with_receipt(tmp_path / "final", tmp_path / "merged")
+
+
+def test_the_newest_ids_are_compared_also_where_the_vocabulary_has_holes(tmp_path, monkeypatch):
+    bpe = trained_runs._learned()
+    holed = to_hf_tokenizer(bpe.ranks, {"<|endoftext|>": 290})  # 25 ids below it are nobody's
+    monkeypatch.setattr(trained_runs, "base_tokenizer", lambda **_: holed)
+    asked = []
+
+    def probe_ids(vocabulary, positions):
+        asked.append((vocabulary, positions))
+        return usual(vocabulary, positions)
+
+    usual = receipt_module.probe_ids
+    monkeypatch.setattr(receipt_module, "probe_ids", probe_ids)
+    trainable = tuned()
+    merge_with_receipt(save_run(trainable, tmp_path / "run"), tmp_path / "merged")
+    newest = max(trainable.tokenizer.get_vocab().values())
+    assert asked == [(newest + 1, POSITIONS)] and newest >= len(trainable.tokenizer)

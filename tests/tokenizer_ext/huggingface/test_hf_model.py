@@ -8,10 +8,10 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlavaConfig, MambaConfig
 
 from configs import InputError, MissingInput
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 
 
 @pytest.fixture
@@ -151,3 +151,13 @@ def test_a_hub_name_offline_is_refused_at_once(load, monkeypatch, tmp_path):
     started = time.monotonic()
     assert "couldn't find them in the cached files" in refusal(load, "nobody/no-such-model")
     assert time.monotonic() - started < 5
+
+
+def test_the_positions_of_a_model_that_also_sees_are_those_of_its_part_for_text():
+    text = GPT2Config(n_positions=48, n_embd=16, n_layer=1, n_head=2, vocab_size=50)
+    model = GPT2LMHeadModel(text)
+    assert positions_of(model) == 48
+    model.config = LlavaConfig(text_config=LlamaConfig(max_position_embeddings=96))
+    assert positions_of(model) == 96 and not hasattr(model.config, "max_position_embeddings")
+    model.config = MambaConfig()
+    assert positions_of(model) is None
