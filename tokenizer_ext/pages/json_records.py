@@ -1,16 +1,27 @@
 """Frozen dataclasses as JSON files, read back with every type checked: such a file may come from anywhere."""
 
 import dataclasses
+import itertools
 import json
-import types
-import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
 from configs import InputError
-from configs.errors import on_one_line
 
 T = TypeVar("T")
+
+_UNKNOWN = "unexpected_keyword_argument"
+EXPECTED = {
+    "int_type": "int",
+    "float_type": "float",
+    "bool_type": "bool",
+    "string_type": "str",
+    "tuple_type": "a list",
+    "dataclass_type": "fields and values",
+}
+"""What a field should hold, by the library's name for the mistake; for any other there is its own sentence."""
 
 
 def write_record(record: Any, path: Path, indent: int | None = 2) -> None:
@@ -22,7 +33,7 @@ def read_record(kind: type[T], path: Path, expected: str) -> T:
     """The dataclass in a JSON file; fields that it lacks take their defaults.
 
     Args:
-        kind: A dataclass with fields of str, int, float, bool, lists of lists of them, None, and such dataclasses.
+        kind: A dataclass; no type in it is stretched to take a value, but a whole number may stand for a float.
         path: The file.
         expected: What the file should be, for the message.
 
@@ -30,50 +41,39 @@ def read_record(kind: type[T], path: Path, expected: str) -> T:
         InputError: the file is not JSON, a field is unknown or has no value, or a value is of another type.
 
     """
+    # With "or null", for a dataclass alone takes no configuration from here.
+    or_null: Any = kind | None
+    adapter: TypeAdapter[T | None] = TypeAdapter(or_null, config=ConfigDict(extra="forbid", strict=True))
     try:
-        return _read(kind, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        reason = on_one_line(error, 160)
-        raise InputError(f"{path}: cannot be read ({reason}), expected {expected}") from None
+        record = adapter.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = _describe(error) if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"{path}: cannot be read ({reason[:160]}), expected {expected}") from None
+    if record is None:
+        raise InputError(f"{path}: cannot be read (the file is null, expected fields and values), expected {expected}")
+    return record
 
 
-def _read(kind: Any, value: Any, name: str = "the file") -> Any:
-    """The value as one of the type `kind`.
+def _describe(error: ValidationError) -> str:
+    """In one line the field, what was found and what was expected."""
+    # An unknown field first: where a name is misspelt, the right one is missing too.
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != _UNKNOWN)
+    names = [_name(problem["loc"]) for problem in problems if problem["type"].startswith("missing")]
+    problem = problems[0]
+    if problem["type"] == "json_invalid":
+        return problem["msg"]
+    if problem["type"] == _UNKNOWN:
+        return f"{_name(problem['loc'])} is no field of it"
+    if problem["type"].startswith("missing"):
+        return f"missing {len(names)} required fields: {', '.join(names)}"
+    found = json.dumps(problem["input"], default=str)[:60]
+    return f"{_name(problem['loc'])} is {found}, expected {EXPECTED.get(problem['type'], problem['msg'])}"
 
-    >>> _read(tuple[int, ...] | None, [1, 2])
-    (1, 2)
+
+def _name(place: tuple[int | str, ...]) -> str:
+    """The field at a place in the file, without the items of a list in it.
+
+    >>> _name(("base", "tokens")), _name(("tokens", 0, "str")), _name(())
+    ('base.tokens', 'tokens', 'the file')
     """
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return _read_one_of(inner, value, name)
-    if dataclasses.is_dataclass(kind):
-        return _read_fields(kind, value, name)
-    if origin is tuple and isinstance(value, list):
-        kinds = [inner[0]] * len(value) if inner[1:] == (...,) else list(inner)
-        if len(kinds) == len(value):
-            return tuple(_read(kind, one, name) for kind, one in zip(kinds, value, strict=True))
-    # In Python a bool is an int, and JSON writes 1.0 as it likes.
-    elif type(value) is kind or (kind is float and type(value) is int):
-        return kind(value)
-    raise TypeError(f"{name} is {json.dumps(value)[:60]}, expected {getattr(kind, '__name__', kind)}")
-
-
-def _read_one_of(kinds: tuple[Any, ...], value: Any, name: str) -> Any:
-    if value is None and type(None) in kinds:
-        return None
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    for kind in kinds[:-1]:
-        try:
-            return _read(kind, value, name)
-        except TypeError:
-            continue
-    return _read(kinds[-1], value, name)
-
-
-def _read_fields(kind: Any, value: Any, name: str) -> Any:
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} is {json.dumps(value)[:60]}, expected fields and values")
-    kinds = typing.get_type_hints(kind)
-    if unknown := sorted(set(value) - set(kinds)):
-        raise TypeError(f"{unknown[0]} is no field of it")
-    return kind(**{field: _read(kinds[field], one, field) for field, one in value.items()})
+    return ".".join(map(str, itertools.takewhile(lambda part: isinstance(part, str), place))) or "the file"
