@@ -5,9 +5,9 @@
     python -m finetune.adapter_set --tuned.sums runs/sums --tuned.prose runs/prose --output_dir both
 
 The second run starts from the base of the first, which has the chat's tokens already, and leaves it as it is: two runs
-that each add tokens train the rows of these, so that no base is that of both. The new
-folder holds the base once and an adapter a name, so that peft switches between them and vLLM serves them side by side.
-It is opened again before it is put in its place, and each adapter must say there what it says alone.
+that each add tokens train the rows of these, so that no base is that of both. The new folder holds the base once and an
+adapter a name, so that peft switches between them and vLLM serves them side by side. It is opened again before it is
+put in its place, and each adapter must say there what it says alone.
 """
 
 import json
