@@ -1,8 +1,8 @@
 """Teaches a model which of two replies is preferred (direct preference optimization, Rafailov et al. 2023).
 
-    accelerate launch finetune/dpo.py --base runs/sft-1 --data my_pairs.jsonl
+    python -m finetune.dpo --base runs/sft-1 --data my_pairs.jsonl
     accelerate launch finetune/dpo.py --base openai-community/gpt2 --data trl-lib/ultrafeedback_binarized
-    accelerate launch finetune/dpo.py --help
+    python -m finetune.dpo --help
 
 Each pair has a `prompt`, a `chosen` and a `rejected` reply. The reference is the model as it is before it learns: the
 adapter switched off, so there is no second model, and its log-probabilities are computed once. With no argument it

@@ -1,8 +1,8 @@
 """Trains only the rows of new tokens; every other weight of the model stays as it is, bit for bit.
 
-    accelerate launch finetune/new_rows.py
+    python -m finetune.new_rows
     python -m tokenizer_ext.extend --base DIR --corpus FILE --new_tokens 1000 --output_dir extended
-    accelerate launch finetune/new_rows.py --base extended --corpus FILE
+    python -m finetune.new_rows --base extended --corpus FILE
     accelerate launch finetune/new_rows.py --base extended --data my_chats.jsonl --probe
 
 With no argument it extends the embedded base by 1,000 tokens of a documentation that it never read, and trains their

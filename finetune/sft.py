@@ -2,9 +2,9 @@
 
     accelerate launch finetune/sft.py
     accelerate launch finetune/sft.py --base openai-community/gpt2 --data my_chats.jsonl
-    accelerate launch finetune/sft.py --data my_chats.jsonl --dry_run    # what it would take
-    accelerate launch finetune/sft.py --lora_options.use_dora --target_modules "[c_attn, c_proj]"
-    accelerate launch finetune/sft.py --help
+    python -m finetune.sft --data my_chats.jsonl --dry_run    # what it would take; one process needs no launcher
+    python -m finetune.sft --lora_options.use_dora --target_modules "[c_attn, c_proj]"
+    python -m finetune.sft --help
 
 With no argument it takes the embedded base, teaches it the words of a domain that it never read, trains LoRA and the
 rows of the new tokens on questions about that domain, and shows base and assistant side by side. It leaves `run.json`,

@@ -1,6 +1,6 @@
 """Trains a model from scratch: a bigram table or a GPT, on characters or on BPE ids.
 
-    accelerate launch scratch_models/train.py --config configs/bigram.yaml
+    python -m scratch_models.train --config configs/bigram.yaml
     accelerate launch scratch_models/train.py --config configs/gpt_char.yaml --data my_text.txt
 
 It reads the text, makes the model, trains it with the loop of `loop/training.py`, saves it to `<run>/final`, and

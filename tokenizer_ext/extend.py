@@ -5,7 +5,7 @@
 
 It learns merges on top of the tokenizer's own, grows the tables by start rows for them, checks what moved, and writes a
 plain Hugging Face folder with `certificate.json` and `report.html`. With `--dry_run` it shows what each further token
-would gain, and writes nothing. Train the new rows next: `accelerate launch finetune/new_rows.py`.
+would gain, and writes nothing. Train the new rows next: `python -m finetune.new_rows`.
 """
 
 import logging
