@@ -11,24 +11,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Literal
 
 from configs import InputError, run_entry
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion, read_questions
 from finetune.conversations.splits import read_conversation_splits
-from finetune.evaluation.comparison import Asking, Measured, Model, measure_choices, measure_replies
-from finetune.evaluation.figures import to_record
-from finetune.evaluation.scoring import answer, base_prompt_formats
-from finetune.export.saved_model import find_base, load_assistant
-from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED, folder_of_base
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling_settings import Sampling
-from tokenizer_ext.pages.terminal import printable, quiet_libraries
+
+if TYPE_CHECKING:
+    from finetune.evaluation.comparison import Measured, Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +76,16 @@ class CompareSettings:
 
 def main(settings: CompareSettings) -> None:
     """Loads both models, asks both, shows what they say."""
+    from finetune.evaluation.comparison import Asking, measure_choices, measure_replies
+    from finetune.evaluation.side_by_side import show_replies
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
     quiet_libraries()
     conversations, choices = read_asked(settings.data) if settings.data is not None else ([], [])
     base, tuned = load_both(settings)
     if settings.prompt is not None:
-        print(show_replies(base, tuned, settings.prompt, settings))
+        how = (settings.plain_prompt, settings.reply_tokens, settings.sampling, has_calculator(settings))
+        print(show_replies(base, tuned, settings.prompt, *how))
         return
     asking = Asking(settings.conversations, settings.reply_tokens, has_calculator(settings))
     print(f"Asking both on {settings.data}{', with the calculator' if asking.calculator else ''} …", flush=True)
@@ -97,8 +96,12 @@ def main(settings: CompareSettings) -> None:
         write_record(Path(settings.output), settings, parts)
 
 
-def load_both(settings: CompareSettings) -> tuple[Model, Model]:
+def load_both(settings: CompareSettings) -> "tuple[Model, Model]":
     """The base and the tuned model with their tokenizers, on the accelerator where there is one."""
+    import torch
+
+    from finetune.export.saved_model import load_assistant
+
     name = choose_base(settings)
     tuned = load_assistant(settings.tuned)
     base = load_assistant(name)
@@ -115,30 +118,12 @@ def choose_base(settings: CompareSettings) -> str:
         InputError: neither says it.
 
     """
+    from finetune.export.saved_model import find_base
+
     base = settings.base or find_base(settings.tuned)
     if base is None:
         raise InputError(f"base: no run.json in {settings.tuned} says what it was made from: pass --base")
     return folder_of_base(base)
-
-
-def show_replies(base: Model, tuned: Model, prompt: str, settings: CompareSettings) -> str:
-    """Both replies to the prompt."""
-    # The last message is what a reply is compared with; to a prompt alone there is no known reply.
-    asked = Conversation((Message("user", prompt), Message("assistant", "")), source="prompt")
-    with_calculator = has_calculator(settings)
-    of_base = base_prompt_formats(base[1], calculator=with_calculator)
-    prompt_format = of_base.get("chat", of_base[settings.plain_prompt])
-    chat = ChatPromptFormat(tuned[1], calculator=with_calculator)
-    prompt_formats: dict[str, tuple[PreTrainedModel, PromptFormat]] = {
-        "base": (base[0], prompt_format),
-        "tuned": (tuned[0], chat),
-    }
-    shown = []
-    for name, (model, prompt_format) in prompt_formats.items():
-        reply = answer(model, prompt_format, [asked], settings.reply_tokens, settings.sampling)[0]
-        end = "" if reply.stopped else f" [{settings.reply_tokens} tokens, not ended]"
-        shown.append(f"{name}:\n{printable(reply.reply)}{end}")
-    return "\n\n".join(shown)
 
 
 def has_calculator(settings: CompareSettings) -> bool:
@@ -153,8 +138,11 @@ def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     return (read_conversation_splits(data).held_out, []) if data == EMBEDDED else read_questions(data)
 
 
-def write_record(path: Path, settings: CompareSettings, parts: Sequence[Measured]) -> None:
+def write_record(path: Path, settings: CompareSettings, parts: "Sequence[Measured]") -> None:
     """Writes the figures and every question as JSON."""
+    from finetune.evaluation.figures import to_record
+    from finetune.export.saved_model import find_base
+
     record = {
         "tuned": settings.tuned,
         "base": settings.base or find_base(settings.tuned),

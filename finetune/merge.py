@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import InputError, run_entry
-from finetune.export.hub import check_repository, push
-from finetune.export.receipt import MERGED, RECEIPT, Stored, merge_with_receipt
+from finetune.export.merged_folder import MERGED, RECEIPT, Stored
 from scratch_models.loop.run_folder import find_run
-from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +34,10 @@ class MergeSettings:
 
 def main(settings: MergeSettings) -> None:
     """Merges, proves, shows, and uploads where that is asked."""
+    from finetune.export.hub import check_repository, push
+    from finetune.export.receipt import merge_with_receipt
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
     quiet_libraries()
     if settings.push_to_hub is not None:
         check_repository(settings.push_to_hub)

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -20,6 +19,7 @@ from configs.file_hash import file_sha256
 from configs.whole_folder import whole_folder
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
+from finetune.export.merged_folder import MERGED, RECEIPT, Stored
 from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, merge_in_memory, model_folder
 from scratch_models.loop.run_folder import RunFolder
@@ -28,9 +28,7 @@ from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
-RECEIPT = "receipt.json"
 LIMIT = 1e-4
-Stored = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +171,6 @@ def _check_stops(folder: Path, adapter: Path, before: PreTrainedTokenizerFast, r
 
 def _hash(model: PreTrainedModel) -> str:
     return weights_sha256(hash_weights(model, model.get_input_embeddings().num_embeddings))
-
-
-MERGED = "merged"
 
 
 def publish(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:

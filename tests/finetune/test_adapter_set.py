@@ -10,8 +10,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from configs import InputError
-from finetune.adapter_set import AdapterSetSettings, load_adapters, main, save_adapters
+from finetune.adapter_set import AdapterSetSettings, main
 from finetune.export import hub, saved_model
+from finetune.export.adapter_set import load_adapters, save_adapters
 from finetune.export.saved_model import load_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model

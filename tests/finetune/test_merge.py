@@ -34,7 +34,7 @@ def test_what_is_merged_can_be_uploaded(run, tmp_path, monkeypatch, capsys):
         return "https://hub/me/chat"
 
     monkeypatch.setattr(hub, "get_token", lambda: "hf_1")
-    monkeypatch.setattr(merge, "push", push)
+    monkeypatch.setattr("finetune.export.hub.push", push)
     run_here(main, MergeSettings, tuned=run, output_dir=tmp_path / "merged", push_to_hub="me/chat", private="false")
     assert pushed == [(tmp_path / "merged", "me/chat", False)]
     assert "Uploaded: https://hub/me/chat" in capsys.readouterr().out

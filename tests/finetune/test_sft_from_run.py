@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from finetune.adapter_set import AdapterSetSettings, load_adapters
+from finetune.adapter_set import AdapterSetSettings
 from finetune.adapter_set import main as gather
+from finetune.export.adapter_set import load_adapters
 from finetune.export.saved_model import find_base, load_assistant, load_start
 from finetune.sft import main
 from finetune.supervised.settings import SftSettings
