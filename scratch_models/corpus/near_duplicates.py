@@ -34,9 +34,9 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
         groups.join(first_with.setdefault(tuple(key), position), position)
     distinct = sorted(first_with.values())
     shingle_sets = [shingles(words[position]) for position in distinct]
-    for one, other in _proposed_pairs(shingle_sets):
-        left, right = distinct[one], distinct[other]
-        if groups.of(left) != groups.of(right) and jaccard(shingle_sets[one], shingle_sets[other]) >= SIMILARITY:
+    for first, second in _proposed_pairs(shingle_sets):
+        left, right = distinct[first], distinct[second]
+        if groups.of(left) != groups.of(right) and jaccard(shingle_sets[first], shingle_sets[second]) >= SIMILARITY:
             groups.join(left, right)
     return [groups.of(position) for position in range(len(texts))]
 
@@ -51,13 +51,13 @@ def shingles(words: Sequence[str]) -> frozenset[str]:
     return frozenset(" ".join(words[start : start + WORDS_PER_SHINGLE]) for start in range(last_start + 1))
 
 
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
     """Shared members over all members.
 
     >>> jaccard(frozenset("abc"), frozenset("bcd"))
     0.5
     """
-    return len(one & other) / len(one | other)
+    return len(left & right) / len(left | right)
 
 
 class _Groups:
@@ -72,8 +72,8 @@ class _Groups:
             position = self.parents[position]
         return position
 
-    def join(self, one: int, other: int) -> None:
-        first, second = sorted((self.of(one), self.of(other)))
+    def join(self, left: int, right: int) -> None:
+        first, second = sorted((self.of(left), self.of(right)))
         self.parents[second] = first
 
 

@@ -20,7 +20,11 @@ class CharacterVocabulary:
     """
 
     def __init__(self, characters: Sequence[str]) -> None:
-        if not characters or len(set(characters)) != len(characters) or any(len(one) != 1 for one in characters):
+        if (
+            not characters
+            or len(set(characters)) != len(characters)
+            or any(len(character) != 1 for character in characters)
+        ):
             raise InputError("a character vocabulary needs distinct single characters, at least one")
         self.characters = tuple(characters)
         self._ids = {character: id_ for id_, character in enumerate(characters)}

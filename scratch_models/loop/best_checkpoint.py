@@ -106,7 +106,7 @@ class BestCheckpoint:
     def load(self, loss_model: nn.Module) -> str:
         """Puts the best weights into a model that is whole in every process; says which they are."""
         self.accelerator.wait_for_everyone()
-        trained = {name: one for name, one in loss_model.named_parameters() if one.requires_grad}
+        trained = {name: weight for name, weight in loss_model.named_parameters() if weight.requires_grad}
         said = ""
         if self.accelerator.is_main_process:
             best, _ = load_newest_checkpoint(self.folder)

@@ -50,7 +50,9 @@ def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[
     The optimizers have no state yet: their first step makes it slice by slice.
     """
     originals = dict(loss_model.named_parameters())
-    before: dict[nn.Module, Before] = {one: (type(one), dict(one._parameters)) for one in loss_model.modules()}
+    before: dict[nn.Module, Before] = {
+        module: (type(module), dict(module._parameters)) for module in loss_model.modules()
+    }
     for parameter in originals.values():
         parameter.data = parameter.data.contiguous()  # which FSDP asks for
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
@@ -59,7 +61,7 @@ def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[
     fully_shard(loss_model, mesh=mesh, reshard_after_forward=False)
     _before.update(before)
     slices = dict(loss_model.named_parameters())
-    _exchange(optimizers, {id(one): slices[name] for name, one in originals.items()})
+    _exchange(optimizers, {id(original): slices[name] for name, original in originals.items()})
     for parameter in originals.values():
         parameter.data = parameter.data.new_empty(0)  # the optimizer's caller may hold them still
 
@@ -75,7 +77,7 @@ def gather_model(model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> None
     Every process must call it. The optimizers get their parameters back and forget their state, which nothing needs
     any more and which would be the largest thing in memory. A model that is not sharded stays as it is.
     """
-    sharded = [one for one in model.modules() if one in _before]
+    sharded = [module for module in model.modules() if module in _before]
     for module in sharded:
         if isinstance(module, FSDPModule):
             module.reshard()
@@ -100,7 +102,7 @@ def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
     FSDP's hooks are out meanwhile: they would note in which order the blocks ran, and expect the same of every process.
     """
     sharded = [module for module in loss_model.modules() if isinstance(module, FSDPModule)]
-    forward_hooks = [hooks for one in sharded for hooks in (one._forward_pre_hooks, one._forward_hooks)]
+    forward_hooks = [hooks for module in sharded for hooks in (module._forward_pre_hooks, module._forward_hooks)]
     taken = [(hooks, _take_out(hooks)) for hooks in forward_hooks]
     for module in sharded:
         module.unshard()
@@ -116,7 +118,9 @@ def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
 
 def whole_tensors(loss_model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
     """What trains, by name and whole; every process must call it, those that do not `keep` it get nothing."""
-    return gather_tensors({name: one for name, one in loss_model.named_parameters() if one.requires_grad}, keep=keep)
+    return gather_tensors(
+        {name: weight for name, weight in loss_model.named_parameters() if weight.requires_grad}, keep=keep
+    )
 
 
 def gather_tensors(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
@@ -145,7 +149,7 @@ def spread_like(parameter: Tensor, tensor: Tensor) -> Tensor:
 def _blocks(loss_model: nn.Module) -> list[nn.Module]:
     """The members of the outermost module lists: a model's repeated blocks, each once."""
     lists = {name: module for name, module in loss_model.named_modules() if isinstance(module, nn.ModuleList)}
-    outermost = [one for name, one in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
+    outermost = [blocks for name, blocks in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
     return list(dict.fromkeys(block for blocks in outermost for block in blocks))
 
 
@@ -153,7 +157,7 @@ def _exchange(optimizers: Sequence[Optimizer], parameters: Mapping[int, nn.Param
     """Puts, for each parameter of the optimizers, the one named by its id."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["params"] = [parameters.get(id(one), one) for one in group["params"]]
+            group["params"] = [parameters.get(id(parameter), parameter) for parameter in group["params"]]
 
 
 @torch.no_grad()

@@ -25,13 +25,13 @@ def tracker_names(log_with: str | None) -> list[str]:
 
     """
     names = [name.strip() for name in (log_with or "").split(",") if name.strip()]
-    known = sorted(str(one) for one in LOGGER_TYPE_TO_CLASS)
+    known = sorted(str(tracker) for tracker in LOGGER_TYPE_TO_CLASS)
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {nearest[0]}" if nearest else "leave it out"
             raise InputError(f"log_with: found {name!r}, expected one of {', '.join(known)}: {meant}?")
-        if name not in {str(one) for one in get_available_trackers()}:
+        if name not in {str(tracker) for tracker in get_available_trackers()}:
             raise InputError(f"log_with: {name} is not installed: `pip install {name}`, or leave it out")
     return list(dict.fromkeys(names))
 

@@ -190,12 +190,12 @@ def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashe
     """
     tables = find_tables(model)
     ids = slice(base_ids) if isinstance(base_ids, int) else list(base_ids)
-    of_tokens = {id(tables.embedding.weight)}
+    token_weights = {id(tables.embedding.weight)}
     if tables.head is not None:
-        of_tokens |= {id(tables.head.weight), id(tables.head.bias)}
+        token_weights |= {id(tables.head.weight), id(tables.head.bias)}
     rows, others = hashlib.sha256(), hashlib.sha256()
     for name, weight in _weights_by_name(model):
-        if id(weight) in of_tokens:
+        if id(weight) in token_weights:
             _add(rows, name, weight[ids][:, ids] if tables.head is None else weight[ids])
         else:
             _add(others, name, weight)

@@ -161,11 +161,11 @@ def reload(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
         return AutoTokenizer.from_pretrained(folder)
 
 
-def count_unequal(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast, documents: Sequence[str]) -> int:
-    """Documents with other ids in the other tokenizer, control tokens in them read as such."""
-    every_special = "".join(special_ids_of(one))
+def count_unequal(saved: PreTrainedTokenizerFast, reloaded: PreTrainedTokenizerFast, documents: Sequence[str]) -> int:
+    """Documents with other ids in the reloaded tokenizer, control tokens in them read as such."""
+    every_special = "".join(special_ids_of(saved))
     texts = [*documents, every_special]
-    pairs = zip(_encode(one.backend_tokenizer, texts), _encode(other.backend_tokenizer, texts), strict=True)
+    pairs = zip(_encode(saved.backend_tokenizer, texts), _encode(reloaded.backend_tokenizer, texts), strict=True)
     return sum(left != right for left, right in pairs)
 
 

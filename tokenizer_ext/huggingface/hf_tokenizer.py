@@ -91,10 +91,10 @@ def merges_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[M
     """The merges that lead to the ids from `first_new_id` on, in their order, with counts of 0: a folder keeps none."""
     model = backend_json(tokenizer)["model"]
     vocabulary = model["vocab"]
-    of_pairs = [(left, right, left + right) for left, right in model["merges"]]
+    joined_pairs = [(left, right, left + right) for left, right in model["merges"]]
     return [
         Merge(vocabulary[left], vocabulary[right], vocabulary[joined], from_visible(joined), 0)
-        for left, right, joined in of_pairs
+        for left, right, joined in joined_pairs
         if vocabulary[joined] >= first_new_id
     ]
 

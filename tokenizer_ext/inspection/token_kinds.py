@@ -129,8 +129,8 @@ def _piece_of_a_character(id_: int, token: bytes, encoder: Tokenizer) -> TokenKi
     if not is_within_text(token):
         return TokenKind("never text", f"0x{token.hex()} is within no UTF-8 text")
     alone = encoder.model.tokenize(visible(token))
-    if [one.id for one in alone] != [id_]:
-        return TokenKind("partial without text", f"merges make {_quoted(one.value for one in alone)} of it")
+    if [token.id for token in alone] != [id_]:
+        return TokenKind("partial without text", f"merges make {_quoted(token.value for token in alone)} of it")
     if _is_brought_up(id_, islice(completions(token), _COMPLETIONS_TRIED), encoder):
         return TokenKind("partial")
     return TokenKind("partial without text", f"none of {_COMPLETIONS_TRIED} completed characters encodes to it")

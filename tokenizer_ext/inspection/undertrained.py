@@ -62,7 +62,7 @@ def find_undertrained(model: nn.Module, tokens: Iterable[int], untrained: Sequen
     threshold = max(reference, SMALLEST_REFERENCE) ** 0.5
     return UnderTrained(
         worst=[(asked[place], float(measure[asked[place]])) for place in order.tolist()],
-        flagged=[id_ for id_, one in zip(asked, measure[asked].tolist(), strict=True) if one < threshold],
+        flagged=[id_ for id_, measured in zip(asked, measure[asked].tolist(), strict=True) if measured < threshold],
         threshold=threshold,
         reference=reference,
         reference_rows=len(known),

@@ -54,11 +54,11 @@ def _id_settings(model: PreTrainedModel) -> Iterator[tuple[Any, str]]:
 
 def _flat(value: Any) -> list[int]:
     if isinstance(value, list | tuple):
-        return [id_ for one in value for id_ in _flat(one)]
+        return [id_ for part in value for id_ in _flat(part)]
     return [value] if isinstance(value, int) else []
 
 
 def _mapped(value: Any, new_ids: Mapping[int, int]) -> Any:
     if isinstance(value, list | tuple):
-        return type(value)(_mapped(one, new_ids) for one in value)
+        return type(value)(_mapped(part, new_ids) for part in value)
     return new_ids.get(value, value)  # one that had no row stays what it is
