@@ -1,7 +1,7 @@
 """The rendered conversations of a run, with what was left out counted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,12 @@ class SupervisedDataset:
             f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
             f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}"
         )
+
+    def in_rows(self, *, packed: bool) -> "SupervisedDataset":
+        """The same, its conversations packed in rows, or each in a row of its own."""
+        old = self.batches
+        sizes = old.per_step, old.tokens_per_micro_batch, old.seed
+        return replace(self, batches=ConversationBatches(old.rendered, *sizes, packed, old.accumulation_steps))
 
 
 def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import Scores
 from finetune.evaluation.tables import SampleReplies, prompt_rows, score_rows
+from finetune.lora.trainable_model import TrainableModel
+from scratch_models.loop.best_checkpoint import describe_steps
+from scratch_models.loop.run_folder import RECORD, RunFolder
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import as_data_uri, new_figure
 
@@ -27,6 +31,21 @@ class Report:
     """What was read, trained and left out."""
     metrics: tuple[dict[str, Any], ...]
     """The lines of `metrics.jsonl`."""
+
+
+def describe_run(
+    aims: Mapping[str, str], trainable: TrainableModel, read: Mapping[str, str], engine: Engine, run: RunFolder
+) -> dict[str, str]:
+    """The facts of a finished run: what it was to do, what trained, what was read, how long and how it computed."""
+    parameters, trained = trainable.count_parameters()
+    return {
+        **aims,
+        "parameters": f"{parameters:,}, of which {trained:,} were trained",
+        **read,
+        "steps": describe_steps(run),
+        "computed": engine.describe(),
+        "full settings, versions and hashes": RECORD,
+    }
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -19,6 +19,20 @@ from tokenizer_ext.embeddings.tables import new_row_parameters
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
 
 
+def check_lora(model: PreTrainedModel, lora: Lora) -> list[str]:
+    """The names of the layers that LoRA would adapt; the model stays as it is.
+
+    Raises:
+        InputError: no layer is meant, an option cannot be used, or the rank is above what a layer can use.
+
+    """
+    options = dict(lora.options)
+    names = choose_layers(model, lora.target_modules, options.pop("layers_to_transform", None))
+    check_options(options, model, names)
+    _check_rank(lora.rank, [model.get_submodule(name).weight.shape for name in names])
+    return names
+
+
 def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     """The model with LoRA on linear layers of its blocks; that and separate new rows train, all else is frozen.
 
@@ -26,11 +40,9 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         InputError: no layer is meant, an option cannot be used, or the rank is above what a layer can use.
 
     """
-    options = dict(lora.options)
+    names = check_lora(model, lora)
     # Of layers that are named in full peft would adapt every one, wherever it stands.
-    names = choose_layers(model, lora.target_modules, options.pop("layers_to_transform", None))
-    check_options(options, model, names)
-    _check_rank(lora.rank, [model.get_submodule(name).weight.shape for name in names])
+    options = {name: value for name, value in lora.options.items() if name != "layers_to_transform"}
     try:
         config = LoraConfig(
             r=lora.rank,

@@ -9,10 +9,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import CONTROL_TOKENS
 from finetune.lora.adapter_shape import Lora
-from finetune.lora.lora import attach_lora
+from finetune.lora.lora import attach_lora, check_lora
 from scratch_models.loop.optimizers import adamw
+from tokenizer_ext.embeddings.row_init import DEFAULT_START
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
-from tokenizer_ext.extension.extension import Extended, extend_vocabulary
+from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
+from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.extension import Extended, grow
+from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.huggingface.hf_model import check_finite
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,13 @@ class TrainableModel:
         apart = sum(rows.numel() for rows in new_row_parameters(self.model).values())
         return sum(size for size, _ in sizes) - apart, sum(size for size, trains in sizes if trains)
 
+    def hashes(self) -> dict[str, str]:
+        """What the model was made of, for `run.json`."""
+        return {
+            "base_sha256": weights_sha256(self.extended.certificate.weights_before),
+            "tokenizer_sha256": tokenizer_sha256(self.extended.plan.base),
+        }
+
 
 def make_trainable_model(
     model: PreTrainedModel,
@@ -50,17 +62,44 @@ def make_trainable_model(
         InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
 
     """
+    plan = plan_vocabulary(tokenizer, documents, new_tokens)
+    check_trainable(model, lora)
+    return train_from(model, plan, lora)
+
+
+def plan_vocabulary(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], new_tokens: int) -> Plan:
+    """The tokenizer with tokens from the documents, where there are any, and the control tokens that it lacks.
+
+    Raises:
+        InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
+
+    """
     known = tokenizer.get_added_vocab()
     control_tokens = [token for token in CONTROL_TOKENS if token not in known]
-    extended = extend_vocabulary(
-        (model, tokenizer), corpus=documents, new_tokens=new_tokens if documents else 0, control_tokens=control_tokens
-    )
-    added = len(extended.merges) + len(control_tokens)
+    wanted = Wanted(new_tokens=new_tokens if documents else 0, control_tokens=control_tokens)
+    return make_plan(tokenizer, sort_texts(documents, None, ()), wanted)
+
+
+def check_trainable(model: PreTrainedModel, lora: Lora | None) -> None:
+    """Refuses a base that cannot be trained so, before anything of it changes.
+
+    Raises:
+        InputError: it holds NaN, or it cannot have such an adapter.
+
+    """
+    check_finite(model, type(model).__name__)
+    if lora is not None:
+        check_lora(model, lora)
+
+
+def train_from(model: PreTrainedModel, plan: Plan, lora: Lora | None) -> TrainableModel:
+    """The base, changed in place, with rows for the tokens of a plan and LoRA; without it every weight trains."""
+    extended = grow((model, plan.base), plan, rows_multiple=1, start=DEFAULT_START, seed=0)
     if lora is None:
         model.requires_grad_(True)
         return TrainableModel(model, None, extended)
-    if added:
-        separate_new_rows(model, extended.first_new_id, added)
+    if plan.new_ids:
+        separate_new_rows(model, extended.first_new_id, plan.new_ids)
     return TrainableModel(model, attach_lora(model, lora), extended)
 
 

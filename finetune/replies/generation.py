@@ -22,6 +22,8 @@ from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.huggingface.hf_model import positions_of
 
+ROWS_AT_ONCE = 32  # questions that are answered together
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -39,7 +41,7 @@ def generate_ids(
     stop_ids: Collection[int],
     sampling: Sampling,
     pad_id: int = 0,
-    rows_per_batch: int = 32,
+    rows_per_batch: int = ROWS_AT_ONCE,
     calculator: ReplyCalculator | None = None,
 ) -> list[Reply]:
     """The reply to each prompt, in the order of the prompts.

@@ -2,31 +2,22 @@
 
 import dataclasses
 import time
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from finetune.chat.batches import check_global_batch
-from finetune.engine.engine import start_engine
-from finetune.evaluation.scoring import best_replies
+from finetune.engine.engine import Engine
+from finetune.evaluation.report import describe_run
+from finetune.evaluation.scoring import Evaluation, base_prompt_formats, best_replies, evaluate, evaluate_base
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.export.saved_model import load_start
-from finetune.supervised.plan import describe_plan, estimate_run, inspect_example
+from finetune.lora.trainable_model import TrainableModel
+from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
-from finetune.supervised.stages import (
-    ask_assistant,
-    ask_base,
-    choose_asked,
-    describe_run,
-    make_facts,
-    make_monitor,
-    optimizer_of,
-    prepare_trainable_model,
-    read_dataset,
-    read_sets,
-)
+from finetune.supervised.stages import Start, Training, prepare_training, read_start
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
@@ -37,42 +28,66 @@ from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 def fine_tune(settings: SftSettings) -> None:
-    """Reads, extends, attaches, asks the base, trains, asks the assistant, saves, reports."""
+    """Reads, asks the base, extends, attaches, trains, asks the assistant, saves, reports."""
     started = time.perf_counter()
     run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
-    splits = read_sets(settings, accelerator)
-    model, tokenizer = load_start(settings.base, accelerator.device)
-    trainable = prepare_trainable_model(settings, model, tokenizer, splits)
-    engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
-    dataset = read_dataset(settings, trainable, engine, splits, accelerator)
+    start = read_start(settings, run, accelerator)
     if settings.inspect is not None:
-        accelerator.print(inspect_example(settings.inspect, trainable, dataset, accelerator))
+        accelerator.print(inspect_example(settings.inspect, start, accelerator))
         return
-    asked = choose_asked(settings, trainable, tokenizer, splits.held_out)
     if settings.dry_run:
-        accelerator.print(describe_plan(settings, trainable, dataset, engine))
-        accelerator.print(estimate_run(settings, trainable, engine, dataset, asked, accelerator, started).describe())
+        accelerator.print(rehearse_run(settings, start, run, accelerator, started))
         return
-    shown = describe_extension(trainable.extended.certificate), dataset.describe(), engine.describe()
+    base = ask_base(settings, start) if accelerator.is_main_process else {}
+    training = prepare_training(settings, start, best_replies(base), run, accelerator)
+    trainable, engine, monitor = training.trainable, training.engine, training.monitor
+    shown = describe_extension(trainable.extended.certificate), training.dataset.describe(), engine.describe()
     accelerator.print(*shown, sep="\n")
-    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
-    base = ask_base(settings, asked, accelerator)
-    monitor = make_monitor(settings, trainable, engine, dataset, best_replies(base), accelerator)
+    run = start_run(run, settings, accelerator, make_facts(start, trainable, engine))
     if not settings.resume:
         record_start(monitor, run, accelerator)
-    optimizer = optimizer_of(settings, trainable)
-    train(
-        monitor.loss_model, dataset.batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=monitor
-    )
+    batches, optimizers = training.dataset.batches, [training.optimizer]
+    train(monitor.loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()
     if accelerator.is_main_process:
-        assistant = ask_assistant(settings, trainable, asked, settings.reply_tokens)
-        title = f"{run.path.name}: an assistant made from {settings.base}"
-        report = make_report(title, describe_run(settings, trainable, dataset, engine, run), run, base, assistant)
+        assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
+        facts = describe_facts(settings, training, run)
+        report = make_report(f"{run.path.name}: an assistant made from {settings.base}", facts, run, base, assistant)
         finish(report, settings.base, trainable, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
+
+
+def ask_base(settings: SftSettings, start: Start) -> dict[str, Evaluation]:
+    """The base's replies in every prompt format that it may understand."""
+    tokenizer = start.plan.base
+    formats = len(base_prompt_formats(tokenizer))
+    print(f"Asking the base {len(start.asked)} held-out questions in {formats} prompt formats …")
+    return evaluate_base(start.model, tokenizer, start.asked, settings.reply_tokens, calculator=settings.calculator)
+
+
+def describe_facts(settings: SftSettings, training: Training, run: RunFolder) -> dict[str, str]:
+    """What the report says that the run was."""
+    certificate = training.trainable.extended.certificate
+    new_tokens = f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens"
+    return describe_run(
+        {"base": settings.base, "data": settings.data, "method": settings.method},
+        training.trainable,
+        {"new tokens": new_tokens, "read": training.dataset.describe()},
+        training.engine,
+        run,
+    )
+
+
+def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[str, Any]:
+    """What the run is made of, as hashes, what the extension changed, and how the run computes."""
+    return {
+        "data_sha256": start.data_sha256,
+        **trainable.hashes(),
+        "extension": dataclasses.asdict(trainable.extended.certificate),
+        **engine.facts(),
+    }
 
 
 def prepare_launch(settings: SftSettings) -> tuple[RunFolder, Accelerator]:

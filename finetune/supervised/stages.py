@@ -1,9 +1,8 @@
 """The parts of supervised fine-tuning, in their order: each takes the settings and what the parts before it made."""
 
-import dataclasses
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass
 
 from accelerate import Accelerator
 from torch.optim import Optimizer
@@ -14,29 +13,71 @@ from finetune.chat.dataset import SupervisedDataset, prepare_dataset
 from finetune.chat.token_cache import default_token_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
-from finetune.engine.engine import Engine
-from finetune.evaluation.scoring import (
-    Answered,
-    Evaluation,
-    ask_in_chat,
-    base_prompt_formats,
-    choose_askable,
-    evaluate_base,
-)
+from finetune.engine.engine import Engine, start_engine
+from finetune.evaluation.scoring import Answered, base_prompt_formats, choose_askable
 from finetune.export.saved_model import load_start
-from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
+from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED
-from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
-from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
+from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
+from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.huggingface.hf_model import positions_of
 
 
-def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: the base as it was loaded, and what was read for it."""
+
+    model: PreTrainedModel
+    plan: Plan
+    """The base's tokenizer, and the one that it will be extended to."""
+    data_sha256: str
+    dataset: SupervisedDataset
+    asked: list[Conversation]
+    """The held-out conversations that base and assistant are asked: those that fit in every prompt format."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What trains, and with what."""
+
+    trainable: TrainableModel
+    engine: Engine
+    dataset: SupervisedDataset
+    """As the engine wants its rows."""
+    monitor: HeldOutMonitor
+    optimizer: Optimizer
+
+
+def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) -> Start:
+    """The base and the data; all that can be refused for their sake comes before the base is asked.
+
+    Raises:
+        InputError: a base, data or adapter that cannot be used, or a resumed run that was started with other data.
+
+    """
+    splits = read_splits(settings, accelerator)
+    model, tokenizer = load_start(settings.base, accelerator.device)
+    documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
+    plan = plan_vocabulary(tokenizer, documents, settings.new_tokens)
+    check_trainable(model, settings.lora)
+    dataset = read_dataset(settings, plan.tokenizer, model, splits, accelerator)
+    chat = ChatPromptFormat(plan.tokenizer, calculator=settings.calculator)
+    formats = [*base_prompt_formats(tokenizer).values(), chat]
+    asked = choose_askable(
+        splits.held_out, settings.evaluation_conversations, [(model, prompt_format) for prompt_format in formats]
+    )
+    if settings.resume and accelerator.is_main_process:
+        inputs = {"data_sha256": splits.sha256(), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
+        run.start({}, inputs, resume=True)
+    return Start(model, plan, splits.sha256(), dataset, asked)
+
+
+def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
     """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
     with accelerator.main_process_first() if settings.data == EMBEDDED else nullcontext():
         splits = read_conversation_splits(settings.data)
@@ -45,103 +86,38 @@ def read_sets(settings: SftSettings, accelerator: Accelerator) -> ConversationSp
     return splits
 
 
-def prepare_trainable_model(
-    settings: SftSettings, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, splits: ConversationSplits
-) -> TrainableModel:
-    """The base with its new tokens, learned from the corpus or the domain of the data, and what trains of it."""
-    documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
-    return make_trainable_model(model, tokenizer, documents, new_tokens=settings.new_tokens, lora=settings.lora)
-
-
 def read_dataset(
     settings: SftSettings,
-    trainable: TrainableModel,
-    engine: Engine,
+    tokenizer: PreTrainedTokenizerFast,
+    model: PreTrainedModel,
     splits: ConversationSplits,
     accelerator: Accelerator,
 ) -> SupervisedDataset:
     """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
-    positions = positions_of(trainable.model)
+    positions = positions_of(model)
     with accelerator.main_process_first():
         return prepare_dataset(
-            trainable.tokenizer,
+            tokenizer,
             splits,
             maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
             held_out_conversations=settings.evaluation_conversations,
             conversations_per_step=settings.conversations_per_step,
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
             seed=settings.seed,
-            packed=engine.packs,
             accumulation_steps=settings.accumulation_steps,
             calculator=settings.calculator,
             cache=default_token_cache(),
         )
 
 
-def choose_asked(
-    settings: SftSettings,
-    trainable: TrainableModel,
-    tokenizer: PreTrainedTokenizerFast,
-    held_out: Sequence[Conversation],
-) -> list[Conversation]:
-    """The held-out conversations that base and assistant are asked: those that fit in every prompt format."""
-    prompt_formats = [
-        *base_prompt_formats(tokenizer).values(),
-        ChatPromptFormat(trainable.tokenizer, calculator=settings.calculator),
-    ]
-    return choose_askable(
-        held_out,
-        settings.evaluation_conversations,
-        [(trainable.model, prompt_format) for prompt_format in prompt_formats],
-    )
-
-
-def make_facts(
-    trainable: TrainableModel,
-    tokenizer: PreTrainedTokenizerFast,
-    splits: ConversationSplits,
-    engine: Engine,
-) -> dict[str, Any]:
-    """What the run is made of, as hashes, what the extension changed, and how the run computes."""
-    return {
-        "data_sha256": splits.sha256(),
-        "base_sha256": weights_sha256(trainable.extended.certificate.weights_before),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "extension": dataclasses.asdict(trainable.extended.certificate),
-        **engine.facts(),
-    }
-
-
-def ask_base(settings: SftSettings, asked: Sequence[Conversation], accelerator: Accelerator) -> dict[str, Evaluation]:
-    """The base's replies in every prompt format that it may understand, in the main process; the others get none."""
-    if not accelerator.is_main_process:
-        return {}
-    model, tokenizer = load_start(settings.base, accelerator.device)  # anew: the trained model's tables have grown
-    print(f"Asking the base {len(asked)} held-out questions in {len(base_prompt_formats(tokenizer))} prompt formats …")
-    return ask_in_every_format(settings, model, tokenizer, asked, settings.reply_tokens)
-
-
-def ask_in_every_format(
-    settings: SftSettings,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    asked: Sequence[Conversation],
-    tokens: int,
-) -> dict[str, Evaluation]:
-    """The base's replies of at most so many tokens."""
-    return evaluate_base(model, tokenizer, asked, tokens, calculator=settings.calculator)
-
-
-def make_monitor(
-    settings: SftSettings,
-    trainable: TrainableModel,
-    engine: Engine,
-    dataset: SupervisedDataset,
-    base_answered: Sequence[Answered],
-    accelerator: Accelerator,
-) -> HeldOutMonitor:
-    """What is evaluated while the model trains; it holds the model with its loss."""
-    return HeldOutMonitor(
+def prepare_training(
+    settings: SftSettings, start: Start, base_answered: Sequence[Answered], run: RunFolder, accelerator: Accelerator
+) -> Training:
+    """The base, changed in place into what trains; `base_answered` are its replies, to show them beside later ones."""
+    trainable = train_from(start.model, start.plan, settings.lora)
+    engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
+    dataset = start.dataset.in_rows(packed=engine.packs)
+    monitor = HeldOutMonitor(
         trainable,
         dataset,
         base_answered,
@@ -151,35 +127,6 @@ def make_monitor(
         calculator=settings.calculator,
         engine=engine,
     )
-
-
-def optimizer_of(settings: SftSettings, trainable: TrainableModel) -> Optimizer:
-    """AdamW on what trains of the model."""
     rate = settings.learning_rate
-    return make_optimizer(trainable, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
-
-
-def ask_assistant(
-    settings: SftSettings, trainable: TrainableModel, asked: Sequence[Conversation], tokens: int
-) -> Evaluation:
-    """The assistant's replies of at most so many tokens."""
-    return ask_in_chat(trainable.model, trainable.tokenizer, asked, tokens, calculator=settings.calculator)
-
-
-def describe_run(
-    settings: SftSettings, trainable: TrainableModel, dataset: SupervisedDataset, engine: Engine, run: RunFolder
-) -> dict[str, str]:
-    """What the report says that the run was."""
-    parameters, trained = trainable.count_parameters()
-    certificate = trainable.extended.certificate
-    return {
-        "base": settings.base,
-        "data": settings.data,
-        "method": settings.method,
-        "parameters": f"{parameters:,}, of which {trained:,} were trained",
-        "new tokens": f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens",
-        "read": dataset.describe(),
-        "steps": describe_steps(run),
-        "computed": engine.describe(),
-        "full settings, versions and hashes": "run.json",
-    }
+    optimizer = make_optimizer(trainable, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
+    return Training(trainable, engine, dataset, monitor, optimizer)
