@@ -48,6 +48,7 @@ def prepare_preferences(
     tokens_per_micro_batch: int,
     seed: int,
     packed: bool = False,
+    calculator: bool = False,
 ) -> PreferenceDataset:
     """Renders the pairs; one with a side longer than the limit is left out, never cut.
 
@@ -55,7 +56,7 @@ def prepare_preferences(
         InputError: no pair fits, of those to learn from or of those held out.
 
     """
-    chat = ChatFormat(tokenizer)
+    chat = ChatFormat(tokenizer, calculator)
     training, held_out = render_pairs(chat, splits.training), render_pairs(chat, splits.held_out)
     fitting = find_fitting(training, maximum_tokens, "pairs")
     fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")

@@ -15,7 +15,7 @@ from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
-from finetune.replies.prompts import ChatPromptFormat
+from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from tokenizer_ext.pages.shortened import shorten
 from tokenizer_ext.pages.terminal import printable
@@ -34,12 +34,14 @@ class PreferenceMonitor:
         answered: Sequence[Answered],
         accelerator: Accelerator,
         reply_tokens: int,
+        *,
+        calculator: bool = False,
     ) -> None:
         """`answered` holds the replies of the reference, in the main process; the others have none."""
         self.trainable, self.loss_model, self.dataset = trainable, loss_model, dataset
         self.accelerator, self.reply_tokens = accelerator, reply_tokens
         self.watched = choose_watched(answered)
-        self.prompt_format = ChatPromptFormat(trainable.tokenizer)
+        self.prompt_format = ChatPromptFormat(trainable.tokenizer, calculator=calculator)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """The held-out figures; their loss is the mean over pairs, as in training."""
@@ -56,7 +58,7 @@ class PreferenceMonitor:
         nats = -float(found[:, 0].double().sum())
         return {f"held_out_{name}": value for name, value in figures.items()} | {
             "held_out_chosen_likelier": chosen_likelier(found),
-            "held_out_bits_per_byte": bits_per_byte(nats, chosen_bytes(self.dataset)),
+            "held_out_bits_per_byte": bits_per_byte(nats, chosen_bytes(self.dataset, self.prompt_format)),
         }
 
     def _show(self, before: Answered, step: int) -> dict[str, str]:
@@ -91,10 +93,10 @@ def chosen_likelier(log_probabilities: Tensor) -> float:
     return float((log_probabilities[:, 0] > log_probabilities[:, 1]).float().mean())
 
 
-def chosen_bytes(dataset: PreferenceDataset) -> int:
-    """UTF-8 bytes of what the assistant says in the replies that are preferred."""
+def chosen_bytes(dataset: PreferenceDataset, prompt_format: PromptFormat) -> int:
+    """UTF-8 bytes of what the assistant says itself in the replies that are preferred."""
     replies = (message for pair in dataset.held_out for message in pair.chosen if message.role == "assistant")
-    return sum(len(message.content.encode()) for message in replies)
+    return sum(prompt_format.known_reply(message.content).text_bytes for message in replies)
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from configs import InputError
 from finetune.engine.engine import start_engine
-from finetune.evaluation.scoring import ask_in_chat, best_replies
+from finetune.evaluation.scoring import best_replies, evaluate
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
@@ -22,13 +22,13 @@ from finetune.preference.stages import (
     choose_asked,
     choose_objective,
     choose_prompt_formats,
+    describe_facts,
     describe_plan,
-    describe_run,
     make_facts,
     read_dataset,
-    read_sets,
+    read_splits,
 )
-from finetune.preference.start_model import prepare_start
+from finetune.preference.start_model import prepare_start, take_calculator
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
@@ -39,23 +39,25 @@ from tokenizer_ext.pages.terminal import quiet_libraries
 
 def teach_preferences(settings: DpoSettings) -> None:
     """Reads, attaches, asks the reference, trains, asks again, saves, reports."""
+    settings = take_calculator(settings)
     run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
-    splits = read_sets(settings.data, accelerator)
-    model, tokenizer = load_start(settings.base, accelerator.device)
-    trainable = prepare_start(model, tokenizer, settings.lora)
+    splits = read_splits(settings, accelerator)
+    trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     dataset = read_dataset(settings, trainable, engine, splits)
-    prompt_formats = choose_prompt_formats(trainable, tokenizer)
+    prompt_formats = choose_prompt_formats(settings, trainable)
     asked = choose_asked(settings, trainable, dataset, prompt_formats)
     accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
         return
-    run = start_run(run, settings, accelerator, make_facts(trainable, tokenizer, splits, engine))
+    run = start_run(run, settings, accelerator, make_facts(trainable, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
-    best = best_replies(reference)
-    monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
+    best, calculator = best_replies(reference), bool(settings.calculator)
+    monitor = PreferenceMonitor(
+        trainable, loss_model, dataset, best, accelerator, settings.reply_tokens, calculator=calculator
+    )
     if not settings.resume:
         record_start(monitor, run, accelerator)
     rate, batches = settings.learning_rate, dataset.batches
@@ -65,8 +67,8 @@ def teach_preferences(settings: DpoSettings) -> None:
     engine.release()
     if accelerator.is_main_process:
         title = f"{run.path.name}: preferences taught to {settings.base}"
-        facts = describe_run(settings, trainable, dataset, engine, run)
-        tuned = ask_in_chat(trainable.model, trainable.tokenizer, asked, settings.reply_tokens)
+        facts = describe_facts(settings, trainable, dataset, engine, run)
+        tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(
             title=title, facts=facts, run=run, dataset=dataset, reference=reference, tuned=tuned, held_out=held_out
         )

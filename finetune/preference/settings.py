@@ -43,6 +43,9 @@ class DpoSettings(AdapterSettings):
     """Of them, those whose prompts are answered before training and after it."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
+    calculator: bool | None = None
+    """Let a calculator complete arithmetic in replies; its results are not learned. By default, as the base's run had
+    it."""
     keep_best: bool = False
     """End with the weights that had the fewest held-out bits per byte of chosen replies, not with the last ones."""
     early_stopping_evaluations: int = 0

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
+from finetune.chat.annotations import refuse_unusable_annotations
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
+from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, plain_prompt_formats
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -28,16 +30,23 @@ from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED
-from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RunFolder
-from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.huggingface.hf_model import positions_of
 
 
-def read_sets(data: str, accelerator: Accelerator) -> PreferenceSplits:
-    """The pairs; embedded ones are read by the main process first, which fills the cache for the others."""
-    with accelerator.main_process_first() if data == EMBEDDED else nullcontext():
-        return read_preference_splits(data)
+def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSplits:
+    """The pairs; embedded ones are read by the main process first, which fills the cache for the others.
+
+    Raises:
+        InputError: they cannot be read, or hold arithmetic that the calculator would complete otherwise.
+
+    """
+    with accelerator.main_process_first() if settings.data == EMBEDDED else nullcontext():
+        splits = read_preference_splits(settings.data)
+    if settings.calculator:
+        pairs = [*splits.training, *splits.held_out]
+        refuse_unusable_annotations([reply for pair in pairs for reply in (pair.with_chosen(), pair.with_rejected())])
+    return splits
 
 
 def read_dataset(
@@ -54,6 +63,7 @@ def read_dataset(
         tokens_per_micro_batch=settings.tokens_per_micro_batch,
         seed=settings.seed,
         packed=engine.packs,
+        calculator=bool(settings.calculator),
     )
 
 
@@ -65,11 +75,12 @@ def choose_objective(settings: DpoSettings, trainable: TrainableModel) -> Object
     return Objective(kind=settings.loss, beta=settings.beta, chosen_weight=weight)
 
 
-def choose_prompt_formats(trainable: TrainableModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, PromptFormat]:
+def choose_prompt_formats(settings: DpoSettings, trainable: TrainableModel) -> dict[str, PromptFormat]:
     """How the reference is asked: an assistant in its chat format, a base that does not know it in plain text."""
+    calculator = bool(settings.calculator)
     if trainable.extended.certificate.control_tokens:
-        return plain_prompt_formats(tokenizer)
-    return {"chat": ChatPromptFormat(trainable.tokenizer)}
+        return plain_prompt_formats(trainable.extended.plan.base, calculator=calculator)
+    return {"chat": ChatPromptFormat(trainable.tokenizer, calculator=calculator)}
 
 
 def choose_asked(
@@ -80,7 +91,8 @@ def choose_asked(
 ) -> list[Conversation]:
     """The held-out prompts that are answered before and after, with the replies that are preferred."""
     conversations = [pair.with_chosen() for pair in dataset.held_out]
-    every_format = [*prompt_formats.values(), ChatPromptFormat(trainable.tokenizer)]
+    chat = ChatPromptFormat(trainable.tokenizer, calculator=bool(settings.calculator))
+    every_format = [*prompt_formats.values(), chat]
     return choose_askable(
         conversations, settings.evaluation_replies, [(trainable.model, prompt_format) for prompt_format in every_format]
     )
@@ -109,14 +121,11 @@ def describe_plan(
     return lines
 
 
-def make_facts(
-    trainable: TrainableModel, tokenizer: PreTrainedTokenizerFast, splits: PreferenceSplits, engine: Engine
-) -> dict[str, Any]:
+def make_facts(trainable: TrainableModel, splits: PreferenceSplits, engine: Engine) -> dict[str, Any]:
     """What the run is made of, as hashes, where its reference comes from, and how the model computes."""
     return {
         "data_sha256": splits.sha256(),
-        "base_sha256": weights_sha256(trainable.extended.certificate.weights_before),
-        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        **trainable.hashes(),
         "reference": describe_reference(trainable),
         **engine.facts(),
     }
@@ -166,20 +175,15 @@ def read_original_alike(
     return original, start_engine(original, settings, accelerator, precision=engine.precision)
 
 
-def describe_run(
+def describe_facts(
     settings: DpoSettings, trainable: TrainableModel, dataset: PreferenceDataset, engine: Engine, run: RunFolder
 ) -> dict[str, str]:
-    """The facts of the report."""
-    parameters, trained = trainable.count_parameters()
-    return {
+    """What the report says that the run was."""
+    aims = {
         "base": settings.base,
         "data": settings.data,
         "method": settings.method,
         "loss": choose_objective(settings, trainable).describe(),
         "reference": describe_reference(trainable),
-        "parameters": f"{parameters:,}, of which {trained:,} were trained",
-        "read": dataset.describe(),
-        "steps": describe_steps(run),
-        "computed": engine.describe(),
-        "full settings, versions and hashes": "run.json",
     }
+    return describe_run(aims, trainable, {"read": dataset.describe()}, engine, run)

@@ -4,6 +4,9 @@ An assistant that a run left as base and adapter is merged first. So the new ada
 the assistant is what remains when it is switched off.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -11,6 +14,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
+from finetune.preference.settings import DpoSettings
+from scratch_models.loop.run_folder import find_recorded
+
+
+def take_calculator(settings: DpoSettings) -> DpoSettings:
+    """The settings with the calculator that the run given as base recorded, where they do not say themselves."""
+    recorded = Path(settings.base).exists() and find_recorded(settings.base, "calculator") is True
+    return replace(settings, calculator=True) if settings.calculator is None and recorded else settings
 
 
 def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> TrainableModel:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.chat.chat_format import ChatFormat
+from finetune.compare import CompareSettings, has_calculator
 from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
+from finetune.evaluation import scoring
 from finetune.export.saved_model import load_assistant, load_start, save_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import render_pairs
@@ -179,6 +182,51 @@ def test_a_run_that_broke_and_was_resumed_ends_as_the_unbroken_one(finished, bas
     (tmp_path / "broken" / "reference.safetensors").write_bytes(b"damaged")  # then it is asked again, to the same end
     run_here(main, DpoSettings, **settings, resume=True)
     assert _equal(_weights(tmp_path / "broken"), _weights(finished))
+
+
+@pytest.fixture(scope="module")
+def sums(tmp_path_factory):
+    """Pairs whose replies hold arithmetic that a calculator completes."""
+    records = [
+        {"prompt": f"{n} + 1?", "chosen": f"<<{n}+1={n + 1}>>{n + 1}", "rejected": f"<<{n}-1={n - 1}>>{n - 1}."}
+        for n in range(1, 60)
+    ]
+    path = tmp_path_factory.mktemp("sums") / "sums.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_the_calculator_of_the_start_is_taken_over_used_and_recorded(base, sums, tmp_path, monkeypatch):
+    start = Path(shutil.copytree(base, tmp_path / "start"))
+    (start / "run.json").write_text('{"settings": {"calculator": true}}')
+    used, generate_ids = [], scoring.generate_ids
+
+    def look(*arguments, calculator, **options):
+        used.append(calculator is not None)
+        return generate_ids(*arguments, calculator=calculator, **options)
+
+    monkeypatch.setattr(scoring, "generate_ids", look)
+    settings = {**SMALL, "max_steps": 1, "base": start, "data": sums}
+    run_here(main, DpoSettings, **settings, output_dir=tmp_path / "with")
+    assert used and all(used)
+    assert json.loads((tmp_path / "with" / "run.json").read_text())["settings"]["calculator"] is True
+    assert has_calculator(CompareSettings(tuned=str(tmp_path / "with"), data=str(sums)))
+    run_here(main, DpoSettings, **settings, calculator="false", output_dir=tmp_path / "without")
+    assert not has_calculator(CompareSettings(tuned=str(tmp_path / "without"), data=str(sums)))
+    (learned, with_results) = (_metrics(tmp_path / name)[1] for name in ("with", "without"))
+    assert learned["tokens"] >= learned["supervised_tokens"] and learned["pairs"] == with_results["pairs"] == 16
+    assert learned["supervised_tokens"] < with_results["supervised_tokens"], "results are not its own words"
+    before, after = (_metrics(tmp_path / name)[0]["held_out_bits_per_byte"] for name in ("with", "without"))
+    assert before != after
+
+
+def test_a_reply_that_the_calculator_would_complete_otherwise_is_refused(base, sums, tmp_path, capsys):
+    (tmp_path / "wrong.jsonl").write_text(
+        sums.read_text() + '{"prompt": "Half of 48?", "chosen": "24", "rejected": "<<48/2=25>>25"}\n'
+    )
+    with pytest.raises(SystemExit):
+        run_here(main, DpoSettings, **SMALL, base=base, data=tmp_path / "wrong.jsonl", calculator=True)
+    assert "<<48/2=25>> is wrong, the calculator gives 24" in capsys.readouterr().err
 
 
 @pytest.mark.long
