@@ -5,14 +5,13 @@ A card is read by strangers, so it names no folder of this machine: of a path it
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from configs.file_hash import file_sha256
-from finetune.evaluation.report import Report
-from finetune.evaluation.tables import to_markdown
 from scratch_models.loop.run_folder import RECORD, find_run
 from tokenizer_ext.huggingface.hub_names import is_on_hub
 
@@ -29,12 +28,10 @@ CARD = """---
 
 {paths}
 
-## Against its base
+{sections}"""
+SECTIONS = """## {heading}
 
-{table}
-The base is asked in three plain-text prompt formats, and in the chat format where it knows it; each of its figures is
-from the way that suits it best.
-
+{comparison}
 ## Made of
 
 {facts}
@@ -82,41 +79,94 @@ print(tokenizer.decode(reply, skip_special_tokens=True))"""
 SHA256 = re.compile(r"_sha256$")
 
 
-def write_model_card(report: Report, base: str, final: Path, record: Mapping[str, Any] | None = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How the folder beside a card holds its model, and what the card says of that."""
+
+    library: str
+    opening: str
+    usage: str
+    paths: str
+
+
+ADAPTER = Form(library="peft", opening=ADAPTER_OPENING, usage=OPEN_ADAPTER + USE, paths=ADAPTER_PATHS)
+WHOLE = Form(library="transformers", opening="Every weight was trained.", usage=OPEN_MODEL + USE, paths=PATHS)
+MERGED = replace(WHOLE, opening=MERGED_OPENING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """A card, of which only the beginning depends on how the folder holds the model."""
+
+    front: Mapping[str, Any]
+    """What the Hub reads; the library is that of the form."""
+    title: str
+    form: Form
+    sections: str
+    """The comparison, and what the model was made of."""
+
+    def render(self) -> str:
+        """The text of the card."""
+        front = yaml.safe_dump({**self.front, "library_name": self.form.library}, sort_keys=False)
+        parts = {"opening": self.form.opening, "usage": self.form.usage, "paths": self.form.paths}
+        return CARD.format(front=front, title=self.title, sections=self.sections, **parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a card says of the model beside the one that it was made from."""
+
+    heading: str
+    text: str
+    """Markdown, with a line break at its end."""
+
+
+def write_model_card(
+    final: Path,
+    *,
+    title: str,
+    base: str,
+    comparison: Comparison,
+    facts: Mapping[str, str],
+    record: Mapping[str, Any] | None = None,
+) -> None:
     """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it."""
-    has_adapter = (final / "adapter").is_dir()
     if record is None:
         run = find_run(final)
         record = {} if run is None else run.record()
     settings = {name: value for name, value in record.get("settings", {}).items() if name not in OF_THIS_MACHINE}
-    card = CARD.format(
-        front=_front(base, settings.get("data"), has_adapter=has_adapter),
-        title=report.title.replace(base, public_name(base)),
-        opening=ADAPTER_OPENING if has_adapter else "Every weight was trained.",
-        usage=(OPEN_ADAPTER if has_adapter else OPEN_MODEL) + USE,
-        paths=ADAPTER_PATHS if has_adapter else PATHS,
-        table=to_markdown(report.base, report.assistant),
-        facts=_facts(report.facts, record.get("versions", {})),
+    sections = SECTIONS.format(
+        heading=comparison.heading,
+        comparison=comparison.text,
+        facts=_facts(facts, record.get("versions", {})),
         settings=yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip(),
         hashes=_hashes(record, final / "adapter" / "adapter_model.safetensors"),
     )
-    (final / FILE).write_text(card, encoding="utf-8")
+    form = ADAPTER if (final / "adapter").is_dir() else WHOLE
+    card = ModelCard(front=_front(base, settings.get("data")), title=title, form=form, sections=sections)
+    (final / FILE).write_text(card.render(), encoding="utf-8")
 
 
 def write_merged_card(final: Path, merged: Path) -> None:
     """Writes the card of a run into the folder of its merged model; above other adapters there is none of ours."""
-    card = (final / FILE).read_text(encoding="utf-8") if (final / FILE).is_file() else ""
-    if ADAPTER_OPENING not in card:
-        return
-    changes = {
-        "library_name: peft": "library_name: transformers",
-        ADAPTER_OPENING: MERGED_OPENING,
-        OPEN_ADAPTER: OPEN_MODEL,
-        ADAPTER_PATHS: PATHS,
-    }
-    for before, after in changes.items():
-        card = card.replace(before, after, 1)
-    (merged / FILE).write_text(card, encoding="utf-8")
+    card = _read_card(final / FILE)
+    if card is not None:
+        (merged / FILE).write_text(replace(card, form=MERGED).render(), encoding="utf-8")
+
+
+def _read_card(path: Path) -> ModelCard | None:
+    """The card of a run with an adapter; None where there is none, or another's."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    beginning, mark, sections = text.partition("\n## ")
+    if ADAPTER_OPENING not in beginning or not mark:
+        return None
+    _, front, title = beginning.split("---\n", 2)
+    return ModelCard(
+        front=yaml.safe_load(front),
+        title=title.split("\n# ", 1)[1].partition("\n")[0],
+        form=ADAPTER,
+        sections=f"## {sections}",
+    )
 
 
 def public_name(name: str) -> str:
@@ -147,13 +197,12 @@ def _hashes(record: Mapping[str, Any], adapter: Path) -> str:
     return "\n".join(f"- {name}: sha256 `{value}`" for name, value in hashes.items())
 
 
-def _front(base: str, data: str | None, *, has_adapter: bool) -> str:
+def _front(base: str, data: str | None) -> dict[str, Any]:
     front: dict[str, Any] = {}
     if is_on_hub(base):
         front["base_model"] = base
     data = (data or "").partition(":")[0]
     if is_on_hub(data):
         front["datasets"] = [data]
-    front["library_name"] = "peft" if has_adapter else "transformers"
-    front |= {"pipeline_tag": "text-generation", "tags": ["graft", "conversational"]}
-    return yaml.safe_dump(front, sort_keys=False)
+    # Its value, the library, depends on how the folder holds the model; its place does not.
+    return {**front, "library_name": "", "pipeline_tag": "text-generation", "tags": ["graft", "conversational"]}

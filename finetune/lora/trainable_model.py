@@ -11,7 +11,7 @@ from finetune.chat.chat_format import CONTROL_TOKENS
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora, check_lora
 from scratch_models.loop.optimizers import adamw
-from tokenizer_ext.embeddings.row_init import DEFAULT_START
+from tokenizer_ext.embeddings.start_names import DEFAULT_START
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import sort_texts

@@ -1,12 +1,10 @@
 """What a preference run ends in: the saved model with its card, the report, and both replies in the terminal."""
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples
-from finetune.export.model_card import write_model_card
+from finetune.export.model_card import Comparison, public_name, write_model_card
 from finetune.export.saved_model import save_assistant
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset
@@ -14,12 +12,12 @@ from finetune.preference.monitor import chosen_likelier
 from finetune.preference.report import PreferenceReport, to_markdown, to_text, write_preference_report
 from scratch_models.loop.run_folder import RunFolder
 
-TABLE = re.compile(r"## Against its base\n.*?(?=\n## )", re.DOTALL)
+TITLE = "{run}: preferences taught to {base}"
 
 
 def make_preference_report(
     *,
-    title: str,
+    made_from: str,
     facts: dict[str, str],
     run: RunFolder,
     dataset: PreferenceDataset,
@@ -30,7 +28,7 @@ def make_preference_report(
     """What the run shows of itself; `held_out` are the figures of the held-out pairs after training."""
     rejected = {pair.source: pair.rejected[-1].content for pair in dataset.held_out}
     return PreferenceReport(
-        title=title,
+        title=TITLE.format(run=run.path.name, base=made_from),
         base=best_scores([one.scores for one in reference.values()]),
         base_by_prompt={name: one.scores for name, one in reference.items()},
         assistant=tuned.scores,
@@ -47,16 +45,13 @@ def make_preference_report(
 def finish_preferences(report: PreferenceReport, base: str, trainable: TrainableModel, run: RunFolder) -> None:
     """Saves the model, its card and the report, and prints three prompts with both replies and the table."""
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
-    write_model_card(report, base, run.final)
-    put_table(report, run.final / "README.md")
+    write_model_card(
+        run.final,
+        title=TITLE.format(run=run.path.name, base=public_name(base)),
+        base=base,
+        comparison=Comparison(heading="Against its reference", text=to_markdown(report)),
+        facts=report.facts,
+    )
     write_preference_report(report, run.path)
     print(show_samples(report.samples), to_text(report), sep="\n\n")
     print(f"\nSaved: {run.final}; report: {run.path / 'report.html'}")
-
-
-def put_table(report: PreferenceReport, card: Path) -> None:
-    """Puts the table of a preference run where the card of any run compares the model with its base."""
-    section = f"## Against its reference\n\n{to_markdown(report)}"
-    text, replaced = TABLE.subn(lambda _: section, card.read_text(encoding="utf-8"))
-    assert replaced == 1, f"{card} has no section to compare"
-    card.write_text(text, encoding="utf-8")

@@ -66,11 +66,16 @@ def teach_preferences(settings: DpoSettings) -> None:
     held_out = monitor.measure()
     engine.release()
     if accelerator.is_main_process:
-        title = f"{run.path.name}: preferences taught to {settings.base}"
         facts = describe_facts(settings, trainable, dataset, engine, run)
         tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(
-            title=title, facts=facts, run=run, dataset=dataset, reference=reference, tuned=tuned, held_out=held_out
+            made_from=settings.base,
+            facts=facts,
+            run=run,
+            dataset=dataset,
+            reference=reference,
+            tuned=tuned,
+            held_out=held_out,
         )
         finish_preferences(report, settings.base, trainable, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)

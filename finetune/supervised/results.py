@@ -5,21 +5,27 @@ from pathlib import Path
 
 from finetune.evaluation.report import Report, write_report
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
-from finetune.evaluation.tables import pair_samples, show_samples, to_text
-from finetune.export.model_card import write_model_card
+from finetune.evaluation.tables import pair_samples, show_samples, to_markdown, to_text
+from finetune.export.model_card import Comparison, public_name, write_model_card
 from finetune.export.saved_model import save_assistant
 from finetune.lora.trainable_model import TrainableModel
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.extension.report import verdict, weights_line
 
+TITLE = "{run}: an assistant made from {base}"
+PROMPTED = (
+    "The base is asked in three plain-text prompt formats, and in the chat format where it knows it; each of its "
+    "figures is\nfrom the way that suits it best."
+)
+
 
 def make_report(
-    title: str, facts: dict[str, str], run: RunFolder, base: Mapping[str, Evaluation], assistant: Evaluation
+    made_from: str, facts: dict[str, str], run: RunFolder, base: Mapping[str, Evaluation], assistant: Evaluation
 ) -> Report:
     """What the run shows of itself."""
     return Report(
-        title=title,
+        title=TITLE.format(run=run.path.name, base=made_from),
         base=best_scores([one.scores for one in base.values()]),
         base_by_prompt={name: one.scores for name, one in base.items()},
         assistant=assistant.scores,
@@ -32,7 +38,15 @@ def make_report(
 def finish(report: Report, base: str, trainable: TrainableModel, run: RunFolder) -> None:
     """Saves the assistant and the report, and prints three questions with both answers and the table."""
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
-    write_model_card(report, base, run.final)
+    write_model_card(
+        run.final,
+        title=TITLE.format(run=run.path.name, base=public_name(base)),
+        base=base,
+        comparison=Comparison(
+            heading="Against its base", text=f"{to_markdown(report.base, report.assistant)}\n{PROMPTED}\n"
+        ),
+        facts=report.facts,
+    )
     write_report(report, run.path)
     print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
     print(f"\n{describe_training(run.final)}")

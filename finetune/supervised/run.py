@@ -53,7 +53,7 @@ def fine_tune(settings: SftSettings) -> None:
     if accelerator.is_main_process:
         assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
         facts = describe_facts(settings, training, run)
-        report = make_report(f"{run.path.name}: an assistant made from {settings.base}", facts, run, base, assistant)
+        report = make_report(settings.base, facts, run, base, assistant)
         finish(report, settings.base, trainable, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()

@@ -225,7 +225,7 @@ def test_a_reply_that_the_calculator_would_complete_otherwise_is_refused(base, s
         sums.read_text() + '{"prompt": "Half of 48?", "chosen": "24", "rejected": "<<48/2=25>>25"}\n'
     )
     with pytest.raises(SystemExit):
-        run_here(main, DpoSettings, **SMALL, base=base, data=tmp_path / "wrong.jsonl", calculator=True)
+        run_here(main, DpoSettings, **SMALL, base=base, data=tmp_path / "wrong.jsonl", calculator="true")
     assert "<<48/2=25>> is wrong, the calculator gives 24" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ import pytest
 from finetune.evaluation.report import Report, to_html, write_report
 from finetune.evaluation.scoring import Scores
 from finetune.evaluation.tables import SampleReplies, prompt_rows, score_rows, show_samples, to_markdown, to_text
-from finetune.export.model_card import write_model_card
+from finetune.export.model_card import Comparison, write_model_card
 
 ATTACK = "<script>alert(1)</script><img src=http://evil.example/x.png onerror=alert(1)>\x1b[2J"
 
@@ -138,7 +138,8 @@ def test_samples_in_the_terminal_are_three_spread_over_all_and_harmless():
     [("openai-community/gpt2", True), ("embedded", False), ("/home/somebody/model", False), ("a: b/c", False)],
 )
 def test_the_card_names_a_base_that_the_hub_can_know_and_no_other(tmp_path, base, said):
-    write_model_card(_report(), base, tmp_path)
+    comparison = Comparison(heading="Against its base", text="a table\n")
+    write_model_card(tmp_path, title="an assistant", base=base, comparison=comparison, facts=_report().facts)
     card = (tmp_path / "README.md").read_text()
     front = card.split("---\n")[1]
     assert (f"base_model: {base}\n" in front) == said

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
-from finetune.evaluation.report import Report
 from finetune.evaluation.scoring import Scores
-from finetune.export.model_card import public_name, write_merged_card, write_model_card
+from finetune.evaluation.tables import to_markdown
+from finetune.export.model_card import Comparison, public_name, write_merged_card, write_model_card
 from tests.finetune.trained_runs import save_run, tuned
 
 SETTINGS = {
@@ -34,18 +34,6 @@ def _scores(bits):
     return Scores(**figures, conversations=8, checkable=4)
 
 
-def _report(base="/home/somebody/models/small", data="/home/somebody/secret/chats.jsonl"):
-    return Report(
-        title=f"sft-1: an assistant made from {base}",
-        base=_scores(2.0),
-        base_by_prompt={"question": _scores(2.0)},
-        assistant=_scores(1.5),
-        samples=(),
-        facts={"base": base, "data": data, "read": "1,000 chats of 2/3 of the file\n5 held out", "all": "run.json"},
-        metrics=(),
-    )
-
-
 @pytest.fixture
 def final(tmp_path):
     (tmp_path / "run" / "final" / "adapter").mkdir(parents=True)
@@ -54,7 +42,19 @@ def final(tmp_path):
 
 
 def _card(final, base="/home/somebody/models/small", **options):
-    write_model_card(_report(base), base, final, **options)
+    write_model_card(
+        final,
+        title=f"sft-1: an assistant made from {public_name(base)}",
+        base=base,
+        comparison=Comparison(heading="Against its base", text=to_markdown(_scores(2.0), _scores(1.5))),
+        facts={
+            "base": base,
+            "data": "/home/somebody/secret/chats.jsonl",
+            "read": "1,000 chats of 2/3 of the file\n5 held out",
+            "all": "run.json",
+        },
+        **options,
+    )
     return (final / "README.md").read_text()
 
 
@@ -99,6 +99,17 @@ def test_the_card_of_a_merged_model_opens_it_as_one_model(final, tmp_path):
     assert "library_name: transformers" in card and "peft" not in card
     assert "receipt.json" in card and 'AutoModelForCausalLM.from_pretrained(".")' in card
     assert card.split("## Against its base")[1] == before.split("## Against its base")[1]
+    front, merged_front = (yaml.safe_load(text.split("---\n")[1]) for text in (before, card))
+    assert merged_front == {**front, "library_name": "transformers"}
+    assert card.split("\n# ")[1].split("\n")[0] == before.split("\n# ")[1].split("\n")[0]
+
+
+def test_what_a_person_adds_below_the_beginning_of_a_card_stays_once_merged(final, tmp_path):
+    (final / "README.md").write_text(_card(final) + "\n## Thanks\n\nTo `peft`, and library_name: peft.\n")
+    write_merged_card(final, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert card.endswith("## Thanks\n\nTo `peft`, and library_name: peft.\n")
+    assert 'AutoModelForCausalLM.from_pretrained(".")' in card and "PeftModel" not in card
 
 
 def test_where_no_card_of_ours_stands_above_an_adapter_there_is_none_once_merged(final, tmp_path):
