@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from configs import InputError
-from finetune.chat.rendered import RenderedConversation, RenderedSet
+from finetune.chat.rendered import RenderedConversation, RenderedSet, find_fitting
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from scratch_models.loop.seeds import seeded_generator
 
@@ -42,21 +42,15 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
 
     """
     all_of_them = RenderedSet.of(rendered)
-    fits = all_of_them.lengths <= maximum_tokens  # (N,)
-    if not fits.any():
-        shortest = int(all_of_them.lengths.min(initial=2**62)) if len(all_of_them) else 0
-        raise InputError(
-            f"maximum_tokens {maximum_tokens}: none of {len(all_of_them)} conversations fits, the shortest has "
-            f"{shortest} tokens: raise the limit or give shorter conversations"
-        )
-    learned = all_of_them.count_supervised() > 0  # (N,)
-    if not (fits & learned).any():
-        raise InputError(f"none of {int(fits.sum())} conversations has a token to learn: give assistant messages")
+    fitting = find_fitting(all_of_them.lengths, maximum_tokens, "conversations")
+    learned = fitting[all_of_them.count_supervised()[fitting] > 0]
+    if not len(learned):
+        raise InputError(f"none of {len(fitting)} conversations has a token to learn: give assistant messages")
     return Fitting(
-        kept=all_of_them.only(fits & learned),
-        too_long=int((~fits).sum()),
-        unsupervised=int((fits & ~learned).sum()),
-        places=tuple(np.flatnonzero(fits & learned).tolist()),
+        kept=all_of_them.only(learned),
+        too_long=len(all_of_them) - len(fitting),
+        unsupervised=len(fitting) - len(learned),
+        places=tuple(learned.tolist()),
     )
 
 
@@ -231,19 +225,18 @@ def conversation_numbers(targets: Tensor, position_ids: Tensor | None = None) ->
     return ((position_ids == 0).flatten().cumsum(0) - 1).view_as(targets)
 
 
-def check_global_batch(conversations_per_step: int, accumulation_steps: int | None, processes: int) -> None:
+def check_global_batch(
+    per_step: int, accumulation_steps: int | None, processes: int, name: str = "conversations_per_step"
+) -> None:
     """Refuses a step that cannot be shared out evenly: some process or micro-batch would wait for the others.
 
     Raises:
-        InputError: processes x accumulation steps do not divide the conversations.
+        InputError: processes x accumulation steps do not divide the conversations, or whatever `name` counts.
 
     """
     parts = processes * (accumulation_steps or 1)
-    if conversations_per_step % parts:
-        below = conversations_per_step // parts * parts
+    if per_step % parts:
+        below = per_step // parts * parts
         nearest = f"{below} or {below + parts}" if below else f"{parts}"
         shares = f"{processes} process{'es' if processes > 1 else ''} x {accumulation_steps or 1} accumulation steps"
-        raise InputError(
-            f"conversations_per_step: found {conversations_per_step}, expected a multiple of {parts} ({shares}): "
-            f"set {nearest}"
-        )
+        raise InputError(f"{name}: found {per_step}, expected a multiple of {parts} ({shares}): set {nearest}")

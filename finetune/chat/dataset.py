@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from configs import InputError
 from finetune.chat.batches import ConversationBatches, keep_fitting
 from finetune.chat.chat_format import END_TOKEN, ChatFormat, mask_as_text
-from finetune.chat.rendered import RenderedSet
+from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits
@@ -78,12 +77,7 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     all_training = _render(splits.training, chat, cache)
     all_held_out = _render(splits.held_out, chat, cache)
     training = keep_fitting(all_training, maximum_tokens)
-    fitting = [place for place, length in enumerate(all_held_out.lengths.tolist()) if length <= maximum_tokens]
-    if not fitting:
-        raise InputError(
-            f"maximum_tokens {maximum_tokens}: none of {len(all_held_out)} held-out conversations fits: raise the "
-            "limit or give shorter conversations"
-        )
+    fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
     read = evenly_spaced(fitting, held_out_conversations)
     turns = sum(_count_turns(splits.training[place]) for place in training.places)
     ends = int(training.kept.count_supervised(chat.end_id).sum())

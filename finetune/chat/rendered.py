@@ -12,6 +12,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from configs import InputError
+
 
 @dataclass(frozen=True)
 class RenderedConversation:
@@ -89,6 +91,25 @@ class RenderedSet(Sequence[RenderedConversation]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+
+def find_fitting(lengths: Sequence[int] | np.ndarray, maximum_tokens: int, what: str) -> np.ndarray:
+    """The places of those that are no longer than the limit; `what` they are called.
+
+    >>> find_fitting([5, 9, 7], maximum_tokens=8, what="pairs").tolist()
+    [0, 2]
+
+    Raises:
+        InputError: nothing fits.
+
+    """
+    fitting = np.flatnonzero(np.asarray(lengths) <= maximum_tokens)
+    if not len(fitting):
+        raise InputError(
+            f"maximum_tokens {maximum_tokens}: none of {len(lengths)} {what} fits, the shortest has "
+            f"{min(lengths, default=0)} tokens: raise the limit or give shorter ones"
+        )
+    return fitting
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:

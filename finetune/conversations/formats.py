@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from configs import InputError
-from finetune.conversations.records import parse_record, read_records, type_names
+from finetune.conversations.records import read_all, type_names
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -45,21 +45,11 @@ class Conversation:
 def read_conversations(data: str) -> list[Conversation]:
     """All conversations of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
 
-    Raises: InputError with the place and field of the first bad record and the number of others; nothing is skipped.
+    Raises:
+        InputError: a record cannot be used; place and field of the first one, and the number of others.
+
     """
-    conversations: list[Conversation] = []
-    errors: list[InputError] = []
-    for place, record in read_records(data):
-        try:
-            conversations.append(to_conversation(parse_record(place, record), place))
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise InputError(f"{errors[0]}{others}")
-    if not conversations:
-        raise InputError(f"{data}: found 0 conversations, expected at least one JSON object")
-    return conversations
+    return read_all(data, to_conversation, "conversations")
 
 
 def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
@@ -68,7 +58,9 @@ def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
     >>> to_conversation({"question": "Half of 48?", "answer": "48/2=24 #### 24"}, "gsm8k.jsonl:1").answer
     '24'
 
-    Raises: InputError that begins with `place`.
+    Raises:
+        InputError: the record cannot be used; it begins with `place`.
+
     """
     read = next((read for keys, read in FORMATS.items() if all(key in record for key in keys)), None)
     if read is None:

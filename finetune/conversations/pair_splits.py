@@ -1,13 +1,12 @@
 """The preference pairs of a run: those to learn from and those held out."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.embedded_pairs import embedded_pairs
 from finetune.conversations.pairs import Pair, read_pairs
-from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked
+from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked, hash_messages
 from scratch_models.embedded_default import EMBEDDED
 
 
@@ -22,13 +21,8 @@ class PreferenceSplits:
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
-        digest = hashlib.sha256()
-        for pair in (*self.training, *self.held_out):
-            for part in (pair.prompt, pair.chosen, pair.rejected):
-                for message in part:
-                    digest.update(f"{message.role}\0{message.content}\0".encode())
-                digest.update(b"\0")
-        return digest.hexdigest()
+        pairs = (*self.training, *self.held_out)
+        return hash_messages(part for pair in pairs for part in (pair.prompt, pair.chosen, pair.rejected))
 
 
 def read_preference_splits(data: str) -> PreferenceSplits:

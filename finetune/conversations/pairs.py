@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.formats import Conversation, Message, to_conversation
-from finetune.conversations.records import parse_record, read_records
+from finetune.conversations.records import read_all
 
 KEYS = ("prompt", "chosen", "rejected")
 
@@ -43,21 +43,11 @@ class Pair:
 def read_pairs(data: str) -> list[Pair]:
     """All pairs of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
 
-    Raises: InputError with the place and field of the first bad record and the number of others; nothing is skipped.
+    Raises:
+        InputError: a record cannot be used; place and field of the first one, and the number of others.
+
     """
-    pairs: list[Pair] = []
-    errors: list[InputError] = []
-    for place, record in read_records(data):
-        try:
-            pairs.append(to_pair(parse_record(place, record), place))
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise InputError(f"{errors[0]}{others}")
-    if not pairs:
-        raise InputError(f"{data}: found 0 pairs, expected at least one JSON object")
-    return pairs
+    return read_all(data, to_pair, "pairs")
 
 
 def to_pair(record: Mapping[str, object], place: str) -> Pair:
@@ -66,7 +56,9 @@ def to_pair(record: Mapping[str, object], place: str) -> Pair:
     >>> to_pair({"prompt": "Half of 48?", "chosen": "24", "rejected": "42"}, "pairs.jsonl:1").rejected
     (Message(role='assistant', content='42'),)
 
-    Raises: InputError that begins with `place`.
+    Raises:
+        InputError: the record cannot be used; it begins with `place`.
+
     """
     for key in ("chosen", "rejected"):
         if record.get(key) is None:  # the Hub fills absent fields with null

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.formats import Conversation, Message, final_answer, to_conversation
-from finetune.conversations.records import parse_record, read_records
+from finetune.conversations.records import read_all
 from finetune.conversations.splits import until_last_reply
 from tokenizer_ext.pages.shortened import shorten
 
@@ -35,7 +35,9 @@ def to_choice_question(record: Mapping[str, object], asked: tuple[Message, ...],
     >>> to_choice_question(record, (Message("user", "Capital of France?"),), "quiz.jsonl:1").right
     1
 
-    Raises: InputError that begins with `place`.
+    Raises:
+        InputError: the record cannot be used; it begins with `place`.
+
     """
     choices, labels = _read_choices(record["choices"], place)
     answer = record.get("answer", record.get("answerKey"))
@@ -80,20 +82,11 @@ FILLER = "?"
 def read_questions(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     """The conversations of the data, each up to its last reply, and its multiple-choice questions.
 
-    Raises: InputError with the place and field of the first bad record and the number of others; nothing is skipped.
+    Raises:
+        InputError: a record cannot be used; place and field of the first one, and the number of others.
+
     """
-    questions: list[Question] = []
-    errors: list[InputError] = []
-    for place, record in read_records(data):
-        try:
-            questions.append(to_question(parse_record(place, record), place))
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise InputError(f"{errors[0]}{others}")
-    if not questions:
-        raise InputError(f"{data}: found 0 questions, expected at least one JSON object")
+    questions = read_all(data, to_question, "questions")
     return (
         [one for one in questions if isinstance(one, Conversation)],
         [one for one in questions if isinstance(one, ChoiceQuestion)],
@@ -106,7 +99,9 @@ def to_question(record: Mapping[str, object], place: str) -> Question:
     >>> to_question({"prompt": "Half of 48?", "answer": 24}, "quiz.jsonl:1").answer
     '24'
 
-    Raises: InputError that begins with `place`.
+    Raises:
+        InputError: the record cannot be used; it begins with `place`.
+
     """
     if record.get("choices") is not None:
         # The choices are the replies; to read the question alone it gets one that is never looked at.

@@ -6,12 +6,15 @@ file: it may be a folder, a device, a renamed archive, text in another encoding,
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from configs import InputError, MissingInput
 from configs.errors import first_line
 from tokenizer_ext.huggingface.hub_names import dataset_on_hub
+
+Item = TypeVar("Item")
 
 MAXIMUM_LINE_BYTES = 16 * 2**20
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -36,7 +39,9 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
     `data` is a ``.jsonl`` or ``.json`` file, or a data set on the Hub (``owner/name`` or ``owner/name:configuration``),
     of which the split ``train`` is read.
 
-    Raises: InputError, in one line, when there is nothing that could be read.
+    Raises:
+        InputError: there is nothing that could be read.
+
     """
     path = Path(data).expanduser()
     mode = _mode(path)
@@ -51,13 +56,37 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
     return FILE_READERS[path.suffix.lower()](path)
 
 
+def read_all(data: str, parse: Callable[[dict[str, object], str], Item], what: str) -> list[Item]:
+    """What `parse` makes of every record of `data` and its place; nothing is skipped. `what` they are called.
+
+    Raises:
+        InputError: a record cannot be used; place and field of the first one, and the number of others.
+
+    """
+    items: list[Item] = []
+    errors: list[InputError] = []
+    for place, record in read_records(data):
+        try:
+            items.append(parse(parse_record(place, record), place))
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0]}{others}")
+    if not items:
+        raise InputError(f"{data}: found 0 {what}, expected at least one JSON object")
+    return items
+
+
 def parse_record(place: str, record: object) -> dict[str, object]:
     """The JSON object of a record.
 
     >>> parse_record("chat.jsonl:1", b'{"question": "1+1?", "answer": "2"}')
     {'question': '1+1?', 'answer': '2'}
 
-    Raises: InputError for a line that is no UTF-8, no JSON, or no object.
+    Raises:
+        InputError: a line is no UTF-8, no JSON, or no object.
+
     """
     value = _parse_json(place, record) if isinstance(record, bytes) else record
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
 """The conversations of a run: those to learn from and those held out."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
@@ -26,12 +26,7 @@ class ConversationSplits:
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
-        digest = hashlib.sha256()
-        for conversation in (*self.training, *self.held_out):
-            for message in conversation.messages:
-                digest.update(f"{message.role}\0{message.content}\0".encode())
-            digest.update(b"\0")
-        return digest.hexdigest()
+        return hash_messages(conversation.messages for conversation in (*self.training, *self.held_out))
 
 
 def read_conversation_splits(data: str) -> ConversationSplits:
@@ -104,3 +99,13 @@ def hash_asked(messages: Sequence[Message]) -> bytes:
     """The sha256 of what was said before a reply."""
     asked = "\0".join(f"{message.role}\0{message.content}" for message in messages)
     return hashlib.sha256(asked.encode()).digest()
+
+
+def hash_messages(groups: Iterable[Sequence[Message]]) -> str:
+    """The sha256 of some groups of messages in their order."""
+    digest = hashlib.sha256()
+    for messages in groups:
+        for message in messages:
+            digest.update(f"{message.role}\0{message.content}\0".encode())
+        digest.update(b"\0")
+    return digest.hexdigest()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from configs import InputError
 from finetune.chat.chat_format import ChatFormat, mask_as_text
+from finetune.chat.rendered import find_fitting
 from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
 from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
@@ -39,7 +39,7 @@ class PreferenceDataset:
 
 
 def prepare_preferences(
-    tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat,
     splits: PreferenceSplits,
     *,
     maximum_tokens: int,
@@ -48,7 +48,6 @@ def prepare_preferences(
     tokens_per_micro_batch: int,
     seed: int,
     packed: bool = False,
-    calculator: bool = False,
 ) -> PreferenceDataset:
     """Renders the pairs; one with a side longer than the limit is left out, never cut.
 
@@ -56,10 +55,9 @@ def prepare_preferences(
         InputError: no pair fits, of those to learn from or of those held out.
 
     """
-    chat = ChatFormat(tokenizer, calculator)
     training, held_out = render_pairs(chat, splits.training), render_pairs(chat, splits.held_out)
-    fitting = find_fitting(training, maximum_tokens, "pairs")
-    fitting_held_out = find_fitting(held_out, maximum_tokens, "held-out pairs")
+    fitting = find_fitting(training.lengths(), maximum_tokens, "pairs").tolist()
+    fitting_held_out = find_fitting(held_out.lengths(), maximum_tokens, "held-out pairs").tolist()
     read = evenly_spaced(fitting_held_out, held_out_pairs)
     kept, kept_held_out = training.only(fitting), held_out.only(read)
     return PreferenceDataset(
@@ -73,23 +71,6 @@ def prepare_preferences(
             f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
         },
     )
-
-
-def find_fitting(rendered: RenderedPairs, maximum_tokens: int, what: str) -> list[int]:
-    """The numbers of the pairs whose longer conversation fits.
-
-    Raises:
-        InputError: nothing fits.
-
-    """
-    lengths = rendered.lengths()
-    fitting = [number for number, tokens in enumerate(lengths) if tokens <= maximum_tokens]
-    if not fitting:
-        raise InputError(
-            f"maximum_tokens {maximum_tokens}: none of {len(lengths)} {what} fits, the shortest has "
-            f"{min(lengths, default=0)} tokens: raise the limit or give shorter ones"
-        )
-    return fitting
 
 
 def first_pair(dataset: PreferenceDataset, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:

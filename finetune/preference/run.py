@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from accelerate import Accelerator
 
-from configs import InputError
+from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import best_replies, evaluate
 from finetune.export.hub import check_repository
@@ -94,11 +94,7 @@ def prepare_launch(settings: DpoSettings) -> tuple[RunFolder, Accelerator]:
     run = choose_run_folder(settings.output_dir, "dpo", dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     expect_precision(settings.precision, accelerator.device)
-    if settings.pairs_per_step % accelerator.num_processes:
-        raise InputError(
-            f"pairs_per_step: found {settings.pairs_per_step}, expected a multiple of the "
-            f"{accelerator.num_processes} processes of this launch"
-        )
+    check_global_batch(settings.pairs_per_step, None, accelerator.num_processes, "pairs_per_step")
     if settings.push_to_hub is not None:
         check_repository(settings.push_to_hub)
     return run, accelerator

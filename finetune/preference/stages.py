@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.chat.annotations import refuse_unusable_annotations
+from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
@@ -55,7 +56,7 @@ def read_dataset(
     """The pairs as ids."""
     positions = positions_of(trainable.model)
     return prepare_preferences(
-        trainable.tokenizer,
+        ChatFormat(trainable.tokenizer, calculator=bool(settings.calculator)),
         splits,
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,
@@ -63,7 +64,6 @@ def read_dataset(
         tokens_per_micro_batch=settings.tokens_per_micro_batch,
         seed=settings.seed,
         packed=engine.packs,
-        calculator=bool(settings.calculator),
     )
 
 
