@@ -15,6 +15,7 @@ from scratch_models.embedded_default import folder_of_base
 from scratch_models.loop.run_folder import RUNS, find_recorded, newest_run
 
 MAXIMUM_EXAMPLES = 4
+ASSISTANTS = ("sft", "dpo")  # runs that leave one; training of new rows alone teaches no chat
 FOLDER_STARTS = (".", "/", "~", f"{RUNS}/")
 
 
@@ -56,8 +57,9 @@ def choose_names(base: str | None, tuned: str | None) -> Names:
 
     Raises:
         InputError: there is no such run, no finished one, or nothing says which base it had.
+
     """
-    tuned = tuned or str(newest_run("sft").path)
+    tuned = tuned or str(newest_run(*ASSISTANTS).path)
     if tuned.startswith(FOLDER_STARTS) and not Path(tuned).exists():
         raise MissingInput(
             f"tuned {tuned}: no such folder, expected a run's folder, or leave it out for the newest run"

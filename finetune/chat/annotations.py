@@ -28,11 +28,6 @@ class AnnotationCounts:
     unfinished: int
     """Cut off at the end of a text."""
 
-    @property
-    def share_right(self) -> float:
-        """Of those with a result, the share whose result is right; 1 where there is none."""
-        return self.right / (self.right + self.wrong) if self.right + self.wrong else 1.0
-
 
 def count_annotations(texts: Iterable[str]) -> AnnotationCounts:
     """How the annotations of the texts add up.

@@ -85,10 +85,6 @@ class ChatFormat:
         """The whole conversation, never cut: a caller with a limit drops what is longer, and counts it."""
         return self.render_set([conversation])[0]
 
-    def render_all(self, conversations: Sequence[Conversation]) -> list[RenderedConversation]:
-        """`render` of each."""
-        return list(self.render_set(conversations))
-
     def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
         """`render` of each, as flat arrays: what is encoded is put together while the next texts are encoded."""
         turns = [conversation.messages for conversation in conversations]

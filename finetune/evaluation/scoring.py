@@ -180,14 +180,6 @@ def answer(
     ]
 
 
-def reply_bits_per_byte(
-    model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation]
-) -> float:
-    """Bits that the model needs per byte of the conversations' last messages, without what a calculator gives."""
-    nats, text_bytes = reply_costs(model, prompt_format, conversations)
-    return bits_per_byte(sum(nats), sum(text_bytes))
-
-
 def exact_match_rate(answered: Sequence[Answered]) -> float:
     """Share of the checkable questions whose reply is the answer, as `is_right` sees it; 0 without any."""
     checked = [one.is_right for one in answered if one.is_right is not None]

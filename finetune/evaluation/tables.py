@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tqdm import tqdm
+
 from finetune.evaluation.scoring import Answered, Scores
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tokenizer_ext.pages.shortened import shorten
@@ -65,6 +67,7 @@ def prompt_rows(by_prompt: Mapping[str, Scores]) -> list[tuple[str, str, str, st
 
 PRINTED_SAMPLES = 3
 LONGEST_PRINTED_CHARACTERS = 600
+LONGEST_LINE_CHARACTERS = 140
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,17 @@ def pair_samples(base: Sequence[Answered], assistant: Sequence[Answered]) -> tup
 def show_samples(samples: Sequence[SampleReplies]) -> str:
     """A few samples for the terminal, spread evenly over all, which never looks at how good they are."""
     return "\n\n".join(map(_show, evenly_spaced(samples, PRINTED_SAMPLES)))
+
+
+def print_replies(step: int, question: str, replies: Mapping[str, str]) -> dict[str, str]:
+    """Prints, beside a progress bar, what models reply to a question after a step; the record of it for the metrics."""
+    lines = {f"step {step}": question, **{f"    {name}": reply for name, reply in replies.items()}}
+    tqdm.write("\n".join(f"{name + ':':<14} {_on_one_line(text)}" for name, text in lines.items()))
+    return {"question": question, **replies}
+
+
+def _on_one_line(text: str) -> str:
+    return shorten(printable(" ".join(text.split())), LONGEST_LINE_CHARACTERS)
 
 
 def _show(sample: SampleReplies) -> str:

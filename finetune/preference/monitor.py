@@ -8,19 +8,15 @@ from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 
 from finetune.evaluation.scoring import Answered, answer, choose_watched
+from finetune.evaluation.tables import print_replies
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.loop.held_out import bits_per_byte
-from tokenizer_ext.pages.shortened import shorten
-from tokenizer_ext.pages.terminal import printable
-
-LONGEST_SHOWN_CHARACTERS = 140
 
 
 class PreferenceMonitor:
@@ -63,9 +59,7 @@ class PreferenceMonitor:
 
     def _show(self, before: Answered, step: int) -> dict[str, str]:
         now = answer(self.trainable.model, self.prompt_format, [before.conversation], self.reply_tokens)[0].reply
-        lines = {f"step {step}": before.question, "    reference": before.reply, "    tuned": now}
-        tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
-        return {"question": before.question, "reference": before.reply, "tuned": now}
+        return print_replies(step, before.question, {"reference": before.reply, "tuned": now})
 
 
 def reward_figures(found: Tensor, reference: Tensor, tokens: Tensor, objective: Objective) -> dict[str, float]:
@@ -97,7 +91,3 @@ def chosen_bytes(dataset: PreferenceDataset, prompt_format: PromptFormat) -> int
     """UTF-8 bytes of what the assistant says itself in the replies that are preferred."""
     replies = (message for pair in dataset.held_out for message in pair.chosen if message.role == "assistant")
     return sum(prompt_format.known_reply(message.content).text_bytes for message in replies)
-
-
-def _short(text: str) -> str:
-    return shorten(printable(" ".join(text.split())), LONGEST_SHOWN_CHARACTERS)

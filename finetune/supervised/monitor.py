@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any
 
 from accelerate import Accelerator
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import join_by_tokens, to_row
@@ -14,14 +13,13 @@ from finetune.chat.dataset import SupervisedDataset
 from finetune.chat.rendered import RenderedConversation
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import SHOWN_REPLIES, Answered, answer, choose_watched
+from finetune.evaluation.tables import print_replies
 from finetune.lora.trainable_model import TrainableModel
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.training import held_out_loss
-from tokenizer_ext.pages.shortened import shorten
-from tokenizer_ext.pages.terminal import printable
 
 
 class HeldOutMonitor:
@@ -65,11 +63,19 @@ class HeldOutMonitor:
         """The share of replies that the model ends itself, and two of them, which are printed too."""
         asked = [before.conversation for before in self.watched]
         answered = answer(self.trainable.model, self.prompt_format, asked, self.reply_tokens)
-        shown = list(zip(self.watched, answered, strict=True))[:SHOWN_REPLIES]
-        return {
-            "stop_rate": sum(one.stopped for one in answered) / len(answered),
-            "sample_replies": [_show(before, now, step) for before, now in shown],
-        }
+        return show_watched(self.watched, answered, step)
+
+
+def show_watched(base_answered: Sequence[Answered], answered: Sequence[Answered], step: int) -> dict[str, Any]:
+    """The share of replies that ended by themselves, and some of them beside the base's, which are printed too."""
+    shown = list(zip(base_answered, answered, strict=True))[:SHOWN_REPLIES]
+    return {
+        "stop_rate": sum(reply.stopped for reply in answered) / len(answered),
+        "sample_replies": [
+            print_replies(step, before.question, {"base": before.reply, "assistant": now.reply})
+            for before, now in shown
+        ],
+    }
 
 
 def said_bytes(rendered: RenderedConversation, *, end_id: int, tokenizer: PreTrainedTokenizerFast) -> int:
@@ -85,13 +91,3 @@ def said_bytes(rendered: RenderedConversation, *, end_id: int, tokenizer: PreTra
         str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in learned
     )
     return sum(len(text.encode()) for text in texts)
-
-
-def _show(before: Answered, now: Answered, step: int) -> dict[str, str]:
-    lines = {f"step {step}": before.question, "    base": before.reply, "    assistant": now.reply}
-    tqdm.write("\n".join(f"{name + ':':<14} {_short(text)}" for name, text in lines.items()))
-    return {"question": before.question, "base": before.reply, "assistant": now.reply}
-
-
-def _short(text: str, characters: int = 140) -> str:
-    return shorten(printable(" ".join(text.split())), characters)

@@ -142,14 +142,14 @@ def choose_run_folder(output_dir: str | None, name: str, settings: Mapping[str, 
     return RunFolder(Path(output_dir))
 
 
-def newest_run(name: str = "") -> RunFolder:
-    """The run under `runs/` that finished last.
+def newest_run(*names: str) -> RunFolder:
+    """The run under `runs/` that finished last, of those whose names begin with one of `names`; without any, of all.
 
     Raises:
         InputError: there is none.
 
     """
-    finished = [path for path in RUNS.glob(f"{name}*/final") if path.is_dir()]
+    finished = [path for name in names or ("",) for path in RUNS.glob(f"{name}*/final") if path.is_dir()]
     if not finished:
         raise InputError(f"{RUNS}/: no finished run: make one with `accelerate launch finetune/sft.py`")
     return RunFolder(max(finished, key=lambda path: path.stat().st_mtime).parent)

@@ -35,6 +35,13 @@ def test_without_arguments_the_newest_finished_run_stands_beside_its_base(empty_
     assert choose_names(None, None) == Names("owner/sft-2", "runs/sft-2")
 
 
+def test_a_run_that_was_taught_preferences_after_it_is_newer_and_stands_beside_the_assistant_it_began_as(empty_folder):
+    for age, name, base in ((10, "sft-1", "embedded"), (5, "dpo-1", "runs/sft-1"), (1, "new-rows-1", "embedded")):
+        run = _run(empty_folder / "runs" / name, base)
+        os.utime(run / "final", (1e9 - age, 1e9 - age))
+    assert choose_names(None, None) == Names("runs/sft-1", "runs/dpo-1")
+
+
 def test_the_embedded_base_is_found_where_it_ships(empty_folder):
     run = _run(empty_folder / "sft-1")
     assert choose_names(None, str(run)).base == str(EMBEDDED_BASE)

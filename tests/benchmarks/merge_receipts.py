@@ -108,7 +108,7 @@ class Bench:
 
 def train(trainable: TrainableModel, conversations: Sequence[Conversation], steps: int) -> list[Tensor]:
     """Trains on the first conversations; the ids of the last, (1, T) each."""
-    rendered = [one.input_ids[:LONGEST] for one in ChatFormat(trainable.tokenizer).render_all(conversations)]
+    rendered = [one.input_ids[:LONGEST] for one in ChatFormat(trainable.tokenizer).render_set(conversations)]
     optimizer = make_optimizer(trainable, 3e-3, 3e-3, 0.0)
     loss_model = SupervisedLoss(trainable.model)
     for step in range(steps):

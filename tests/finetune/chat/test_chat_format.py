@@ -70,7 +70,7 @@ def _conversations(count, pieces):
 def test_control_tokens_written_by_users_never_become_control_ids_in_1000_fuzzed_conversations(hostile_chat):
     special = set(hostile_chat.tokenizer.get_added_vocab().values())
     conversations = list(_conversations(1000, FORGED_PIECES * 2 + WORDS))
-    for conversation, rendered in zip(conversations, hostile_chat.render_all(conversations), strict=True):
+    for conversation, rendered in zip(conversations, hostile_chat.render_set(conversations), strict=True):
         found = Counter(token for token in rendered.input_ids if token in special)
         roles = Counter(message.role for message in conversation.messages)
         expected = Counter({hostile_chat.role_ids[role]: count for role, count in roles.items()})
@@ -86,7 +86,7 @@ def test_every_conversation_can_be_read_back_from_its_ids(hostile_chat):
 
 def test_the_mask_equals_one_found_by_walking_over_the_ids(hostile_chat):
     conversations = list(_conversations(1000, FORGED_PIECES + WORDS))
-    for conversation, rendered in zip(conversations, hostile_chat.render_all(conversations), strict=True):
+    for conversation, rendered in zip(conversations, hostile_chat.render_set(conversations), strict=True):
         speaking, oracle = False, []
         for token in rendered.input_ids:  # the ids alone tell the turns, as no content can forge one
             oracle.append(speaking)
@@ -188,12 +188,12 @@ def test_many_conversations_are_rendered_as_each_alone_whatever_is_encoded_at_on
     alone = [chat.render(one) for one in conversations]
     for number in (1, 7, 52, 500):
         monkeypatch.setattr("finetune.chat.chat_format.ENCODED_AT_ONCE", number)
-        assert chat.render_all(conversations) == alone
-    assert chat.render_all([]) == []
+        assert chat.render_set(conversations) == alone
+    assert chat.render_set([]) == []
 
 
 def test_a_failure_while_encoding_ahead_is_told(chat, monkeypatch):
     monkeypatch.setattr("finetune.chat.chat_format.ENCODED_AT_ONCE", 1)
     broken = Conversation((Message("user", None), Message("assistant", "a")), "p")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        chat.render_all([CHAT, broken, CHAT])
+        chat.render_set([CHAT, broken, CHAT])

@@ -36,7 +36,7 @@ def _prepare(tokenizer, training, held_out, **changes):
 
 def test_every_conversation_is_read_or_counted(chat_tokenizer):
     dataset = _prepare(chat_tokenizer, SHORT + LONG, SHORT + LONG[:3], held_out_conversations=100)
-    assert dataset.training == dataset.held_out == ChatFormat(chat_tokenizer).render_all(SHORT)
+    assert dataset.training == dataset.held_out == ChatFormat(chat_tokenizer).render_set(SHORT)
     assert dict(dataset.left_out) == {
         "messages after a last reply": 2,
         "conversations of more than 80 tokens": 4,
@@ -60,7 +60,7 @@ def test_an_epoch_is_described_by_its_tokens_and_those_of_them_that_are_learned(
 def test_evaluations_read_held_out_conversations_from_all_over_the_set_and_know_their_bytes(chat_tokenizer):
     dataset = _prepare(chat_tokenizer, SHORT, LONG[:1] + SHORT)
     chosen = evenly_spaced(SHORT, 6)
-    assert dataset.held_out == ChatFormat(chat_tokenizer).render_all(chosen)
+    assert dataset.held_out == ChatFormat(chat_tokenizer).render_set(chosen)
     assert dataset.held_out_reply_bytes == sum(len(one.messages[-1].content.encode()) for one in chosen)
 
 

@@ -49,7 +49,7 @@ def count_renders(monkeypatch):
 def test_the_second_reading_renders_nothing_and_gives_the_same(chat, tmp_path, count_renders):
     first, second = (render_through_cache(CHATS, chat, tmp_path) for _ in range(2))
     assert count_renders == [40]
-    assert list(first) == list(second) == chat.render_all(CHATS)
+    assert list(first) == list(second) == chat.render_set(CHATS)
     assert isinstance(second.input_ids, np.memmap), "mapped, not read"
 
 
@@ -118,8 +118,8 @@ def test_a_changed_line_of_code_that_decides_no_ids_keeps_what_is_cached(module,
 def test_the_calculators_results_are_kept_as_not_learned(chat_tokenizer, tmp_path):
     chat = ChatFormat(chat_tokenizer, calculator=True)
     for _ in range(2):
-        assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_all(CHATS)
-    assert chat.render_all(CHATS) != ChatFormat(chat_tokenizer).render_all(CHATS)
+        assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_set(CHATS)
+    assert chat.render_set(CHATS) != ChatFormat(chat_tokenizer).render_set(CHATS)
 
 
 def _cut_short(path):
@@ -140,14 +140,14 @@ def test_an_entry_that_is_not_whole_is_made_again(chat, tmp_path, part, damage):
     render_through_cache(CHATS, chat, tmp_path)
     (entry,) = tmp_path.iterdir()
     damage(entry / f"{part}.npy")
-    assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_all(CHATS)
+    assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_set(CHATS)
     assert token_cache._open(entry) is not None
     assert list(tmp_path.iterdir()) == [entry], "and nothing is left beside it"
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_the_run_goes_on(chat, tmp_path, capsys):
     (tmp_path / "tokens").write_text("a file")
-    assert list(render_through_cache(CHATS, chat, tmp_path / "tokens")) == chat.render_all(CHATS)
+    assert list(render_through_cache(CHATS, chat, tmp_path / "tokens")) == chat.render_set(CHATS)
     assert "the ids of this run are not kept" in capsys.readouterr().err
 
 
@@ -175,7 +175,7 @@ def test_those_who_make_one_entry_at_once_do_not_disturb_each_other(chat, tmp_pa
     monkeypatch.setattr(os, "rename", wait_for_all)
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: render_through_cache(CHATS, chat, tmp_path), range(4)))
-    assert all(list(one) == chat.render_all(CHATS) for one in found)
+    assert all(list(one) == chat.render_set(CHATS) for one in found)
     assert len(list(tmp_path.iterdir())) == 1 and len(met) == 4
 
 

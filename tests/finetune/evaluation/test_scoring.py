@@ -18,10 +18,10 @@ from finetune.evaluation.scoring import (
     base_prompt_formats,
     best_scores,
     choose_askable,
+    evaluate,
     evaluate_base,
     exact_match_rate,
     plain_prompt_formats,
-    reply_bits_per_byte,
 )
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling_settings import Sampling
@@ -67,7 +67,7 @@ def test_bits_per_byte_of_a_uniform_model_are_log2_of_the_vocabulary_times_token
     tokens = sum(len(chat_tokenizer.encode(separator + reply, add_special_tokens=False)) for reply in replies)
     text_bytes = sum(len(reply.encode()) for reply in replies)  # neither the separator nor the end of the turn
     expected = math.log2(next_token_id(chat_tokenizer)) * tokens / text_bytes
-    found = reply_bits_per_byte(_uniform_model(chat_tokenizer), prompt_format, CONVERSATIONS)
+    found = evaluate(_uniform_model(chat_tokenizer), prompt_format, CONVERSATIONS, 1).scores.bits_per_byte
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(ch
         labels = torch.tensor([[-100] * len(prompt) + reply])
         nats += model(ids, labels=labels).loss.item() * len(reply)
     text_bytes = sum(len(conversation.messages[-1].content.encode()) for conversation in CONVERSATIONS)
-    found = reply_bits_per_byte(model, prompt_format, CONVERSATIONS)
+    found = evaluate(model, prompt_format, CONVERSATIONS, 1).scores.bits_per_byte
     assert found == pytest.approx(nats / math.log(2) / text_bytes, rel=1e-5)
 
 
@@ -106,12 +106,12 @@ def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_lim
     chat = ChatFormat(chat_tokenizer)
     word = chat_tokenizer.encode(" the", add_special_tokens=False)[0]
     model = _constant_model(chat_tokenizer, chat.end_id if ended else word)
-    evaluate = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
+    evaluation = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
     spoken = chat_tokenizer.decode([word] * 12).strip()
-    assert [one.reply for one in evaluate.answered] == ["" if ended else spoken] * 3
-    assert evaluate.scores.stop_rate == float(ended)
-    assert evaluate.scores.repetition_rate == (0.0 if ended else float(repeats_itself(spoken)))
-    assert (evaluate.scores.conversations, evaluate.scores.checkable) == (3, 1)
+    assert [one.reply for one in evaluation.answered] == ["" if ended else spoken] * 3
+    assert evaluation.scores.stop_rate == float(ended)
+    assert evaluation.scores.repetition_rate == (0.0 if ended else float(repeats_itself(spoken)))
+    assert (evaluation.scores.conversations, evaluation.scores.checkable) == (3, 1)
 
 
 def test_a_base_that_ends_its_text_has_stopped(chat_tokenizer):

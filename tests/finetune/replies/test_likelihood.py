@@ -5,7 +5,7 @@ import torch
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
-from finetune.evaluation.scoring import ask_in_chat, evaluate_base, plain_prompt_formats, reply_bits_per_byte
+from finetune.evaluation.scoring import ask_in_chat, evaluate, evaluate_base, plain_prompt_formats
 from finetune.replies import likelihood as reply_likelihood
 from finetune.replies.likelihood import reply_costs, row_nats
 from finetune.replies.prompts import ChatPromptFormat
@@ -83,7 +83,9 @@ def test_with_the_calculator_its_result_costs_nothing_and_has_no_bytes(chat_toke
     assert text_bytes == len(REPLY.encode()) - len("24>>")
     assert nats == pytest.approx(_costs(model, prompt_format, known.own), rel=1e-5)
     assert nats < 0.99 * _costs(model, prompt_format, [True] * len(known.ids)), "the result would cost something"
-    assert reply_bits_per_byte(model, prompt_format, ASKED) == pytest.approx(bits_per_byte(nats, text_bytes))
+    assert evaluate(model, prompt_format, ASKED, 1).scores.bits_per_byte == pytest.approx(
+        bits_per_byte(nats, text_bytes)
+    )
 
 
 def test_without_the_calculator_all_of_the_reply_counts(chat_tokenizer):

@@ -1,15 +1,11 @@
 """What an evaluation shows of a model in training: how many of its replies end, and two of them beside the base's."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.scoring import Answered, choose_watched
-from finetune.supervised import monitor
-from finetune.supervised.monitor import HeldOutMonitor, said_bytes
+from finetune.supervised.monitor import said_bytes, show_watched
 
 
 def _answered(number, checkable=()):
@@ -24,36 +20,13 @@ def _answered(number, checkable=()):
     ]
 
 
-class _Watching(HeldOutMonitor):
-    """A monitor without a model: `answer` is replaced where it is used."""
-
-    trainable: Any = SimpleNamespace(model=None)
-    prompt_format: Any = None
-
-    def __init__(self, base_answered, replies):
-        self.watched, self.reply_tokens = choose_watched(base_answered, replies), 9
-
-
-@pytest.fixture
-def ask(monkeypatch):
-    """The figures of a monitor whose model ends the replies to questions whose number 3 divides."""
-    asked = []
-
-    def answer(model, prompt_format, conversations, max_new_tokens):
-        asked.append([one.messages[0].content for one in conversations])
-        return [
-            Answered(one, f"now {one.messages[0].content}", int(one.messages[0].content[1:]) % 3 == 0)
-            for one in conversations
-        ]
-
-    monkeypatch.setattr(monitor, "answer", answer)
-    return lambda base, replies: (_Watching(base, replies).ask(7), asked[-1])
-
-
-def test_the_stop_rate_is_of_all_watched_questions_and_two_replies_are_shown(ask, capsys):
-    figures, asked = ask(_answered(40, checkable=(1,)), 7)
-    assert len(asked) == len(set(asked)) == 7
-    assert figures["stop_rate"] == sum(int(one[1:]) % 3 == 0 for one in asked) / 7
+def test_the_stop_rate_is_of_all_watched_questions_and_two_replies_are_shown(capsys):
+    watched = choose_watched(_answered(40, checkable=(1,)), 7)
+    numbers = [int(one.question[1:]) for one in watched]
+    assert len(numbers) == len(set(numbers)) == 7
+    answered = [Answered(one.conversation, f"now {one.question}", int(one.question[1:]) % 3 == 0) for one in watched]
+    figures = show_watched(watched, answered, 7)
+    assert figures["stop_rate"] == sum(number % 3 == 0 for number in numbers) / 7
     assert [one["question"] for one in figures["sample_replies"]] == ["q0", "q1"]
     assert figures["sample_replies"][1] == {"question": "q1", "base": "base 1", "assistant": "now q1"}
     assert capsys.readouterr().out.count("assistant:") == 2
