@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.batches import ConversationBatches, keep_fitting
+from finetune.chat.batches import ConversationBatches, Fitting, keep_fitting
 from finetune.chat.chat_format import END_TOKEN, ChatFormat, mask_as_text
 from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
@@ -79,14 +79,10 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
     read = evenly_spaced(fitting, held_out_conversations)
-    turns = sum(_count_turns(splits.training[place]) for place in training.places)
-    ends = int(training.kept.count_supervised(chat.end_id).sum())
-    assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"
-    batches = ConversationBatches(
-        training.kept, conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
-    )
+    turns, ends = _count_ends(training, splits, chat)
+    sizes = conversations_per_step, tokens_per_micro_batch, seed
     return SupervisedDataset(
-        batches=batches,
+        batches=ConversationBatches(training.kept, *sizes, packed, accumulation_steps),
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
         held_out_reply_bytes=reply_bytes([splits.held_out[place] for place in read]),
@@ -99,6 +95,14 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         assistant_turns=turns,
         learned_ends=ends,
     )
+
+
+def _count_ends(training: Fitting, splits: ConversationSplits, chat: ChatFormat) -> tuple[int, int]:
+    """The assistant's turns in what is learned from, and how many of their ends are learned: as many."""
+    turns = sum(_count_turns(splits.training[place]) for place in training.places)
+    ends = int(training.kept.count_supervised(chat.end_id).sum())
+    assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"
+    return turns, ends
 
 
 def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:

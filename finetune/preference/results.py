@@ -16,7 +16,6 @@ TITLE = "{run}: preferences taught to {base}"
 
 
 def make_preference_report(
-    *,
     made_from: str,
     facts: dict[str, str],
     run: RunFolder,

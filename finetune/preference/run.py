@@ -68,15 +68,7 @@ def teach_preferences(settings: DpoSettings) -> None:
     if accelerator.is_main_process:
         facts = describe_facts(settings, trainable, dataset, engine, run)
         tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
-        report = make_preference_report(
-            made_from=settings.base,
-            facts=facts,
-            run=run,
-            dataset=dataset,
-            reference=reference,
-            tuned=tuned,
-            held_out=held_out,
-        )
+        report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
         finish_preferences(report, settings.base, trainable, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
