@@ -74,12 +74,10 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
 
     """
     chat = ChatFormat(tokenizer, calculator)
-    all_training = _render(splits.training, chat, cache)
-    all_held_out = _render(splits.held_out, chat, cache)
+    all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
-    read = evenly_spaced(fitting, held_out_conversations)
-    turns, ends = _count_ends(training, splits, chat)
+    read, (turns, ends) = evenly_spaced(fitting, held_out_conversations), _count_ends(training, splits, chat)
     sizes = conversations_per_step, tokens_per_micro_batch, seed
     return SupervisedDataset(
         batches=ConversationBatches(training.kept, *sizes, packed, accumulation_steps),
