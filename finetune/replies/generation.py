@@ -136,11 +136,9 @@ def _decode(
     generators = {row: row_generator(sampling, row) for row in rows}
     listeners = {row: calculator.listen() for row in rows} if calculator else {}
     with _in_evaluation(model):
-        device = next(model.parameters()).device
-        input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, device)  # (B, T) twice
+        input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, next(model.parameters()).device)  # (B, T)
         positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)  # (B, T)
-        cache = DynamicCache(config=model.config)
-        step = 0
+        cache, step = DynamicCache(config=model.config), 0
         while rows:
             logits = model(
                 input_ids=input_ids,
@@ -153,17 +151,16 @@ def _decode(
             tokens = chosen.tolist()
             if listeners:
                 tokens = [listeners[row].next_id(token) for row, token in zip(rows, tokens, strict=True)]
-                chosen = torch.tensor(tokens, device=device)  # (B)
+                chosen = torch.tensor(tokens, device=chosen.device)  # (B)
             yield dict(zip(rows, tokens, strict=True))
             step += 1
             speaking = [i for i, row in enumerate(rows) if not ends.reached(row, tokens[i], step)]
             if len(speaking) < len(rows):
-                kept = torch.tensor(speaking, dtype=torch.long, device=device)
+                kept = torch.tensor(speaking, dtype=torch.long, device=chosen.device)
                 cache.batch_select_indices(kept)
                 rows = [rows[i] for i in speaking]
                 chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-            input_ids = chosen[:, None]  # (B, 1)
-            positions = positions[:, -1:] + 1  # (B, 1)
+            input_ids, positions = chosen[:, None], positions[:, -1:] + 1  # (B, 1) twice
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)  # (B, T + step)
 
 
