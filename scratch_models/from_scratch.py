@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from scratch_models.bigram import BigramLanguageModel
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
 from scratch_models.corpus.training_text import TrainingText, read_training_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
@@ -15,7 +16,6 @@ from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
-from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder

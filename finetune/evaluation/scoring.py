@@ -19,8 +19,8 @@ from finetune.evaluation.reply_checks import is_right, repeats_itself
 from finetune.replies.generation import generate_ids
 from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.evenly_spaced import evenly_spaced
-from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.sampling_settings import Sampling
 
 GREEDY = Sampling(temperature=0)

@@ -16,7 +16,7 @@ from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
-from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 
 
 class PreferenceMonitor:

@@ -14,8 +14,8 @@ from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
 from finetune.rows.dataset import HeldOut, RowDataset
 from finetune.rows.emission import Emission, measure_emission
 from finetune.rows.extended_base import ExtendedBase
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.loop.best_checkpoint import MEASURE, saved_evaluation
-from scratch_models.loop.held_out import bits_per_byte
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate

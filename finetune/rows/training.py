@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.rows.dataset import HeldOut
-from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.loop.optimizers import adamw
 from scratch_models.loop.training import held_out_loss
 from tokenizer_ext.embeddings.extended_tables import ExtendedEmbedding

@@ -18,7 +18,7 @@ from finetune.lora.trainable_model import TrainableModel
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.replies.prompts import ChatPromptFormat
-from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.loop.training import held_out_loss
 
 

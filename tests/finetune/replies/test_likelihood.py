@@ -9,7 +9,7 @@ from finetune.evaluation.scoring import ask_in_chat, evaluate, evaluate_base, pl
 from finetune.replies import likelihood as reply_likelihood
 from finetune.replies.likelihood import reply_costs, row_nats
 from finetune.replies.prompts import ChatPromptFormat
-from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id

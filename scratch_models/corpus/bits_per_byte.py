@@ -1,4 +1,4 @@
-"""What a model makes of text that nothing was learned from."""
+"""Loss per byte of text, which can be compared across vocabularies."""
 
 import math
 

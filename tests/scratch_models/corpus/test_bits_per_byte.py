@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scratch_models.loop.held_out import bits_per_byte
+from scratch_models.corpus.bits_per_byte import bits_per_byte
 
 
 def test_a_model_that_knows_nothing_needs_eight_bits_per_byte_in_any_vocabulary() -> None:
