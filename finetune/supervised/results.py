@@ -9,7 +9,7 @@ from finetune.evaluation.tables import pair_samples, show_samples, to_markdown, 
 from finetune.export.model_card import Comparison, public_name, write_model_card
 from finetune.export.saved_model import save_assistant
 from finetune.lora.trainable_model import TrainableModel
-from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.run_folder import RUNS, RunFolder
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.extension.report import verdict, weights_line
 
@@ -50,7 +50,17 @@ def finish(report: Report, base: str, trainable: TrainableModel, run: RunFolder)
     write_report(report, run.path)
     print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
     print(f"\n{describe_training(run.final)}")
-    print(f"Saved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: make app")
+    print(f"Saved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: {opens_both(run.path)}")
+
+
+def opens_both(run: Path) -> str:
+    """The command that opens base and assistant in the browser; by itself the playground finds `runs/sft*` only.
+
+    >>> opens_both(Path("runs/sft-1")), opens_both(Path("runs/prose"))
+    ('make app', 'python -m apps.playground --tuned runs/prose')
+    """
+    found = run.parent == RUNS and run.name.startswith("sft")
+    return "make app" if found else f"python -m apps.playground --tuned {run}"
 
 
 def describe_training(final: Path) -> str:
