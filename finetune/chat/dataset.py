@@ -46,10 +46,10 @@ class SupervisedDataset:
             f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}"
         )
 
-    def in_rows(self, *, packed: bool) -> "SupervisedDataset":
+    def in_rows(self, *, packed: bool, tokens_per_micro_batch: int) -> "SupervisedDataset":
         """The same, its conversations packed in rows, or each in a row of its own."""
         old = self.batches
-        sizes = old.per_step, old.tokens_per_micro_batch, old.seed
+        sizes = old.per_step, tokens_per_micro_batch, old.seed
         return replace(self, batches=ConversationBatches(old.rendered, *sizes, packed, old.accumulation_steps))
 
 

@@ -26,6 +26,8 @@ from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
 
 Packing = Literal["auto", "never", "always"]
+MOST_PACKED_TOKENS_ON_A_CPU = 1024
+"""Tokens of a packed micro-batch there: more at once are no faster on two cores, and take more memory."""
 
 
 @dataclass
@@ -80,6 +82,10 @@ class Engine:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.model.device.type, torch.bfloat16)
+
+    def tokens_at_once(self, limit: int) -> int:
+        """The tokens of a micro-batch where a run allows at most `limit`."""
+        return min(limit, MOST_PACKED_TOKENS_ON_A_CPU) if self.packs and self.model.device.type == "cpu" else limit
 
     def release(self) -> None:
         """The model computes as it did before, with the same weights bit for bit; what was trained stays."""

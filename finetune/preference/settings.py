@@ -34,7 +34,7 @@ class DpoSettings(AdapterSettings):
     pairs_per_step: int = 32
     """Pairs that one step learns from, over all processes."""
     tokens_per_micro_batch: int = 4096
-    """Tokens that are in memory at once in a process, both replies of a pair counted."""
+    """Tokens that are in memory at once in a process, both replies of a pair counted; packed on a CPU 1,024 at most."""
     maximum_tokens: int = 512
     """Longest prompt and reply in tokens; pairs with a longer one are left out and counted."""
     evaluation_pairs: int = 200

@@ -61,7 +61,7 @@ def read_dataset(
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,
         pairs_per_step=settings.pairs_per_step,
-        tokens_per_micro_batch=settings.tokens_per_micro_batch,
+        tokens_per_micro_batch=engine.tokens_at_once(settings.tokens_per_micro_batch),
         seed=settings.seed,
         packed=engine.packs,
     )

@@ -34,7 +34,7 @@ class SftSettings(AdapterSettings):
     accumulation_steps: int | None = None
     """Micro-batches that a process cuts its share of a step into; by default as few as the next setting allows."""
     tokens_per_micro_batch: int = 4096
-    """Tokens that are in memory at once in a process."""
+    """Tokens that are in memory at once in a process, at most; packed on a CPU 1,024 at most, which is as fast."""
     maximum_tokens: int = 512
     """Longest conversation in tokens; longer ones are left out and counted."""
     evaluation_conversations: int = 100

@@ -116,7 +116,8 @@ def prepare_training(
     """The base, changed in place into what trains; `base_answered` are its replies, to show them beside later ones."""
     trainable = train_from(start.model, start.plan, settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
-    dataset = start.dataset.in_rows(packed=engine.packs)
+    tokens = engine.tokens_at_once(settings.tokens_per_micro_batch)
+    dataset = start.dataset.in_rows(packed=engine.packs, tokens_per_micro_batch=tokens)
     monitor = HeldOutMonitor(
         trainable,
         dataset,

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.chat.batches import Row, join_by_tokens
-from finetune.engine.engine import start_engine
+from finetune.engine.engine import Engine, start_engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
@@ -34,8 +34,9 @@ TOKENS_PER_MICRO_BATCH = 4096
 class InOrder:
     """The conversations in the order of the file, eight a step; notes when each step begins, which ends the last."""
 
-    def __init__(self, rows: list[Row], clock: StepClock, packed: bool) -> None:
-        self.rows, self.clock, self.packed = rows, clock, packed
+    def __init__(self, rows: list[Row], clock: StepClock, engine: Engine) -> None:
+        self.rows, self.clock, self.packed = rows, clock, engine.packs
+        self.tokens = engine.tokens_at_once(TOKENS_PER_MICRO_BATCH)
 
     def of_step(self, step: int) -> list[Row]:
         """The rows that a step reads."""
@@ -46,7 +47,7 @@ class InOrder:
         if step:
             self.clock.note()
         rows = sorted(self.of_step(step), key=lambda row: len(row[0]))
-        return join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, packed=self.packed)
+        return join_by_tokens(rows, self.tokens, packed=self.packed)
 
 
 def make_rows(steps: int) -> list[Row]:
@@ -81,7 +82,7 @@ def main(work: Work) -> None:
     folder = choose_run_folder(str(Path(tempfile.mkdtemp()) / "run"), "speed", {}, resume=False)
     run = start_run(folder, settings, accelerator, dataclasses.asdict(work))
     clock = StepClock()
-    batches = InOrder(make_rows(work.steps), clock, engine.packs)
+    batches = InOrder(make_rows(work.steps), clock, engine)
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=lambda step: {})
     clock.note()
     rate += product_gflops(torch.float32, 10)

@@ -344,3 +344,10 @@ def test_compiled_blocks_give_the_same_loss(packed: bool, batch):
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)
     engine.release()
     assert all(module._compiled_call_impl is None for module in model.modules())
+
+
+@pytest.mark.parametrize(("packing", "at_once"), [("always", [512, 1024]), ("never", [512, 4096])])
+def test_packed_rows_of_a_cpu_hold_few_tokens_and_never_more_than_is_allowed(packing, at_once):
+    settings = LoopSettings(max_steps=1, learning_rate=1e-3, precision="fp32")
+    engine = start_engine(tiny_llama(), settings, Accelerator(cpu=True), packing=packing)
+    assert [engine.tokens_at_once(limit) for limit in (512, 4096)] == at_once
