@@ -1,4 +1,4 @@
-"""Layers of a Hugging Face model exchanged for leaner ones that compute the same, up to rounding.
+"""Layers of a Hugging Face model exchanged for fused ones that compute the same, up to rounding.
 
 What is exchanged: linear layers whose weight is frozen, with plain LoRA or without; dropout on a CPU; the activations
 that transformers writes out in many steps of which torch has one. All else (DoRA, quantised layers, adapters that
