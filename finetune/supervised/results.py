@@ -54,7 +54,7 @@ def finish(report: Report, base: str, trainable: TrainableModel, run: RunFolder)
 
 
 def opens_both(run: Path) -> str:
-    """The command that opens base and assistant in the browser; by itself the playground finds `runs/sft*` only.
+    """The command that opens base and assistant in the browser; of these runs the playground finds `runs/sft*` itself.
 
     >>> opens_both(Path("runs/sft-1")), opens_both(Path("runs/prose"))
     ('make app', 'python -m apps.playground --tuned runs/prose')

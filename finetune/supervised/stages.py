@@ -61,6 +61,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
 
     """
     splits = read_splits(settings, accelerator)
+    data_sha256 = splits.sha256()
     model, tokenizer = load_start(settings.base, accelerator.device)
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
     plan = plan_vocabulary(tokenizer, documents, settings.new_tokens)
@@ -72,9 +73,9 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
         splits.held_out, settings.evaluation_conversations, [(model, prompt_format) for prompt_format in formats]
     )
     if settings.resume and accelerator.is_main_process:
-        inputs = {"data_sha256": splits.sha256(), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
+        inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)
-    return Start(model, plan, splits.sha256(), dataset, asked)
+    return Start(model, plan, data_sha256, dataset, asked)
 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
