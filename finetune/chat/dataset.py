@@ -8,7 +8,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import ConversationBatches, Fitting, keep_fitting
-from finetune.chat.chat_format import END_TOKEN, ChatFormat, mask_as_text
+from finetune.chat.chat_format import mask_as_text
+from finetune.chat.graft_format import END_TOKEN, GraftFormat
 from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
@@ -73,7 +74,7 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         InputError: no conversation fits, of those to learn from or of those held out.
 
     """
-    chat = ChatFormat(tokenizer, calculator)
+    chat = GraftFormat(tokenizer, calculator)
     all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
@@ -95,7 +96,7 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     )
 
 
-def _count_ends(training: Fitting, splits: ConversationSplits, chat: ChatFormat) -> tuple[int, int]:
+def _count_ends(training: Fitting, splits: ConversationSplits, chat: GraftFormat) -> tuple[int, int]:
     """The assistant's turns in what is learned from, and how many of their ends are learned: as many."""
     turns = sum(_count_turns(splits.training[place]) for place in training.places)
     ends = int(training.kept.count_supervised(chat.end_id).sum())
@@ -103,7 +104,7 @@ def _count_ends(training: Fitting, splits: ConversationSplits, chat: ChatFormat)
     return turns, ends
 
 
-def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:
+def _render(conversations: Sequence[Conversation], chat: GraftFormat, cache: Path | None) -> RenderedSet:
     return chat.render_set(conversations) if cache is None else render_through_cache(conversations, chat, cache)
 
 

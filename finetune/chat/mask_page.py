@@ -6,7 +6,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS
 from finetune.chat.rendered import RenderedConversation
 from tokenizer_ext.huggingface.streaming import TextStream
 from tokenizer_ext.pages.html_page import page, paragraph, table

@@ -27,7 +27,7 @@ import tokenizers
 
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import RenderedSet, starts_of
 from finetune.conversations.formats import Conversation
 from scratch_models.corpus.embedded_corpus import cache_folder
@@ -45,7 +45,7 @@ def default_token_cache() -> Path:
     return cache_folder() / "tokens"
 
 
-def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat, folder: Path) -> RenderedSet:
+def render_through_cache(conversations: Sequence[Conversation], chat: GraftFormat, folder: Path) -> RenderedSet:
     """What `chat` renders of the conversations, from the cache if it is there, and else put there."""
     entry = folder / entry_key(conversations, chat)
     found = _open(entry)
@@ -60,7 +60,7 @@ def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat
     return _open(entry) or rendered
 
 
-def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
+def entry_key(conversations: Sequence[Conversation], chat: GraftFormat) -> str:
     """The hash of all that decides the ids of the conversations, and how they are kept."""
     digest = hashlib.sha256()
     for conversation in conversations:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.annotations import count_annotations
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.conversations.formats import Conversation
 from finetune.evaluation.reply_checks import is_right, repeats_itself
 from finetune.replies.generation import generate_ids

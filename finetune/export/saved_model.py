@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError
 from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
-from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
+from finetune.chat.graft_format import CHAT_TEMPLATE, END_TOKEN
 from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER, save_as_difference, take_out
 from finetune.lora.lora import changes_to_base

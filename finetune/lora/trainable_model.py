@@ -7,7 +7,7 @@ from peft import PeftModel
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora, check_lora
 from scratch_models.loop.optimizers import adamw

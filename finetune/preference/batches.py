@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finetune.chat.batches import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.pairs import Pair
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit
@@ -44,7 +44,7 @@ class RenderedPairs:
         return RenderedPairs(self.chosen.only(places), self.rejected.only(places))
 
 
-def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
+def render_pairs(chat: GraftFormat, pairs: Sequence[Pair]) -> RenderedPairs:
     """The pairs in the ids of a chat format, in their order; never cut."""
     sides = [pair.with_chosen() for pair in pairs], [pair.with_rejected() for pair in pairs]
     rendered = chat.render_set([*sides[0], *sides[1]])

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import ChatFormat, mask_as_text
+from finetune.chat.chat_format import mask_as_text
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import find_fitting
 from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
@@ -39,7 +40,7 @@ class PreferenceDataset:
 
 
 def prepare_preferences(
-    chat: ChatFormat,
+    chat: GraftFormat,
     splits: PreferenceSplits,
     *,
     maximum_tokens: int,

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.chat.annotations import refuse_unusable_annotations
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
@@ -56,7 +56,7 @@ def read_dataset(
     """The pairs as ids."""
     positions = positions_of(trainable.model)
     return prepare_preferences(
-        ChatFormat(trainable.tokenizer, calculator=bool(settings.calculator)),
+        GraftFormat(trainable.tokenizer, calculator=bool(settings.calculator)),
         splits,
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,

@@ -8,7 +8,7 @@ from typing import Protocol
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.calculator import split_results
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.replies.calculator_decoding import ReplyCalculator
 from tokenizer_ext.huggingface.hf_model import positions_of
@@ -97,7 +97,7 @@ class ChatPromptFormat:
     """The assistant's own format."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> None:
-        self.chat = ChatFormat(tokenizer, calculator=calculator)
+        self.chat = GraftFormat(tokenizer, calculator=calculator)
         self.calculator = ReplyCalculator(tokenizer) if calculator else None
         self.stop_ids: tuple[int, ...] = (self.chat.end_id,)
 

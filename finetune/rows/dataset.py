@@ -17,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import ConversationBatches, cut_by_tokens, pad, to_row
-from finetune.chat.chat_format import END_TOKEN
 from finetune.chat.dataset import first_example, prepare_dataset
+from finetune.chat.graft_format import END_TOKEN
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from configs import InputError
-from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.engine import start_engine
 from finetune.losses.supervised_loss import SupervisedLoss
@@ -96,7 +96,7 @@ def text_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDataset:
 def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDataset:
     """The conversations of the data, for a tokenizer that holds the chat's control tokens."""
     assert settings.data is not None
-    ChatFormat(base.tokenizer)  # refuses a tokenizer without them before the data is read
+    GraftFormat(base.tokenizer)  # refuses a tokenizer without them before the data is read
     return conversation_dataset(
         read_conversation_splits(settings.data),
         base.tokenizer,

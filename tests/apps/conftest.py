@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.export.saved_model import save_assistant
 from tests.apps.served import MARKUP, Served, serve
 from tests.apps.tiny_models import model_that_says, varied_model

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.conversations.pairs import Pair, to_pair
 from finetune.engine.engine import start_engine
 from finetune.lora.adapter_shape import Lora
@@ -91,7 +91,7 @@ def read_pairs(problems: Path) -> list[Pair]:
 
 def make_batches(trainable: TrainableModel, pairs: list[Pair]) -> PreferenceBatches:
     """The pairs with what the reference thinks of them."""
-    batches = PreferenceBatches(render_pairs(ChatFormat(trainable.tokenizer), pairs), PAIRS, 4096, seed=0)
+    batches = PreferenceBatches(render_pairs(GraftFormat(trainable.tokenizer), pairs), PAIRS, 4096, seed=0)
     with reference_model(trainable, None, lambda: (trainable.model, None)) as (model, _):
         asking = PreferenceLoss(model, Objective())
         batches.reference = pair_log_probabilities(asking, batches, range(PAIRS), make_accelerator("fp32"))

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.batches import pad
-from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import read_conversation_splits
 from finetune.export.receipt import LIMIT, merge_with_receipt
@@ -108,7 +108,7 @@ class Bench:
 
 def train(trainable: TrainableModel, conversations: Sequence[Conversation], steps: int) -> list[Tensor]:
     """Trains on the first conversations; the ids of the last, (1, T) each."""
-    rendered = [one.input_ids[:LONGEST] for one in ChatFormat(trainable.tokenizer).render_set(conversations)]
+    rendered = [one.input_ids[:LONGEST] for one in GraftFormat(trainable.tokenizer).render_set(conversations)]
     optimizer = make_optimizer(trainable, 3e-3, 3e-3, 0.0)
     loss_model = SupervisedLoss(trainable.model)
     for step in range(steps):

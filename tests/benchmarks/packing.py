@@ -19,7 +19,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from finetune.chat.batches import ConversationBatches, pad, to_row
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.losses.supervised_loss import SupervisedLoss
@@ -38,7 +38,7 @@ def main() -> None:
     """Prints the table."""
     quiet_libraries()
     with TemporaryDirectory() as folder:
-        chat = ChatFormat(save_tokenizer(Path(folder)))
+        chat = GraftFormat(save_tokenizer(Path(folder)))
     rendered = chat.render_set(read_conversation_splits(str(GSM8K)).training[::SHARE_OF_GSM8K])
     padded, packed = (ConversationBatches(rendered, 32, TOKENS_PER_MICRO_BATCH, 0, way) for way in (False, True))
     print(f"{len(rendered)} conversations of GSM8K, {DEVICE}\n\n{'':62}{'wanted':>12}{'seen':>12}")

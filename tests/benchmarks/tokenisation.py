@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat
 from finetune.chat.dataset import SupervisedDataset, prepare_dataset
+from finetune.chat.graft_format import CHAT_TEMPLATE, CONTROL_TOKENS, GraftFormat
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
@@ -40,9 +40,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         tokenizer = save_tokenizer(Path(folder) / "tokenizer")
         splits = read_conversation_splits(str(GSM8K))
-        chat, everything = ChatFormat(tokenizer), [*splits.training, *splits.held_out]
+        chat, everything = GraftFormat(tokenizer), [*splits.training, *splits.held_out]
         ours, of_processor, theirs = rates(chat, everything)
-        chunked = statistics.median(seconds(lambda: ChatFormat(tokenizer, calculator=True).render_set(everything)))
+        chunked = statistics.median(seconds(lambda: GraftFormat(tokenizer, calculator=True).render_set(everything)))
         dataset = prepare(tokenizer, splits, Path(folder) / "tokens")
         warm = [warm_start(folder) for _ in range(ROUNDS)]
         cores = len(os.sched_getaffinity(0))
@@ -73,7 +73,7 @@ def save_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return load_tokenizer(str(folder))
 
 
-def rates(chat: ChatFormat, conversations: list[Conversation]) -> tuple[float, float, float]:
+def rates(chat: GraftFormat, conversations: list[Conversation]) -> tuple[float, float, float]:
     """Conversations a second, ours by the clock and by all cores' time, and by the template; the same ids and masks."""
     chat.render(conversations[0])  # makes the encoder, once a run
     some = conversations[:PEER_CONVERSATIONS]

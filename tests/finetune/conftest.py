@@ -3,7 +3,7 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, to_hf_tokenizer
 

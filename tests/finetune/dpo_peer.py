@@ -9,7 +9,7 @@ from peft import LoraConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CHAT_TEMPLATE, END_TOKEN
+from finetune.chat.graft_format import CHAT_TEMPLATE, END_TOKEN
 from finetune.conversations.pairs import Pair
 from finetune.lora.trainable_model import TrainableModel
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.pairs import Pair, to_pair
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel
@@ -23,7 +23,7 @@ def pairs(number: int = 24) -> list[Pair]:
 def batches_of(tokenizer, number: int = 24, **settings: Any) -> PreferenceBatches:
     """Their micro-batches."""
     choices: dict[str, Any] = {"pairs_per_step": 8, "tokens_per_micro_batch": 400, "seed": 0, **settings}
-    return PreferenceBatches(render_pairs(ChatFormat(tokenizer), pairs(number)), **choices)
+    return PreferenceBatches(render_pairs(GraftFormat(tokenizer), pairs(number)), **choices)
 
 
 def adapted(tokenizer, architecture: str = "gpt2", lora: Lora | None = None, moved: bool = True) -> TrainableModel:

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversations.formats import Message, read_conversations
 from finetune.evaluation.scoring import ask_in_chat, best_scores, evaluate_base
@@ -59,7 +59,7 @@ def test_both_replies_to_a_prompt_are_those_of_transformers_generate(base, run, 
     plain_ids = tokenizer.encode(plain.text([Message("user", PROMPT)]), add_special_tokens=False)
     of_base = plain.cut(tokenizer.decode(_greedy(model, plain_ids, tokenizer.eos_token_id, 9)))
     tuned, tuned_tokenizer = load_assistant(run)
-    chat = ChatFormat(tuned_tokenizer)
+    chat = GraftFormat(tuned_tokenizer)
     of_tuned = chat.decode_reply(_greedy(tuned, chat.render_prompt([Message("user", PROMPT)]), chat.end_id, 9)).strip()
     assert of_base != of_tuned
     ended = " [9 tokens, not ended]"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator
 from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
@@ -116,7 +116,7 @@ def test_the_base_of_the_result_is_the_assistant_it_started_from_bit_by_bit(fini
 
 def test_a_step_says_how_many_pairs_it_learned_from_and_how_many_tokens_of_their_replies(finished, base, data):
     tokenizer, splits = load_assistant(base)[1], read_preference_splits(str(data))
-    rendered = render_pairs(ChatFormat(tokenizer), splits.training)
+    rendered = render_pairs(GraftFormat(tokenizer), splits.training)
     replies = sum(int(side.count_supervised().sum()) for side in (rendered.chosen, rendered.rejected))
     steps = _metrics(finished)[1:]
     assert len(splits.training) == 95

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
 from finetune.rows.start_probe import Prober
 from scratch_models.corpus.blocks import split_by_position

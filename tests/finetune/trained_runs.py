@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.export.saved_model import save_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model

@@ -7,7 +7,7 @@ import torch
 
 from configs import InputError
 from finetune.chat.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack, pack_by_tokens, to_row
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.formats import Conversation, Message
 from scratch_models.loop.micro_batches import IGNORED_TARGET
@@ -119,7 +119,7 @@ def test_cutting_by_tokens_keeps_every_row_in_order_and_wastes_no_room():
 
 
 def test_a_row_is_rendered_ids_shifted_by_one_and_learns_what_the_mask_says(chat_tokenizer):
-    chat = ChatFormat(chat_tokenizer)
+    chat = GraftFormat(chat_tokenizer)
     rendered = chat.render(Conversation((Message("user", "the sum?"), Message("assistant", "72")), "p"))
     ids, targets = to_row(rendered)
     reply = [*chat_tokenizer.encode("72", add_special_tokens=False), chat.end_id]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.chat_format import ChatFormat
 from finetune.chat.dataset import first_example, prepare_dataset
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.splits import ConversationSplits
 from finetune.evaluation.scoring import Answered, choose_watched
@@ -36,7 +36,7 @@ def _prepare(tokenizer, training, held_out, **changes):
 
 def test_every_conversation_is_read_or_counted(chat_tokenizer):
     dataset = _prepare(chat_tokenizer, SHORT + LONG, SHORT + LONG[:3], held_out_conversations=100)
-    assert dataset.training == dataset.held_out == ChatFormat(chat_tokenizer).render_set(SHORT)
+    assert dataset.training == dataset.held_out == GraftFormat(chat_tokenizer).render_set(SHORT)
     assert dict(dataset.left_out) == {
         "messages after a last reply": 2,
         "conversations of more than 80 tokens": 4,
@@ -60,7 +60,7 @@ def test_an_epoch_is_described_by_its_tokens_and_those_of_them_that_are_learned(
 def test_evaluations_read_held_out_conversations_from_all_over_the_set_and_know_their_bytes(chat_tokenizer):
     dataset = _prepare(chat_tokenizer, SHORT, LONG[:1] + SHORT)
     chosen = evenly_spaced(SHORT, 6)
-    assert dataset.held_out == ChatFormat(chat_tokenizer).render_set(chosen)
+    assert dataset.held_out == GraftFormat(chat_tokenizer).render_set(chosen)
     assert dataset.held_out_reply_bytes == sum(len(one.messages[-1].content.encode()) for one in chosen)
 
 
@@ -109,7 +109,7 @@ def test_the_end_of_every_turn_that_is_not_left_out_is_learned(chat_tokenizer):
     talks = [Conversation(said * turns, "p") for turns in (1, 2, 3, 40)]
     dataset = _prepare(chat_tokenizer, talks, SHORT, maximum_tokens=200)
     assert (dataset.assistant_turns, dataset.learned_ends) == (6, 6)
-    end = ChatFormat(chat_tokenizer).end_id
+    end = GraftFormat(chat_tokenizer).end_id
     learned = [id_ for one in dataset.training for id_, flag in zip(one.input_ids, one.supervised, strict=True) if flag]
     assert learned.count(end) == 6
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.mask_page import mask_as_html, token_texts
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.formats import Conversation, Message
@@ -56,7 +56,7 @@ def read(chat_tokenizer):
 
 
 def test_the_page_shows_every_id_once_in_order_with_the_text_of_all(read, chat_tokenizer):
-    rendered = ChatFormat(chat_tokenizer).render(CHAT)
+    rendered = GraftFormat(chat_tokenizer).render(CHAT)
     spans = read(rendered).spans
     assert [int(id_) for ids, _, _ in spans for id_ in ids.split()] == rendered.input_ids
     shown = "".join(text for _, _, text in spans)
@@ -65,24 +65,24 @@ def test_the_page_shows_every_id_once_in_order_with_the_text_of_all(read, chat_t
 
 
 def test_green_is_what_the_assistant_says_and_its_end_of_turn(read, chat_tokenizer):
-    spans = read(ChatFormat(chat_tokenizer).render(CHAT)).spans
+    spans = read(GraftFormat(chat_tokenizer).render(CHAT)).spans
     green = "".join(text for _, kind, text in spans if "learned" in kind)
     assert green == "It is 72, 語🙂.\nSure.<|end|>Yes.<|end|>"
 
 
 def test_bold_are_control_tokens_and_not_text_that_looks_like_one(read, chat_tokenizer):
-    spans = read(ChatFormat(chat_tokenizer).render(CHAT)).spans
+    spans = read(GraftFormat(chat_tokenizer).render(CHAT)).spans
     bold = [text for _, kind, text in spans if "control" in kind]
     roles = ["<|system|>", "<|user|>", "<|assistant|>", "<|user|>", "<|assistant|>"]
     assert bold == [token for role in roles for token in (role, "<|end|>")]
 
 
 def test_what_a_conversation_says_becomes_no_tag(read, chat_tokenizer):
-    assert not {"script", "b"} & read(ChatFormat(chat_tokenizer).render(CHAT)).tags
+    assert not {"script", "b"} & read(GraftFormat(chat_tokenizer).render(CHAT)).tags
 
 
 def test_the_page_counts_what_is_learned_and_the_ends_of_turns(chat_tokenizer):
-    rendered = ChatFormat(chat_tokenizer).render(CHAT)
+    rendered = GraftFormat(chat_tokenizer).render(CHAT)
     shown = mask_as_html(rendered, chat_tokenizer, "Example <1>")
     assert "<title>Example &lt;1&gt;</title>" in shown
     assert f"<td>learned (green)</td><td class=number>{sum(rendered.supervised)}</td>" in shown
@@ -91,7 +91,7 @@ def test_the_page_counts_what_is_learned_and_the_ends_of_turns(chat_tokenizer):
 
 def test_results_of_the_calculator_stand_out_as_not_learned(read, chat_tokenizer):
     sum_of_two = Conversation((Message("user", "?"), Message("assistant", "<<48/2=24>>24 clips")), "p")
-    spans = read(ChatFormat(chat_tokenizer, calculator=True).render(sum_of_two)).spans
+    spans = read(GraftFormat(chat_tokenizer, calculator=True).render(sum_of_two)).spans
     grey = [text for _, kind, text in spans if "learned" not in kind]
     assert "".join(grey) == "<|user|>?<|end|><|assistant|>24>>"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from finetune.chat import token_cache
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.token_cache import default_token_cache, entry_key, render_through_cache
 from finetune.conversations.formats import Conversation, Message
 from tests.finetune.tiny_models import questions
@@ -29,7 +29,7 @@ CHATS = [_conversation(("user", asked), ("assistant", f"{answer} <<1+1=2>>")) fo
 
 @pytest.fixture
 def chat(chat_tokenizer):
-    return ChatFormat(chat_tokenizer)
+    return GraftFormat(chat_tokenizer)
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def count_renders(monkeypatch):
         calls.append(len(conversations))
         return usual(self, conversations)
 
-    usual = ChatFormat.render_set
-    monkeypatch.setattr(ChatFormat, "render_set", spy)
+    usual = GraftFormat.render_set
+    monkeypatch.setattr(GraftFormat, "render_set", spy)
     return calls
 
 
@@ -79,8 +79,8 @@ def test_where_a_conversation_was_read_from_changes_no_key(chat):
 
 
 def test_tokenizer_calculator_libraries_and_code_have_keys_of_their_own(chat, chat_tokenizer, monkeypatch):
-    keys = [entry_key(CHATS, chat), entry_key(CHATS, ChatFormat(chat_tokenizer, calculator=True))]
-    keys.append(entry_key(CHATS, ChatFormat(add_control_tokens(chat_tokenizer, ["<|tool|>"]))))
+    keys = [entry_key(CHATS, chat), entry_key(CHATS, GraftFormat(chat_tokenizer, calculator=True))]
+    keys.append(entry_key(CHATS, GraftFormat(add_control_tokens(chat_tokenizer, ["<|tool|>"]))))
     monkeypatch.setattr(token_cache.tokenizers, "__version__", "0.0.1")
     keys.append(entry_key(CHATS, chat))
     monkeypatch.setattr(token_cache, "code_sha256", lambda: "other code")
@@ -88,7 +88,7 @@ def test_tokenizer_calculator_libraries_and_code_have_keys_of_their_own(chat, ch
     assert len(set(keys)) == 5
 
 
-DECIDING = ["finetune/chat/chat_format.py", "finetune/chat/calculator.py", "tokenizer_ext/huggingface/hf_tokenizer.py"]
+DECIDING = ["finetune/chat/graft_format.py", "finetune/chat/calculator.py", "tokenizer_ext/huggingface/hf_tokenizer.py"]
 
 
 def _hashes_around_a_change(module, tmp_path):
@@ -116,10 +116,10 @@ def test_a_changed_line_of_code_that_decides_no_ids_keeps_what_is_cached(module,
 
 
 def test_the_calculators_results_are_kept_as_not_learned(chat_tokenizer, tmp_path):
-    chat = ChatFormat(chat_tokenizer, calculator=True)
+    chat = GraftFormat(chat_tokenizer, calculator=True)
     for _ in range(2):
         assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_set(CHATS)
-    assert chat.render_set(CHATS) != ChatFormat(chat_tokenizer).render_set(CHATS)
+    assert chat.render_set(CHATS) != GraftFormat(chat_tokenizer).render_set(CHATS)
 
 
 def _cut_short(path):

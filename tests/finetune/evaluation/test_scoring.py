@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.reply_checks import is_right, repeats_itself
 from finetune.evaluation.scoring import (
@@ -87,7 +87,7 @@ def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(ch
 
 
 def test_a_chat_prompt_and_its_reply_are_the_rendered_conversation_without_its_end(chat_tokenizer):
-    chat, prompt_format = ChatFormat(chat_tokenizer), ChatPromptFormat(chat_tokenizer)
+    chat, prompt_format = GraftFormat(chat_tokenizer), ChatPromptFormat(chat_tokenizer)
     for conversation in CONVERSATIONS:
         *asked, last = conversation.messages
         assert [*prompt_format.prompt_ids(asked), *prompt_format.reply_ids(last.content)] == chat.render(
@@ -103,7 +103,7 @@ def test_control_tokens_in_a_plain_question_stay_text(chat_tokenizer):
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_limit_does(chat_tokenizer, ended):
-    chat = ChatFormat(chat_tokenizer)
+    chat = GraftFormat(chat_tokenizer)
     word = chat_tokenizer.encode(" the", add_special_tokens=False)[0]
     model = _constant_model(chat_tokenizer, chat.end_id if ended else word)
     evaluation = ask_in_chat(model, chat_tokenizer, CONVERSATIONS, 12)
@@ -127,7 +127,7 @@ def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
 
 
 def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenizer):
-    model, chat = tiny_gpt2(next_token_id(chat_tokenizer)), ChatFormat(chat_tokenizer)
+    model, chat = tiny_gpt2(next_token_id(chat_tokenizer)), GraftFormat(chat_tokenizer)
     talk = CONVERSATIONS[2]
     (found,) = answer(model, ChatPromptFormat(chat_tokenizer), [talk], 8)
     prompt = torch.tensor([chat.render_prompt(talk.messages[:3])])

@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs import InputError
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.export.saved_model import find_base, load_assistant, make_conversational, save_assistant
 from finetune.lora.adapter_shape import Lora
@@ -52,7 +52,7 @@ def _make(kind, method, padded=True):
 def saved(request, tmp_path):
     """A saved run folder, the logits in memory before saving, and what made them."""
     trainable = _make(*request.param)
-    ids = ChatFormat(trainable.tokenizer).render(Conversation(MESSAGES, "p")).input_ids
+    ids = GraftFormat(trainable.tokenizer).render(Conversation(MESSAGES, "p")).input_ids
     with torch.no_grad():
         logits = trainable.model(torch.tensor([ids])).logits
     final = tmp_path / "run" / "final"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.chat_format import CONTROL_TOKENS, ChatFormat
+from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
@@ -78,7 +78,7 @@ def test_learned_tokens_come_first_and_control_tokens_after_them(make, base_toke
     assert [trainable.tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS] == list(
         range(first + 10, first + 14)
     )
-    ChatFormat(trainable.tokenizer)
+    GraftFormat(trainable.tokenizer)
 
 
 def test_a_tokenizer_that_has_control_tokens_keeps_them_and_gets_the_others(chat_tokenizer):

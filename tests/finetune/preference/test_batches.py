@@ -2,7 +2,7 @@
 
 import torch
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.pairs import to_pair
 from finetune.preference.batches import count_pairs, render_pairs
 from scratch_models.loop.micro_batches import IGNORED_TARGET
@@ -10,7 +10,7 @@ from tests.finetune.preference_models import batches_of, pairs
 
 
 def test_what_is_compared_is_the_reply_and_its_end(chat_tokenizer):
-    chat = ChatFormat(chat_tokenizer)
+    chat = GraftFormat(chat_tokenizer)
     prompt = [
         {"role": "user", "content": "a"},
         {"role": "assistant", "content": "<|end|> is text here"},

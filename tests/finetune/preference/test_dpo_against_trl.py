@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from finetune.chat.batches import to_row
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities, reference_model
@@ -21,7 +21,7 @@ def both(request, chat_tokenizer):
     """A subject with the trainer of TRL beside it, and our batches of the same pairs with their reference."""
     trainable = adapted(chat_tokenizer, request.param)
     trainer = make_peer(trainable, pairs(12), beta=0.3)
-    rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(12))
+    rendered = render_pairs(GraftFormat(chat_tokenizer), pairs(12))
     batches = PreferenceBatches(rendered, 12, tokens_per_micro_batch=200, seed=0)
     with reference_model(trainable, None, lambda: (trainable.model, None)) as (reference, _):
         asking = PreferenceLoss(reference, Objective())

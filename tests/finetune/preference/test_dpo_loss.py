@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.engine.engine import start_engine
 from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
@@ -48,7 +48,7 @@ def _plain_loss(model, pair, reference, objective):
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=["dpo", "ipo", "with chosen"])
 def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer, objective, architecture, packed):
     trainable = adapted(chat_tokenizer, architecture)
-    rendered = render_pairs(ChatFormat(chat_tokenizer), pairs(6))
+    rendered = render_pairs(GraftFormat(chat_tokenizer), pairs(6))
     batches = batches_of(chat_tokenizer, number=6, pairs_per_step=6, packed=packed)
     batches.reference = torch.linspace(-40, -20, 12).view(6, 2)
     trained = [parameter for parameter in trainable.model.parameters() if parameter.requires_grad]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.scoring import ask_in_chat, evaluate, evaluate_base, plain_prompt_formats
 from finetune.replies import likelihood as reply_likelihood
@@ -95,7 +95,7 @@ def test_without_the_calculator_all_of_the_reply_counts(chat_tokenizer):
 
 
 def test_a_known_reply_has_the_ids_that_are_trained(chat_tokenizer):
-    chat = ChatFormat(chat_tokenizer, calculator=True)
+    chat = GraftFormat(chat_tokenizer, calculator=True)
     rendered, known = chat.render(ASKED[0]), ChatPromptFormat(chat_tokenizer, calculator=True).known_reply(REPLY)
     prompt = len(chat.render_prompt([QUESTION]))
     assert (known.ids, known.own) == (rendered.input_ids[prompt:-1], rendered.supervised[prompt:-1])

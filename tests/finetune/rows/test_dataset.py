@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.chat_format import CONTROL_TOKENS
+from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.conversations.formats import Conversation, Message
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.dataset import Texts, conversation_dataset, count_target_bytes, read_texts, text_dataset

@@ -2,7 +2,7 @@
 
 import pytest
 
-from finetune.chat.chat_format import ChatFormat
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.scoring import Answered, choose_watched
 from finetune.supervised.monitor import said_bytes, show_watched
@@ -52,13 +52,13 @@ def _turns(*contents):
     "contents", [("1+1?", "2"), ("é", "né à ", "ok?", "日本 <|end|>"), ("Add!", "<<48/2=24>>24 #### 24")]
 )
 def test_bytes_said_are_those_of_the_assistants_messages(chat_tokenizer, contents):
-    chat = ChatFormat(chat_tokenizer)
+    chat = GraftFormat(chat_tokenizer)
     said = said_bytes(chat.render(_turns(*contents)), end_id=chat.end_id, tokenizer=chat_tokenizer)
     assert said == sum(len(content.encode()) for content in contents[1::2])
 
 
 def test_what_the_calculator_gives_is_not_said(chat_tokenizer):
-    chat = ChatFormat(chat_tokenizer, calculator=True)
+    chat = GraftFormat(chat_tokenizer, calculator=True)
     rendered = chat.render(_turns("<<1+1=2>>", "48/2 = <<48/2=24>>24, <<1+1=2>>2"))
     own = len("48/2 = <<48/2=24, <<1+1=2")
     assert said_bytes(rendered, end_id=chat.end_id, tokenizer=chat_tokenizer) == own

@@ -8,7 +8,8 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from configs import InputError
-from finetune.chat.chat_format import CHAT_TEMPLATE, CONTROL_TOKENS, ChatFormat, mask_as_text
+from finetune.chat.chat_format import mask_as_text
+from finetune.chat.graft_format import CHAT_TEMPLATE, CONTROL_TOKENS, GraftFormat
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.formats import Conversation, Message
 from tests.house.repository import ROOT
@@ -33,7 +34,7 @@ CHAT = Conversation(
 
 @pytest.fixture
 def chat(chat_tokenizer):
-    return ChatFormat(chat_tokenizer)
+    return GraftFormat(chat_tokenizer)
 
 
 @pytest.fixture(params=["small", "gpt2"], scope="session")
@@ -52,7 +53,7 @@ def hostile_chat(request, chat_tokenizer, tmp_path_factory):
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])
     assert len(tokenizer.encode("<think>", add_special_tokens=False)) == 1
-    return ChatFormat(tokenizer)
+    return GraftFormat(tokenizer)
 
 
 def _conversations(count, pieces):
@@ -143,12 +144,12 @@ def test_a_tokenizer_without_the_control_tokens_is_refused_with_their_names():
     ranks = {bytes([byte]): byte for byte in range(256)}
     tokenizer = add_control_tokens(to_hf_tokenizer(ranks, {"<|endoftext|>": 256}), ["<|user|>"])
     with pytest.raises(InputError, match=r"no control token <\|system\|>, <\|assistant\|>, <\|end\|>; add them"):
-        ChatFormat(tokenizer)
+        GraftFormat(tokenizer)
 
 
 def test_a_tokenizer_without_padding_gets_an_id_to_pad_with():
     ranks = {bytes([byte]): byte for byte in range(256)}
-    chat = ChatFormat(add_control_tokens(to_hf_tokenizer(ranks, {"<|endoftext|>": 256}), CONTROL_TOKENS))
+    chat = GraftFormat(add_control_tokens(to_hf_tokenizer(ranks, {"<|endoftext|>": 256}), CONTROL_TOKENS))
     assert chat.pad_id == chat.end_id
 
 
@@ -165,16 +166,16 @@ def test_the_mask_as_text_shows_what_is_learned(chat, chat_tokenizer):
 def test_the_calculators_results_are_read_and_not_learned_and_all_else_is_as_without_it(chat_tokenizer):
     said = "48/2 = <<48/2=24>>24, and <<24+48=72>>72."
     asked = Conversation((Message("user", said), Message("assistant", said)), "p")
-    rendered = ChatFormat(chat_tokenizer, calculator=True).render(asked)
+    rendered = GraftFormat(chat_tokenizer, calculator=True).render(asked)
     assert mask_as_text(rendered, chat_tokenizer.decode) == (
         f"<|user|>{said}<|end|><|assistant|>[[48/2 = <<48/2=]]24>>[[24, and <<24+48=]]72>>[[72.<|end|>]]"
     )
     plain = Conversation((Message("user", said), Message("assistant", "It is 72.")), "p")
-    assert ChatFormat(chat_tokenizer, calculator=True).render(plain) == ChatFormat(chat_tokenizer).render(plain)
+    assert GraftFormat(chat_tokenizer, calculator=True).render(plain) == GraftFormat(chat_tokenizer).render(plain)
 
 
 def test_results_are_pieces_of_their_own_so_that_a_reply_in_which_they_are_put_has_the_same_ids(chat_tokenizer):
-    chat = ChatFormat(chat_tokenizer, calculator=True)
+    chat = GraftFormat(chat_tokenizer, calculator=True)
     asked = Conversation((Message("user", "?"), Message("assistant", "<<48/2=24>>24")), "p")
     pieces = ["<<48/2=", "24>>", "24"]
     put_together = [id_ for piece in pieces for id_ in chat_tokenizer.encode(piece, add_special_tokens=False)]
@@ -187,13 +188,13 @@ def test_many_conversations_are_rendered_as_each_alone_whatever_is_encoded_at_on
     conversations = [*_conversations(50, WORDS), CHAT, CHAT]
     alone = [chat.render(one) for one in conversations]
     for number in (1, 7, 52, 500):
-        monkeypatch.setattr("finetune.chat.chat_format.ENCODED_AT_ONCE", number)
+        monkeypatch.setattr("finetune.chat.graft_format.ENCODED_AT_ONCE", number)
         assert chat.render_set(conversations) == alone
     assert chat.render_set([]) == []
 
 
 def test_a_failure_while_encoding_ahead_is_told(chat, monkeypatch):
-    monkeypatch.setattr("finetune.chat.chat_format.ENCODED_AT_ONCE", 1)
+    monkeypatch.setattr("finetune.chat.graft_format.ENCODED_AT_ONCE", 1)
     broken = Conversation((Message("user", None), Message("assistant", "a")), "p")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         chat.render_set([CHAT, broken, CHAT])

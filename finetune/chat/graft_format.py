@@ -1,0 +1,149 @@
+"""The chat format, owned here alone: every turn is its role's control token, its content, and ``<|end|>``.
+
+    <|system|>Be brief.<|end|><|user|>1+1?<|end|><|assistant|>2<|end|>
+
+Ids and loss mask are put together piece by piece from the same parts, so they cannot disagree. Content is always
+encoded as plain text: whatever a user writes, a control token comes from the format alone. What an assistant says and
+the ``<|end|>`` that closes it are supervised, nothing else is. With the calculator, the results that it gives are not
+supervised either; they are encoded as pieces of their own, as when it puts them into a reply. Padding is told by the
+attention mask and by the mask of `RenderedConversation`, never by comparing ids: in GPT-2 padding, beginning and end of
+text are one id.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from configs import InputError
+from finetune.chat.calculator import split_results
+from finetune.chat.rendered import RenderedConversation, RenderedSet, starts_of
+from finetune.conversations.formats import Conversation, Message
+from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+
+ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+END_TOKEN = "<|end|>"
+CONTROL_TOKENS = (*ROLE_TOKENS.values(), END_TOKEN)
+ENCODED_AT_ONCE = 256
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# The same format for `tokenizer.apply_chat_template`, which other tools call. It renders one text and then looks for
+# control tokens in it, so unlike `GraftFormat` it lets content forge a turn unless its sanitize_control_tokens is set.
+# `{% generation %}` marks what is supervised for other trainers.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('role is ' ~ message['role'] ~ ', expected system, user or assistant') }}{% endif %}"
+    "{{ '<|' ~ message['role'] ~ '|>' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] ~ '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] ~ '<|end|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+class GraftFormat:
+    """The chat format in the ids of one tokenizer, which holds the control tokens.
+
+    With `calculator`, the results of annotations such as ``<<48/2=24>>`` in assistant turns are read and not learned.
+
+    Raises:
+        InputError: the tokenizer lacks a control token.
+
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, calculator: bool = False) -> None:
+        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
+        known = tokenizer.get_added_vocab()
+        if missing := [token for token in CONTROL_TOKENS if token not in known]:
+            raise InputError(
+                f"tokenizer of {len(tokenizer)} tokens: no control token {', '.join(missing)}; "
+                "add them with tokenizer_ext.huggingface.hf_tokenizer.add_control_tokens, or use a fine-tuned model's "
+                "tokenizer"
+            )
+        self.tokenizer = tokenizer
+        self.calculator = calculator
+        self.role_ids: dict[str, int] = {role: ids[token] for role, token in ROLE_TOKENS.items()}
+        self.end_id: int = ids[END_TOKEN]
+
+    @property
+    def pad_id(self) -> int:
+        """An id to fill rows with; what it is has no effect, see the module."""
+        return self.end_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
+
+    def render(self, conversation: Conversation) -> RenderedConversation:
+        """The whole conversation, never cut: a caller with a limit drops what is longer, and counts it."""
+        return self.render_set([conversation])[0]
+
+    def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
+        """`render` of each, as flat arrays: what is encoded is put together while the next texts are encoded."""
+        turns = [conversation.messages for conversation in conversations]
+        chunks = [turns[start : start + ENCODED_AT_ONCE] for start in range(0, len(turns), ENCODED_AT_ONCE)]
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            parts = [self._assemble(chunk, ids_of) for chunk, ids_of in _one_ahead(thread, self._encode, chunks)]
+        return RenderedSet.joined(parts)
+
+    def render_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The ids after which the assistant speaks: all of `messages`, then ``<|assistant|>``."""
+        history = self._assemble([messages], self._encode([messages]))[0]
+        return [*history.input_ids, self.role_ids["assistant"]]
+
+    def decode_reply(self, ids: Sequence[int]) -> str:
+        """The text of generated ids up to, not including, the first ``<|end|>``."""
+        reply = ids[: ids.index(self.end_id)] if self.end_id in ids else ids
+        return self.tokenizer.decode(list(reply), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    @cached_property
+    def _plain_text(self) -> Tokenizer:
+        return plain_text_encoder(self.tokenizer)  # not before something is encoded: it takes a fifth of a second
+
+    def _pieces(self, message: Message) -> list[tuple[str, bool]]:
+        """What is encoded apart, and whether it is learned."""
+        if message.role == "assistant" and self.calculator:
+            return split_results(message.content)
+        return [(message.content, message.role == "assistant")]
+
+    def _encode(self, chats: Sequence[Sequence[Message]]) -> dict[str, list[int]]:
+        """The ids of every piece; one that stands there often, such as a system message, is encoded once."""
+        pieces = (piece for messages in chats for message in messages for piece, _ in self._pieces(message))
+        texts = list(dict.fromkeys(pieces))
+        encodings = self._plain_text.encode_batch(texts)
+        return {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
+
+    def _assemble(self, chats: Sequence[Sequence[Message]], ids_of: Mapping[str, list[int]]) -> RenderedSet:
+        input_ids: list[int] = []
+        stretches: list[tuple[bool, int]] = []  # whether so many ids are learned
+        ends = []
+        for messages in chats:
+            for message in messages:
+                input_ids.append(self.role_ids[message.role])
+                stretches.append((False, 1))
+                for piece, learned in self._pieces(message):
+                    input_ids += ids_of[piece]
+                    stretches.append((learned, len(ids_of[piece])))
+                input_ids.append(self.end_id)
+                stretches.append((message.role == "assistant", 1))
+            ends.append(len(input_ids))
+        flags, counts = np.array(stretches, dtype=np.int64).reshape(-1, 2).T
+        lengths = np.diff(np.array([0, *ends], dtype=np.int64))
+        supervised = flags.astype(np.bool_).repeat(counts)
+        return RenderedSet(np.array(input_ids, dtype=np.int32), supervised, starts_of(lengths), lengths)
+
+
+def _one_ahead(
+    thread: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `work` makes of it, which is under way for the next one meanwhile."""
+    waiting: deque[Future[Result]] = deque(thread.submit(work, item) for item in items[:1])
+    for number, item in enumerate(items):
+        result = waiting.popleft().result()
+        waiting.extend(thread.submit(work, following) for following in items[number + 1 : number + 2])
+        yield item, result
