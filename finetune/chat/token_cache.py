@@ -65,8 +65,13 @@ def entry_key(conversations: Sequence[Conversation], chat: GraftFormat) -> str:
     digest = hashlib.sha256()
     for conversation in conversations:
         # With its length before each text, no text can read like two others.
-        said = [f"{message.role}:{len(message.content)}:{message.content}" for message in conversation.messages]
+        said = [
+            f"{message.role}:{len(message.content)}:{message.content}{message.beside_content()}"
+            for message in conversation.messages
+        ]
         digest.update(f"{len(said)}:{''.join(said)}".encode())
+        tools = conversation.tools
+        digest.update(b"" if tools is None else f"tools:{len(tools)}:{tools}".encode())
     decided_by = {
         "tokenizer": tokenizer_sha256(chat.tokenizer),
         "control_ids": [chat.role_ids, chat.end_id],

@@ -14,32 +14,16 @@ Beside the first three, ``answer`` may hold the one checkable answer; in ``quest
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import cast
 
 from configs import InputError
+from finetune.conversations.messages import Conversation, Message, Role, ToolCall
 from finetune.conversations.records import read_all, type_names
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = get_args(Role)
+__all__ = ["Conversation", "Message", "Role", "ToolCall", "final_answer", "read_conversations", "to_conversation"]
+
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")  # those that can be read
 ANSWER_MARK = "####"
-
-
-@dataclass(frozen=True)
-class Message:
-    """What one role says in one turn."""
-
-    role: Role
-    content: str
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Messages in order, the place they were read from, and the one answer that can be checked, if there is one."""
-
-    messages: tuple[Message, ...]
-    source: str
-    answer: str | None = None
 
 
 def read_conversations(data: str) -> list[Conversation]:

@@ -22,7 +22,8 @@ class PreferenceSplits:
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
         pairs = (*self.training, *self.held_out)
-        return hash_messages(part for pair in pairs for part in (pair.prompt, pair.chosen, pair.rejected))
+        parts = (part for pair in pairs for part in (pair.prompt, pair.chosen, pair.rejected))
+        return hash_messages(parts, tools=(pair.tools for pair in pairs))
 
 
 def read_preference_splits(data: str) -> PreferenceSplits:

@@ -30,14 +30,16 @@ class Pair:
     rejected: tuple[Message, ...]
     source: str
     answer: str | None = None
+    tools: str | None = None
+    """JSON text of the list of tools that the assistant may call."""
 
     def with_chosen(self) -> Conversation:
         """The conversation that ends as preferred."""
-        return Conversation((*self.prompt, *self.chosen), self.source, self.answer)
+        return Conversation((*self.prompt, *self.chosen), self.source, self.answer, self.tools)
 
     def with_rejected(self) -> Conversation:
         """The conversation that ends as not preferred."""
-        return Conversation((*self.prompt, *self.rejected), self.source)
+        return Conversation((*self.prompt, *self.rejected), self.source, tools=self.tools)
 
 
 def read_pairs(data: str) -> list[Pair]:

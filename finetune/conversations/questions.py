@@ -6,7 +6,7 @@ last ``####`` is what a reply is compared with, else the whole of it. With ``cho
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs import InputError
 from finetune.conversations.formats import Conversation, Message, final_answer, to_conversation
@@ -111,7 +111,7 @@ def to_question(record: Mapping[str, object], place: str) -> Question:
         return until_last_reply(to_conversation(record, place))
     conversation = _with_reply(record, answer, place)
     text = str(answer)
-    return Conversation(conversation.messages, place, final_answer(text) or text.strip())
+    return replace(conversation, answer=final_answer(text) or text.strip())
 
 
 def _with_reply(record: Mapping[str, object], answer: object, place: str) -> Conversation:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from configs import InputError
 from finetune.conversations.embedded_conversations import keep_half_checkable, make_conversations
@@ -26,7 +26,8 @@ class ConversationSplits:
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
-        return hash_messages(conversation.messages for conversation in (*self.training, *self.held_out))
+        conversations = (*self.training, *self.held_out)
+        return hash_messages((one.messages for one in conversations), tools=(one.tools for one in conversations))
 
 
 def read_conversation_splits(data: str) -> ConversationSplits:
@@ -48,7 +49,7 @@ def until_last_reply(conversation: Conversation) -> Conversation:
     2
     """
     last = max(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
-    return Conversation(conversation.messages[: last + 1], conversation.source, conversation.answer)
+    return replace(conversation, messages=conversation.messages[: last + 1])
 
 
 def _read_embedded() -> ConversationSplits:
@@ -96,16 +97,24 @@ def _question(conversation: Conversation) -> bytes:
 
 
 def hash_asked(messages: Sequence[Message]) -> bytes:
-    """The sha256 of what was said before a reply."""
-    asked = "\0".join(f"{message.role}\0{message.content}" for message in messages)
+    """The sha256 of what was said before a reply; whether it is learned makes it no other question."""
+    asked = "\0".join(_said(replace(message, learned=True)) for message in messages)
     return hashlib.sha256(asked.encode()).digest()
 
 
-def hash_messages(groups: Iterable[Sequence[Message]]) -> str:
-    """The sha256 of some groups of messages in their order."""
+def hash_messages(groups: Iterable[Sequence[Message]], tools: Iterable[str | None] = ()) -> str:
+    """The sha256 of some groups of messages in their order, with the `tools` of each."""
     digest = hashlib.sha256()
     for messages in groups:
         for message in messages:
-            digest.update(f"{message.role}\0{message.content}\0".encode())
+            digest.update(f"{_said(message)}\0".encode())
         digest.update(b"\0")
+    for place, defined in enumerate(tools):
+        digest.update(b"" if defined is None else f"tools\0{place}\0{defined}\0".encode())
     return digest.hexdigest()
+
+
+def _said(message: Message) -> str:
+    """A message as one text; one of role and content alone reads as it did before there was more."""
+    beside = message.beside_content()
+    return f"{message.role}\0{message.content}" + (f"\0{beside}" if beside else "")

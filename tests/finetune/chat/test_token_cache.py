@@ -14,7 +14,7 @@ import pytest
 from finetune.chat import token_cache
 from finetune.chat.graft_format import GraftFormat
 from finetune.chat.token_cache import default_token_cache, entry_key, render_through_cache
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.formats import Conversation, Message, ToolCall
 from tests.finetune.tiny_models import questions
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens
@@ -67,6 +67,25 @@ OTHERS = {
     "and apart": [_conversation(("user", "a"), ("assistant", "b")), _conversation(("user", "c"), ("assistant", "d"))],
     "a border written out": [_conversation(("user", "a9:assistant:1:b"))],
 }
+
+
+TOLD = Message("assistant", "2")
+BESIDE = {
+    "tools": Conversation((TOLD,), "p", tools='[{"name": "add"}]'),
+    "other tools": Conversation((TOLD,), "p", tools="[]"),
+    "reasoning": Conversation((replace(TOLD, reasoning="1+1=2"),), "p"),
+    "empty reasoning": Conversation((replace(TOLD, reasoning=""),), "p"),
+    "not learned": Conversation((replace(TOLD, learned=False),), "p"),
+    "a call": Conversation((replace(TOLD, tool_calls=(ToolCall("add", "{}"),)),), "p"),
+    "its id": Conversation((replace(TOLD, tool_calls=(ToolCall("add", "{}", "7"),)),), "p"),
+    "a name": Conversation((replace(TOLD, name="add"),), "p"),
+    "written out": Conversation((replace(TOLD, content='2{"learned": false}'),), "p"),
+}
+
+
+def test_whatever_stands_beside_the_text_has_another_key(chat):
+    conversations = [Conversation((TOLD,), "p"), *BESIDE.values()]
+    assert len({entry_key([one], chat) for one in conversations}) == len(conversations)
 
 
 def test_whatever_is_said_otherwise_has_another_key(chat):

@@ -1,12 +1,15 @@
 """Training and held-out conversations: no question in both, whatever the order; what is left out is counted."""
 
+import hashlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from configs import InputError
-from finetune.conversations.splits import read_conversation_splits
+from finetune.conversations.messages import Message, ToolCall
+from finetune.conversations.splits import hash_asked, hash_messages, read_conversation_splits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.tiny_models import questions
 
@@ -100,3 +103,20 @@ def test_spread_items_are_distinct_in_order_and_reach_over_the_whole(items, numb
     assert chosen == sorted(set(chosen))
     gaps = [after - before for before, after in zip(chosen, [*chosen[1:], items], strict=True)]
     assert chosen[0] == 0 and max(gaps) - min(gaps) <= 1
+
+
+def test_a_hash_of_text_alone_is_the_one_that_runs_of_before_recorded_and_all_else_changes_it():
+    asked, told = Message("user", "1+1?"), Message("assistant", "2")
+    recorded = hashlib.sha256(b"user\x001+1?\x00assistant\x002\x00\x00").hexdigest()
+    assert hash_messages([(asked, told)]) == hash_messages([(asked, told)], tools=[None]) == recorded
+    assert hash_asked([asked, told]) == hashlib.sha256(b"user\x001+1?\x00assistant\x002").digest()
+    others = [
+        replace(told, learned=False),
+        replace(told, reasoning="1+1=2"),
+        replace(told, tool_calls=(ToolCall("add", "{}"),)),
+        replace(told, name="add"),
+        replace(told, tool_call_id="7"),
+    ]
+    hashes = {hash_messages([(asked, other)]) for other in others} | {hash_messages([(asked, told)], tools=["[]"])}
+    assert len(hashes | {recorded}) == 7
+    assert hash_asked([others[0]]) == hash_asked([told]), "what is not learned asks the same"

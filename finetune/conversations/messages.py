@@ -1,0 +1,85 @@
+"""Conversations as every part of the project knows them, however they were written down."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+Role = Literal["system", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that an assistant asks for."""
+
+    name: str
+    arguments: str
+    """JSON text of an object."""
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one role says in one turn."""
+
+    role: Role
+    content: str
+    learned: bool = True
+    """Whether an assistant's message is learned, or only read; the others' never are."""
+    reasoning: str | None = None
+    """What an assistant thought first."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str | None = None
+    """Of a tool's message, which tool."""
+    tool_call_id: str | None = None
+    """Of a tool's message, which call it answers."""
+
+    def beside_content(self) -> str:
+        """All but role and content as JSON, the empty text where there is nothing: it belongs into every hash.
+
+        >>> Message("user", "1+1?").beside_content(), Message("assistant", "2", learned=False).beside_content()
+        ('', '{"learned": false}')
+        """
+        if self == Message(self.role, self.content):
+            return ""
+        told = asdict(self)
+        del told["role"], told["content"]
+        return json.dumps({name: value for name, value in told.items() if value not in (None, (), True)})
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in order, the place they were read from, and the one answer that can be checked, if there is one."""
+
+    messages: tuple[Message, ...]
+    source: str
+    answer: str | None = None
+    tools: str | None = None
+    """JSON text of the list of tools that the assistant may call."""
+
+
+Need = Literal["tools", "tool_calls", "reasoning", "tool role"]
+
+
+def needs(conversation: Conversation) -> set[Need]:
+    """What a chat format must be able to carry beside text by system, user and assistant.
+
+    >>> sorted(needs(Conversation((Message("assistant", "4", reasoning="2+2=4"),), "x:1", tools="[]")))
+    ['reasoning', 'tools']
+    """
+    found: set[Need] = set() if conversation.tools is None else {"tools"}
+    return found | needs_of(conversation.messages)
+
+
+def needs_of(messages: Sequence[Message]) -> set[Need]:
+    """The same of messages alone."""
+    found: set[Need] = set()
+    for message in messages:
+        if message.tool_calls:
+            found.add("tool_calls")
+        if message.reasoning is not None:
+            found.add("reasoning")
+        if message.role == "tool":
+            found.add("tool role")
+    return found
