@@ -91,7 +91,12 @@ def _list_replies(base: dict[str, Evaluation], tuned: Evaluation) -> list[dict[s
 
 
 def _reply(answered: Answered) -> dict[str, Any]:
-    return {"reply": answered.reply, "is_right": answered.is_right, "stopped": answered.stopped}
+    return {
+        "reply": answered.reply,
+        "is_right": answered.is_right,
+        "contains_answer": answered.contains_answer,
+        "stopped": answered.stopped,
+    }
 
 
 def _list_choices(questions: list[ChoiceQuestion], base: dict[str, Chosen], tuned: Chosen) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from finetune.evaluation.intervals import (
 from finetune.evaluation.multiple_choice import Chosen
 from finetune.evaluation.reply_checks import repeats_itself
 from finetune.evaluation.scoring import Evaluation
+from finetune.evaluation.tables import CONTAINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,15 @@ def compare_replies(base: Mapping[str, Evaluation], tuned: Evaluation) -> list[F
     checkable = [number for number, one in enumerate(tuned.answered) if one.is_right is not None]
     figures = [_compare_costs(min(prompt_formats, key=lambda one: one.scores.bits_per_byte), tuned)]
     if checkable:
-        name = f"exact match on {len(checkable)} checkable questions"
-        rights = [
-            [bool(prompt_format.answered[number].is_right) for number in checkable]
-            for prompt_format in (*prompt_formats, tuned)
-        ]
-        figures.append(_compare_shares(name, max(rights[:-1], key=sum), rights[-1]))
+        for name, check in (
+            (f"exact match on {len(checkable)} checkable questions", "is_right"),
+            (CONTAINED, "contains_answer"),
+        ):
+            found = [
+                [bool(getattr(prompt_format.answered[number], check)) for number in checkable]
+                for prompt_format in (*prompt_formats, tuned)
+            ]
+            figures.append(_compare_shares(name, max(found[:-1], key=sum), found[-1]))
     stopped = [[one.stopped for one in prompt_format.answered] for prompt_format in (*prompt_formats, tuned)]
     figures.append(_compare_shares("replies that end by themselves", max(stopped[:-1], key=sum), stopped[-1]))
     repeated = [

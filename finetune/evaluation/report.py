@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import Scores
-from finetune.evaluation.tables import SampleReplies, prompt_rows, score_rows
+from finetune.evaluation.tables import PROMPT_COLUMNS, SampleReplies, prompt_rows, score_rows
 from finetune.lora.trainable_model import TrainableModel
 from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RECORD, RunFolder
@@ -73,7 +73,7 @@ def to_html(report: Report) -> str:
             heading("Replies"),
             table(["question", "base", "assistant", "expected"], samples, kind="samples"),
             heading("The base by prompt"),
-            table(["prompt", "bits per byte", "exact match", "end by themselves", "repeat"], by_prompt, numbers=True),
+            table(PROMPT_COLUMNS, by_prompt, numbers=True),
             heading("Facts of the run"),
             table(["", ""], list(report.facts.items())),
         ],

@@ -15,7 +15,7 @@ from configs import InputError
 from finetune.chat.annotations import count_annotations
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.conversations.formats import Conversation
-from finetune.evaluation.reply_checks import is_right, repeats_itself
+from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
 from finetune.replies.generation import generate_ids
 from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
@@ -34,6 +34,8 @@ class Scores:
     """Of the known replies."""
     exact_match: float
     """Share of checkable questions whose answer the reply is."""
+    answer_contained: float
+    """Share of checkable questions whose answer stands in the reply as a word."""
     stop_rate: float
     """Share of replies that the model ended itself within the limit."""
     repetition_rate: float
@@ -68,6 +70,11 @@ class Answered:
     def is_right(self) -> bool | None:
         """Whether the reply is the answer; None where that cannot be checked."""
         return None if self.conversation.answer is None else is_right(self.reply, self.conversation.answer)
+
+    @property
+    def contains_answer(self) -> bool | None:
+        """Whether the answer stands in the reply as a word; None where that cannot be checked."""
+        return None if self.conversation.answer is None else contains_answer(self.reply, self.conversation.answer)
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ def evaluate(
     calculations = count_annotations(one.reply for one in answered)
     scores = Scores(
         bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
-        exact_match=exact_match_rate(answered),
+        exact_match=share_of_checkable([one.is_right for one in answered]),
+        answer_contained=share_of_checkable([one.contains_answer for one in answered]),
         stop_rate=sum(one.stopped for one in answered) / len(answered),
         repetition_rate=sum(repeats_itself(one.reply) for one in answered) / len(answered),
         conversations=len(conversations),
@@ -148,6 +156,7 @@ def best_scores(scores: Sequence[Scores]) -> Scores:
     return Scores(
         bits_per_byte=min(one.bits_per_byte for one in scores),
         exact_match=max(one.exact_match for one in scores),
+        answer_contained=max(one.answer_contained for one in scores),
         stop_rate=max(one.stop_rate for one in scores),
         repetition_rate=min(one.repetition_rate for one in scores),
         conversations=scores[0].conversations,
@@ -180,9 +189,13 @@ def answer(
     ]
 
 
-def exact_match_rate(answered: Sequence[Answered]) -> float:
-    """Share of the checkable questions whose reply is the answer, as `is_right` sees it; 0 without any."""
-    checked = [one.is_right for one in answered if one.is_right is not None]
+def share_of_checkable(found: Sequence[bool | None]) -> float:
+    """Share of those that are true, of those that can be checked; 0 without any.
+
+    >>> share_of_checkable([True, False, None]), share_of_checkable([None])
+    (0.5, 0.0)
+    """
+    checked = [one for one in found if one is not None]
     return sum(checked) / len(checked) if checked else 0.0
 
 

@@ -11,22 +11,25 @@ from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tokenizer_ext.pages.shortened import shorten
 from tokenizer_ext.pages.terminal import printable
 
+CONTAINED = "of them, replies that contain the answer as a word"
+"""The figure beside exact match, which is fair to a model that answers in sentences."""
 Row = tuple[str, str, str]
 """Name, base, assistant."""
 
 
 def score_rows(base: Scores, assistant: Scores) -> list[Row]:
-    """The figures of both, written out; exact match only where something can be checked."""
+    """The figures of both, written out; those of answers only where something can be checked."""
     figures = {
         "bits per byte of the known reply (lower is better)": ("bits_per_byte", ".3f"),
         f"exact match on {base.checkable} checkable questions": ("exact_match", ".1%"),
+        CONTAINED: ("answer_contained", ".1%"),
         "replies that end by themselves": ("stop_rate", ".1%"),
         "replies that repeat four words three times": ("repetition_rate", ".1%"),
     }
     return [
         (name, format(getattr(base, field), form), format(getattr(assistant, field), form))
         for name, (field, form) in figures.items()
-        if base.checkable or field != "exact_match"
+        if base.checkable or field not in ("exact_match", "answer_contained")
     ] + calculation_rows(base, assistant)
 
 
@@ -51,13 +54,16 @@ def to_markdown(base: Scores, assistant: Scores) -> str:
     return f"| {base.conversations} held-out questions | base | assistant |\n|---|---:|---:|\n{rows}\n"
 
 
-def prompt_rows(by_prompt: Mapping[str, Scores]) -> list[tuple[str, str, str, str, str]]:
-    """The figures of a base in each plain-text way: name, bits per byte, exact match, stop rate, repetition rate."""
+PROMPT_COLUMNS = ["prompt", "bits per byte", "exact match", "contain the answer", "end by themselves", "repeat"]
+
+
+def prompt_rows(by_prompt: Mapping[str, Scores]) -> list[tuple[str, ...]]:
+    """The figures of a base in each prompt format, in the order of `PROMPT_COLUMNS`."""
     return [
         (
             name,
             f"{one.bits_per_byte:.3f}",
-            f"{one.exact_match:.1%}" if one.checkable else "–",
+            *((f"{share:.1%}" if one.checkable else "–") for share in (one.exact_match, one.answer_contained)),
             f"{one.stop_rate:.1%}",
             f"{one.repetition_rate:.1%}",
         )

@@ -105,11 +105,12 @@ def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_
     assert "asked 5 of 12 conversations, spread evenly; 0 left out" in shown
 
 
-def test_exact_match_is_the_fourth_figure_where_answers_can_be_checked(run, capsys, tmp_path):
+def test_where_answers_can_be_checked_exact_match_and_answers_contained_are_figures(run, capsys, tmp_path):
     lines = [json.dumps({"question": f"{n}+1?", "answer": f"It is #### {n + 1}"}) for n in range(6)]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
     run_here(main, CompareSettings, tuned=run, data=tmp_path / "data.jsonl", reply_tokens=9)
-    assert "exact match on 6 checkable questions" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "exact match on 6 checkable questions" in shown and "replies that contain the answer as a word" in shown
 
 
 def _record(*contents):
@@ -176,6 +177,8 @@ def test_multiple_choice_and_questions_of_one_file_are_both_scored_and_recorded(
     right = sum(one["tuned"]["by_nats"] == one["expected"] for one in choices["questions"])
     assert choices["figures"][0]["tuned"] == right / 7
     assert [one["expected"] for one in replies["questions"]] == [str(n + 1) for n in range(6)]
+    contained = sum(one["tuned"]["contains_answer"] for one in replies["questions"])
+    assert replies["figures"][2]["tuned"] == contained / 6
     tuned, tokenizer = load_assistant(run)
     said = ask_in_chat(tuned, tokenizer, read_conversations(str(_write(tmp_path / "w.jsonl", WORKED))), 9).answered
     assert [one["tuned"]["reply"] for one in replies["questions"]] == [one.reply for one in said]

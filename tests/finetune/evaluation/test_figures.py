@@ -22,22 +22,24 @@ def _evaluate(replies, stopped, nats):
     ]
     answered = [Answered(*one) for one in zip(conversations, replies, stopped, strict=True)]
     bits = sum(nats) / math.log(2) / (10 * len(nats))
-    scores = Scores(bits_per_byte=bits, exact_match=0, stop_rate=0, repetition_rate=0, conversations=4, checkable=3)
+    shares = {"exact_match": 0, "answer_contained": 0, "stop_rate": 0, "repetition_rate": 0}
+    scores = Scores(bits_per_byte=bits, **shares, conversations=4, checkable=3)
     return Evaluation(scores, answered, nats, [10] * len(nats))
 
 
 BASE = {
-    "question": _evaluate(["1", "no", "no", "4"], [True, False, False, False], [9.0] * 4),
+    "question": _evaluate(["1", "It is 2.", "so 3", "4"], [True, False, False, False], [9.0] * 4),
     "bare": _evaluate(["1", "2", "no", REPEATING], [False] * 4, [12.0] * 4),
 }
 TUNED = _evaluate(["1", "2", "3.0", "no"], [True] * 4, [3.0, 4.0, 3.0, 4.0])
 
 
 def test_figures_are_those_of_the_replies_and_the_base_takes_its_best_way_for_each():
-    bits, match, stops, repeats = compare_replies(BASE, TUNED)
+    bits, match, contained, stops, repeats = compare_replies(BASE, TUNED)
     assert (bits.base, bits.tuned) == pytest.approx((36 / 40 / math.log(2), 14 / 40 / math.log(2)))
     assert bits.difference == pytest.approx(bits.tuned - bits.base) and bits.difference_interval.high < 0
     assert (match.base, match.tuned, match.name) == (2 / 3, 1.0, "exact match on 3 checkable questions")
+    assert (contained.base, contained.tuned, contained.questions) == (1.0, 1.0, 3)
     assert (stops.base, stops.tuned) == (0.25, 1.0)
     assert (repeats.base, repeats.tuned) == (0.0, 0.0)
 
@@ -49,12 +51,21 @@ def test_the_intervals_are_of_the_same_counts_and_pairs():
     assert match.p_value == 1.0
 
 
-def test_without_checkable_answers_there_is_no_exact_match():
+def test_answers_in_sentences_count_as_contained_with_an_interval_of_their_own():
+    match, contained = compare_replies({"question": BASE["question"]}, TUNED)[1:3]
+    assert (match.base, match.base_interval) == (1 / 3, wilson_interval(1, 3))
+    assert (contained.base, contained.base_interval) == (1.0, wilson_interval(3, 3))
+    assert contained.difference_interval == share_difference([True] * 3, [True] * 3).interval
+
+
+def test_without_checkable_answers_there_is_no_figure_of_answers():
     def only_unchecked(evaluate):
         return Evaluation(evaluate.scores, evaluate.answered[3:], evaluate.reply_nats[3:], evaluate.reply_bytes[3:])
 
     figures = compare_replies({name: only_unchecked(one) for name, one in BASE.items()}, only_unchecked(TUNED))
-    assert [figure.name for figure in figures if "match" in figure.name] == [] and len(figures) == 3
+    assert [figure.name for figure in figures if "match" in figure.name or "answer" in figure.name] == [] and len(
+        figures
+    ) == 3
 
 
 def test_multiple_choice_is_compared_in_both_readings():

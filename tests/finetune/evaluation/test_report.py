@@ -16,7 +16,13 @@ ATTACK = "<script>alert(1)</script><img src=http://evil.example/x.png onerror=al
 
 
 def _scores(bits, checkable=4):
-    figures = {"bits_per_byte": bits, "exact_match": 0.25, "stop_rate": 0.5, "repetition_rate": 0.125}
+    figures = {
+        "bits_per_byte": bits,
+        "exact_match": 0.25,
+        "answer_contained": 0.75,
+        "stop_rate": 0.5,
+        "repetition_rate": 0.125,
+    }
     return Scores(**figures, conversations=8, checkable=checkable)
 
 
@@ -108,6 +114,7 @@ def test_the_table_is_the_same_in_the_terminal_the_card_and_the_page():
     assert [figures for _, *figures in rows] == [
         ["2.000", "1.500"],
         ["25.0%", "25.0%"],
+        ["75.0%", "75.0%"],
         ["50.0%", "50.0%"],
         ["12.5%", "12.5%"],
     ]
@@ -117,11 +124,11 @@ def test_the_table_is_the_same_in_the_terminal_the_card_and_the_page():
         assert re.search(rf"^{re.escape(name)} +{base} +{assistant}$", text, re.MULTILINE)
 
 
-def test_exact_match_is_shown_only_where_something_can_be_checked():
-    assert not any(
-        "exact match" in name for name, *_ in score_rows(_scores(2.0, checkable=0), _scores(1.5, checkable=0))
-    )
-    assert prompt_rows({"bare": _scores(2.0, checkable=0)}) == [("bare", "2.000", "–", "50.0%", "12.5%")]
+def test_exact_match_and_answers_contained_are_shown_only_where_something_can_be_checked():
+    rows = score_rows(_scores(2.0, checkable=0), _scores(1.5, checkable=0))
+    assert [name for name, *_ in rows if "exact match" in name or "answer" in name] == []
+    assert prompt_rows({"bare": _scores(2.0, checkable=0)}) == [("bare", "2.000", "–", "–", "50.0%", "12.5%")]
+    assert prompt_rows({"bare": _scores(2.0)}) == [("bare", "2.000", "25.0%", "75.0%", "50.0%", "12.5%")]
 
 
 def test_samples_in_the_terminal_are_three_spread_over_all_and_harmless():

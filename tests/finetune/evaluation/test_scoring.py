@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from configs import InputError
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
-from finetune.evaluation.reply_checks import is_right, repeats_itself
+from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
 from finetune.evaluation.scoring import (
     Answered,
     Scores,
@@ -20,8 +22,8 @@ from finetune.evaluation.scoring import (
     choose_askable,
     evaluate,
     evaluate_base,
-    exact_match_rate,
     plain_prompt_formats,
+    share_of_checkable,
 )
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling_settings import Sampling
@@ -179,8 +181,50 @@ def test_exact_match_counts_the_checkable_questions_alone():
         return Answered(Conversation((QUESTION, Message("assistant", "72")), "a:1", answer=expected), reply, True)
 
     replies = [answered("72", "72"), answered("73", "72"), answered("72", None), answered("7", None)]
-    assert exact_match_rate(replies) == 0.5
-    assert exact_match_rate(replies[2:]) == 0.0
+    assert share_of_checkable([one.is_right for one in replies]) == 0.5
+    assert share_of_checkable([one.is_right for one in replies[2:]]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "contained"),
+    [
+        ("The default of pass_number is 1.", "1", True),
+        ("The default of pass_number is 1.5.", "1", False),
+        ("pass_number1 is 10, 11 or 21.", "1", False),
+        ("It costs $1,080.00 in all", "1080", True),
+        ("It costs 1,0801 in all", "1080", False),
+        ("version 1.2.3", "2", False),
+        ("(0,1)", "1", False),  # digits that a comma joins are one number, as in is_right
+        ("it falls from 3 to -5", "-5", True),
+        ("it falls from 3 to -5", "5", False),
+        ("10-5=5", "5", True),
+        ("from .5 up", "0.50", True),
+        ("It returns `None`, or 'x'.", "None", True),
+        ("Its type is NoneType.", "None", False),
+        ("It is none.", "None", False),
+        ("It is a Tensor of ints.", "Tensor of ints", True),
+        ("It is a Tensor\nof ints.", "Tensor of ints", True),
+        ("It is a Tensor of intsy.", "Tensor of ints", False),
+        ("Défaut: étés", "été", False),
+        ("答えは東京です。", "東京", True),
+        ("It has 72個 in all", "72", True),
+        ("the default is ''.", "''", True),
+        ("", "''", False),
+        ("", "", True),
+        ("a*b+c", "a*b", True),
+        ("", "a*b", False),
+    ],
+)
+def test_a_reply_contains_the_answer_where_it_stands_as_a_word(reply, expected, contained):
+    assert contains_answer(reply, expected) is contained
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+@example("9" * 5000, "9" * 5000)
+@example("1 #### 9" + "9" * 5000, "1")
+def test_whoever_says_the_answer_exactly_contains_it(reply, expected):
+    assert contains_answer(reply, expected) or not is_right(reply, expected)
+    assert contains_answer(expected, expected)
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4])
@@ -198,12 +242,12 @@ def test_repetition_is_that_of_four_words_in_a_row_wherever_they_stand():
 
 
 def test_the_base_is_at_its_best_figure_by_figure():
-    def scores(bits, match, stop, repetition):
-        figures = {"bits_per_byte": bits, "exact_match": match, "stop_rate": stop, "repetition_rate": repetition}
-        return Scores(**figures, conversations=10, checkable=4)
+    def scores(*figures):
+        names = ("bits_per_byte", "exact_match", "answer_contained", "stop_rate", "repetition_rate")
+        return Scores(**dict(zip(names, figures, strict=True)), conversations=10, checkable=4)
 
-    three = [scores(2.0, 0.1, 0.9, 0.5), scores(1.5, 0.0, 0.2, 0.6), scores(3.0, 0.3, 0.1, 0.4)]
-    assert best_scores(three) == scores(1.5, 0.3, 0.9, 0.4)
+    three = [scores(2.0, 0.1, 0.3, 0.9, 0.5), scores(1.5, 0.0, 0.8, 0.2, 0.6), scores(3.0, 0.3, 0.3, 0.1, 0.4)]
+    assert best_scores(three) == scores(1.5, 0.3, 0.8, 0.9, 0.4)
 
 
 def _asking(content, reply="72", *before):

@@ -30,7 +30,13 @@ RECORD = {
 
 
 def _scores(bits):
-    figures = {"bits_per_byte": bits, "exact_match": 0.25, "stop_rate": 0.5, "repetition_rate": 0.125}
+    figures = {
+        "bits_per_byte": bits,
+        "exact_match": 0.25,
+        "answer_contained": 0.75,
+        "stop_rate": 0.5,
+        "repetition_rate": 0.125,
+    }
     return Scores(**figures, conversations=8, checkable=4)
 
 
