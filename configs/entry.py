@@ -13,11 +13,12 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import jsonargparse
 
 from configs.errors import InputError
+from configs.precedence import overridden, recipe_of
 from configs.yaml_settings import read_settings
 
 T = TypeVar("T")
@@ -29,8 +30,9 @@ SAME_ELSEWHERE = (("corpus", "data"), ("base", "model", "tuned", "checkpoint"))
 def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, command: str | None = None) -> T:
     """The settings that the YAML files after ``--config`` and the ``--field value`` pairs give, defaults elsewhere.
 
-    A pair on the command line wins over any file, a later file over an earlier one. A bare ``--flag`` sets a bool;
-    ``--field.key value`` sets one key of a mapping, beside those that a file gives it, and may be bare too.
+    A pair on the command line wins over any file, a later file over an earlier one, any file over the recipe of the
+    project (`configs.precedence`). A bare ``--flag`` sets a bool; ``--field.key value`` sets one key of a mapping,
+    beside those that a file gives it, and may be bare too.
     ``arguments`` are those of the process unless given; ``command`` is the name that ``--help`` shows.
 
     Raises:
@@ -42,8 +44,11 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     for file in files:
         _check_file(parser, schema, file)
     _check_names(schema, pairs)
+    if recipe := recipe_of(schema, files, pairs):
+        files = [recipe.path, *files]
     parsed = parser.parse_args([*(f"--config={file}" for file in files), *_set_bare_keys(pairs)])
-    return schema(**{name: parsed[name] for name in _names(schema)})
+    taken_back = overridden(schema, files, pairs)
+    return schema(**{name: parsed[name] for name in _names(schema) if name not in taken_back})
 
 
 def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
@@ -52,7 +57,10 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
     Among several processes of one launch only the main one prints. Another exception is a bug and keeps its traceback.
     """
     try:
-        main(load_config(schema))
+        settings = load_config(schema)
+        if recipe := recipe_of(schema, *_split_files(sys.argv[1:])):
+            _say(recipe.describe())
+        main(settings)
     except InputError as error:
         _leave(str(error), status=2)
     except KeyboardInterrupt:
@@ -61,10 +69,14 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
 
 def _leave(message: str, *, status: int) -> NoReturn:
     """Prints the message on one line of stderr, in the main process only, and ends the process."""
-    rank = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))
-    if rank == "0":
-        print(" ".join(message.split()), file=sys.stderr)
+    _say(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)
+
+
+def _say(line: str, file: TextIO | None = None) -> None:
+    """Prints a line in the main process only."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        print(line, file=file, flush=True)
 
 
 class _SettingsParser(jsonargparse.ArgumentParser):

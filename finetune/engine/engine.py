@@ -20,7 +20,7 @@ from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.engine.padding_free import packing_is_exact
-from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
@@ -108,7 +108,7 @@ class Engine:
 
 def start_engine(
     model: PreTrainedModel,
-    settings: LoopSettings,
+    settings: RunSettings,
     accelerator: Accelerator,
     *,
     run: RunFolder | None = None,
@@ -143,7 +143,7 @@ def start_engine(
     return engine
 
 
-def recorded_precision(settings: LoopSettings, run: RunFolder) -> str | None:
+def recorded_precision(settings: RunSettings, run: RunFolder) -> str | None:
     """What a run that is resumed was started with: a probe might choose otherwise today."""
     return run.record().get("engine", {}).get("precision") if settings.resume else None
 

@@ -11,6 +11,7 @@ from finetune.evaluation.scoring import best_replies, evaluate
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
+from finetune.lora.resolved_settings import as_given, resolve, take_recorded
 from finetune.lora.trainable_model import make_optimizer
 from finetune.preference.batches import PAIRS
 from finetune.preference.dpo_loss import PreferenceLoss
@@ -31,7 +32,7 @@ from finetune.preference.stages import (
 from finetune.preference.start_model import prepare_start, take_calculator
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import RunFolder, choose_run_folder
+from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
 from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.terminal import quiet_libraries
@@ -40,18 +41,21 @@ from tokenizer_ext.pages.terminal import quiet_libraries
 def teach_preferences(settings: DpoSettings) -> None:
     """Reads, attaches, asks the reference, trains, asks again, saves, reports."""
     settings = take_calculator(settings)
-    run, accelerator = prepare_launch(settings)
+    settings, run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
     splits = read_splits(settings, accelerator)
     trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
-    dataset = read_dataset(settings, trainable, engine, splits)
+    dataset = read_dataset(settings, trainable, engine, splits, accelerator.num_processes)
+    settings = resolve(settings, trainable.model, dataset.batches, pairs_per_step=dataset.batches.per_step)
+    if settings.resume:
+        refuse_other_settings(run.path, dataclasses.asdict(settings))
     prompt_formats = choose_prompt_formats(settings, trainable)
     asked = choose_asked(settings, trainable, dataset, prompt_formats)
     accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
         return
-    run = start_run(run, settings, accelerator, make_facts(trainable, splits, engine))
+    run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     best, calculator = best_replies(reference), bool(settings.calculator)
@@ -60,9 +64,9 @@ def teach_preferences(settings: DpoSettings) -> None:
     )
     if not settings.resume:
         record_start(monitor, run, accelerator)
-    rate, batches = settings.learning_rate, dataset.batches
-    optimizers = [make_optimizer(trainable, rate, rate, settings.weight_decay)]
-    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor, unit=PAIRS)
+    loop, batches = settings.loop, dataset.batches
+    optimizers = [make_optimizer(trainable, loop.learning_rate, loop.learning_rate, loop.weight_decay)]
+    train(loss_model, batches, optimizers, loop, accelerator=accelerator, run=run, evaluate=monitor, unit=PAIRS)
     held_out = monitor.measure()
     engine.release()
     if accelerator.is_main_process:
@@ -74,8 +78,8 @@ def teach_preferences(settings: DpoSettings) -> None:
     accelerator.end_training()
 
 
-def prepare_launch(settings: DpoSettings) -> tuple[RunFolder, Accelerator]:
-    """The folder that the run will use and its processes; refuses what cannot work here, before anything is read.
+def prepare_launch(settings: DpoSettings) -> tuple[DpoSettings, RunFolder, Accelerator]:
+    """The settings, with what a run that goes on recorded, the folder that it will use and its processes.
 
     Raises:
         InputError: the processes do not divide the pairs of a step, bf16 is missing, or nobody is logged in.
@@ -83,10 +87,12 @@ def prepare_launch(settings: DpoSettings) -> tuple[RunFolder, Accelerator]:
     """
     require_plots()
     quiet_libraries()
-    run = choose_run_folder(settings.output_dir, "dpo", dataclasses.asdict(settings), resume=settings.resume)
+    settings = take_recorded(settings)
+    run = choose_run_folder(settings.output_dir, "dpo", as_given(settings), resume=settings.resume)
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
     expect_precision(settings.precision, accelerator.device)
-    check_global_batch(settings.pairs_per_step, None, accelerator.num_processes, "pairs_per_step")
+    if settings.pairs_per_step is not None:
+        check_global_batch(settings.pairs_per_step, None, accelerator.num_processes, "pairs_per_step")
     if settings.push_to_hub is not None:
         check_repository(settings.push_to_hub)
-    return run, accelerator
+    return settings, run, accelerator

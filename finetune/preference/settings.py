@@ -2,15 +2,25 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from configs.precedence import Recipe
 from finetune.lora.adapter_settings import AdapterSettings
 from scratch_models.embedded_default import EMBEDDED
 
 
 @dataclass(frozen=True, kw_only=True)
 class DpoSettings(AdapterSettings):
-    """Preference tuning. The defaults make a demo: embedded base, embedded pairs, LoRA."""
+    """Preference tuning. With neither base nor data it makes a demo: embedded base, embedded pairs, LoRA."""
+
+    RECIPE: ClassVar = Recipe("dpo_embedded.yaml", unless=("base", "data"))
+    """The demo's."""
+    RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "pairs_per_step")
+    """What is known once base and data are read."""
+    EPOCHS: ClassVar = 1.0
+    """As Zephyr's recipe has it."""
+    FULL_RATE: ClassVar = 1e-6
+    """What SmolLM2 and TRL take; Zephyr's 5e-7, and 5e-6 with LoRA, are the same at its width."""
 
     base: str = EMBEDDED
     """Model to start from: a run of sft, `embedded`, a Hugging Face folder, or a Hub name."""
@@ -25,17 +35,15 @@ class DpoSettings(AdapterSettings):
     yet: from comparing alone it would not learn to reply."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 multiplies matrices in half precision, of the reference too; auto takes what is faster here, measured."""
-    lora_rank: int = 16
-    """Rank of the adapter's matrices."""
-    lora_alpha: float = 32.0
-    """Scale of the adapter: it adds alpha / rank times its product."""
+    epochs: float | None = None
+    """How often all pairs are read; by default once."""
     push_to_hub: str | None = None
     """Repository on the Hub to upload the finished model to, merged where asked, such as `my-name/my-assistant`."""
-    pairs_per_step: int = 32
-    """Pairs that one step learns from, over all processes."""
+    pairs_per_step: int | None = None
+    """Pairs that one step learns from, over all processes; by default 4 to 32, by how many there are."""
     tokens_per_micro_batch: int = 4096
     """Tokens that are in memory at once in a process, both replies of a pair counted; packed on a CPU 1,024 at most."""
-    maximum_tokens: int = 512
+    maximum_tokens: int = 1024
     """Longest prompt and reply in tokens; pairs with a longer one are left out and counted."""
     evaluation_pairs: int = 200
     """Held-out pairs whose rewards evaluations read."""
@@ -50,20 +58,13 @@ class DpoSettings(AdapterSettings):
     """End with the weights that had the fewest held-out bits per byte of chosen replies, not with the last ones."""
     early_stopping_evaluations: int = 0
     """Evaluations in a row without fewer held-out bits per byte of chosen replies that end the run; 0: never."""
-    max_steps: int = 200
-    """Optimizer steps."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    warmup_steps: int = 20
-    """Steps in which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("pairs_per_step", "tokens_per_micro_batch", "maximum_tokens")
-        for name in (*counts, "evaluation_pairs", "evaluation_replies", "reply_tokens"):
+        counts = ("tokens_per_micro_batch", "maximum_tokens", "evaluation_pairs", "evaluation_replies", "reply_tokens")
+        for name in counts:
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("pairs_per_step", self.pairs_per_step is None or self.pairs_per_step >= 1, "at least 1")
         self.expect("beta", 0 < self.beta < math.inf, "a finite number above 0")
         weight = self.chosen_weight
         self.expect("chosen_weight", weight is None or 0 <= weight < math.inf, "a finite number, 0 or more")

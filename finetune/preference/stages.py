@@ -17,6 +17,7 @@ from finetune.conversations.pair_splits import PreferenceSplits, read_preference
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, plain_prompt_formats
+from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
@@ -51,7 +52,7 @@ def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSp
 
 
 def read_dataset(
-    settings: DpoSettings, trainable: TrainableModel, engine: Engine, splits: PreferenceSplits
+    settings: DpoSettings, trainable: TrainableModel, engine: Engine, splits: PreferenceSplits, processes: int
 ) -> PreferenceDataset:
     """The pairs as ids."""
     positions = positions_of(trainable.model)
@@ -60,7 +61,7 @@ def read_dataset(
         splits,
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,
-        pairs_per_step=settings.pairs_per_step,
+        pairs_per_step=settings.pairs_per_step or choose_per_step(len(splits.training), processes),
         tokens_per_micro_batch=engine.tokens_at_once(settings.tokens_per_micro_batch),
         seed=settings.seed,
         packed=engine.packs,
@@ -108,6 +109,7 @@ def describe_plan(
         f"loss: {choose_objective(settings, trainable).describe()}; {engine.describe()}",
         f"reference: {describe_reference(trainable)}",
         dataset.describe(),
+        describe_course(settings, dataset.batches, "pairs"),
     ]
     if added := trainable.extended.certificate.control_tokens:
         lines.append(
@@ -121,10 +123,17 @@ def describe_plan(
     return lines
 
 
-def make_facts(trainable: TrainableModel, splits: PreferenceSplits, engine: Engine) -> dict[str, Any]:
+def make_facts(
+    settings: DpoSettings,
+    trainable: TrainableModel,
+    dataset: PreferenceDataset,
+    splits: PreferenceSplits,
+    engine: Engine,
+) -> dict[str, Any]:
     """What the run is made of, as hashes, where its reference comes from, and how the model computes."""
     return {
         "data_sha256": splits.sha256(),
+        "epochs": epochs_of(settings, dataset.batches),
         **trainable.hashes(),
         "reference": describe_reference(trainable),
         **engine.facts(),
@@ -147,7 +156,7 @@ def ask_reference(
     read = partial(read_original_alike, settings, engine, accelerator)
     with reference_model(trainable, engine, read) as (model, engine_of_model):
         if kept is None:
-            pairs = dataset.batches.read_in(settings.max_steps), range(len(dataset.held_out))
+            pairs = dataset.batches.read_in(settings.loop.max_steps), range(len(dataset.held_out))
             accelerator.print(f"Asking the reference about {sum(map(len, pairs)):,} pairs …")
             asking = PreferenceLoss(model, Objective(), engine_of_model)  # none has an effect on log-probabilities
             kept = [
@@ -186,4 +195,5 @@ def describe_facts(
         "loss": choose_objective(settings, trainable).describe(),
         "reference": describe_reference(trainable),
     }
-    return describe_run(aims, trainable, {"read": dataset.describe()}, engine, run)
+    read = {"read": dataset.describe(), "trained": describe_course(settings, dataset.batches, "pairs")}
+    return describe_run(aims, trainable, read, engine, run)

@@ -10,6 +10,7 @@ from configs import InputError
 from finetune.chat.dataset import first_example
 from finetune.chat.mask_page import mask_as_html
 from finetune.evaluation.scoring import answer, evaluate, evaluate_base
+from finetune.lora.resolved_settings import describe_course
 from finetune.replies.generation import ROWS_AT_ONCE
 from finetune.supervised.estimate import (
     Asking,
@@ -49,6 +50,7 @@ def describe_plan(settings: SftSettings, training: Training) -> str:
             describe_extension(trainable.extended.certificate),
             f"parameters: {parameters:,}, of which {trained:,} ({trained / parameters:.1%}) are trained",
             training.dataset.describe(),
+            describe_course(settings, training.dataset.batches, "conversations"),
             training.engine.describe(),
             "first example, with what is learned marked:",
             first_example(training.dataset, trainable.tokenizer, colour=sys.stdout.isatty()),
@@ -63,9 +65,9 @@ def estimate_run(
     model, monitor, limit = training.trainable.model, training.monitor, settings.reply_tokens
     # Once trained, an assistant's replies are about as long as those that it learned from.
     usual = min(limit, max(sum(one.supervised) for one in start.dataset.held_out))
-    evaluations = evaluations_of(settings)
+    evaluations = evaluations_of(settings.loop)
     seconds["training"] = estimate_training(
-        monitor.loss_model, training.dataset.batches, training.optimizer, settings, accelerator
+        monitor.loss_model, training.dataset.batches, training.optimizer, settings.loop, accelerator
     )
     seconds["evaluations"] = (evaluations + 1) * seconds_of(monitor.held_out)
     if accelerator.is_main_process:

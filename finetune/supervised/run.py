@@ -13,6 +13,7 @@ from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, base_prompt_formats, best_replies, evaluate, evaluate_base
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
+from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
@@ -30,15 +31,17 @@ from tokenizer_ext.pages.terminal import quiet_libraries
 def fine_tune(settings: SftSettings) -> None:
     """Reads, asks the base, extends, attaches, trains, asks the assistant, saves, reports."""
     started = time.perf_counter()
-    run, accelerator = prepare_launch(settings)
+    settings, run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
     start = read_start(settings, run, accelerator)
+    settings = start.settings
     if settings.inspect is not None:
         accelerator.print(inspect_example(settings.inspect, start, accelerator))
         return
     if settings.dry_run:
         accelerator.print(rehearse_run(settings, start, run, accelerator, started))
         return
+    accelerator.print(describe_course(settings, start.dataset.batches, "conversations"))
     base = ask_base(settings, start) if accelerator.is_main_process else {}
     training = prepare_training(settings, start, best_replies(base), run, accelerator)
     trainable, engine, monitor = training.trainable, training.engine, training.monitor
@@ -48,7 +51,7 @@ def fine_tune(settings: SftSettings) -> None:
     if not settings.resume:
         record_start(monitor, run, accelerator)
     batches, optimizers = training.dataset.batches, [training.optimizer]
-    train(monitor.loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=monitor)
+    train(monitor.loss_model, batches, optimizers, settings.loop, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()
     if accelerator.is_main_process:
         assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
@@ -74,7 +77,11 @@ def describe_facts(settings: SftSettings, training: Training, run: RunFolder) ->
     return describe_run(
         {"base": settings.base, "data": settings.data, "method": settings.method},
         training.trainable,
-        {"new tokens": new_tokens, "read": training.dataset.describe()},
+        {
+            "new tokens": new_tokens,
+            "read": training.dataset.describe(),
+            "trained": describe_course(settings, training.dataset.batches, "conversations"),
+        },
         training.engine,
         run,
     )
@@ -84,20 +91,28 @@ def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[
     """What the run is made of, as hashes, what the extension changed, and how the run computes."""
     return {
         "data_sha256": start.data_sha256,
+        "epochs": epochs_of(start.settings, start.dataset.batches),
         **trainable.hashes(),
         "extension": dataclasses.asdict(trainable.extended.certificate),
         **engine.facts(),
     }
 
 
-def prepare_launch(settings: SftSettings) -> tuple[RunFolder, Accelerator]:
-    """The folder that the run will use and its processes; refuses what cannot work here, before anything is read."""
+def prepare_launch(settings: SftSettings) -> tuple[SftSettings, RunFolder, Accelerator]:
+    """The settings, with what a run that goes on recorded, the folder that it will use and its processes.
+
+    Raises:
+        InputError: something cannot work here, found before anything is read.
+
+    """
     require_plots()
     quiet_libraries()
-    run = choose_run_folder(settings.output_dir, "sft", dataclasses.asdict(settings), resume=settings.resume)
+    settings = take_recorded(settings)
+    run = choose_run_folder(settings.output_dir, "sft", as_given(settings), resume=settings.resume)
     accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
-    check_global_batch(settings.conversations_per_step, settings.accumulation_steps, accelerator.num_processes)
+    if settings.conversations_per_step is not None:
+        check_global_batch(settings.conversations_per_step, settings.accumulation_steps, accelerator.num_processes)
     expect_precision(settings.precision, accelerator.device)
     if settings.push_to_hub is not None:
         check_repository(settings.push_to_hub)
-    return run, accelerator
+    return settings, run, accelerator

@@ -2,16 +2,31 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from configs import InputError
+from configs.precedence import Recipe
 from finetune.lora.adapter_settings import AdapterSettings
 from scratch_models.embedded_default import EMBEDDED
 
 
 @dataclass(frozen=True, kw_only=True)
 class SftSettings(AdapterSettings):
-    """Supervised fine-tuning. The defaults make the demo: embedded base, embedded conversations, LoRA and new rows."""
+    """Supervised fine-tuning.
+
+    With neither base nor data it makes the demo: embedded base, embedded conversations, LoRA and the rows of new words.
+    """
+
+    RECIPE: ClassVar = Recipe("sft_embedded.yaml", unless=("base", "data"))
+    """The demo's."""
+    RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "conversations_per_step", "new_tokens")
+    """What is known once base and data are read."""
+    EPOCHS: ClassVar = 3.0
+    """As Predibase advises, and most recipes for sets of some thousand conversations have it."""
+    FULL_RATE: ClassVar = 5e-5
+    """Thinking Machines' for supervised tuning."""
+    CORPUS_TOKENS: ClassVar = 500
+    """Tokens to learn from a corpus that is named without their number."""
 
     base: str = EMBEDDED
     """Model to start from: `embedded`, a Hugging Face folder, a Hub name, or a run: its assistant, adapter merged."""
@@ -21,21 +36,19 @@ class SftSettings(AdapterSettings):
     """What trains: LoRA and the rows of new tokens, or every weight."""
     corpus: str | None = None
     """Text file that new tokens are learned from; with the embedded data, the documents of its domain."""
-    new_tokens: int = 500
-    """Tokens to learn from the corpus; none where there is no corpus."""
-    lora_rank: int = 32
-    """Rank of the adapter's matrices."""
-    lora_alpha: float = 64.0
-    """Scale of the adapter: it adds alpha / rank times its product."""
+    new_tokens: int | None = None
+    """Tokens to learn from the corpus; by default 500 where one is named, else none."""
+    epochs: float | None = None
+    """How often all conversations are read; by default 3."""
     new_rows_learning_rate: float | None = None
     """Peak learning rate of the rows of new tokens; by default that of the rest."""
-    conversations_per_step: int = 32
-    """Conversations that one step learns from, over all processes."""
+    conversations_per_step: int | None = None
+    """Conversations that one step learns from, over all processes; by default 4 to 32, by how many there are."""
     accumulation_steps: int | None = None
     """Micro-batches that a process cuts its share of a step into; by default as few as the next setting allows."""
     tokens_per_micro_batch: int = 4096
     """Tokens that are in memory at once in a process, at most; packed on a CPU 1,024 at most, which is as fast."""
-    maximum_tokens: int = 512
+    maximum_tokens: int = 1024
     """Longest conversation in tokens; longer ones are left out and counted."""
     evaluation_conversations: int = 100
     """Held-out conversations that evaluations read and are answered at the end."""
@@ -51,25 +64,18 @@ class SftSettings(AdapterSettings):
     """Write the page that shows what is learned of the example of this number, counted from 1, then stop."""
     dry_run: bool = False
     """Show the settings, the first example, and how long the run would take and in how much memory, then stop."""
-    max_steps: int = 320
-    """Optimizer steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
     packing: Literal["auto", "never", "always"] = "auto"
     """Conversations end to end in one row, none seeing another; auto packs where the model keeps them apart."""
-    learning_rate: float = 3e-3
-    """Peak learning rate of AdamW."""
-    warmup_steps: int = 20
-    """Steps in which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
-        for name in (*counts, "evaluation_conversations", "reply_tokens"):
+        for name in ("tokens_per_micro_batch", "maximum_tokens", "evaluation_conversations", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
-        self.expect("new_tokens", self.new_tokens >= 0, "0 or more")
+        per_step = self.conversations_per_step
+        self.expect("conversations_per_step", per_step is None or per_step >= 1, "at least 1")
+        self.expect("new_tokens", self.new_tokens is None or self.new_tokens >= 0, "0 or more")
         rate = self.new_rows_learning_rate
         self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
         self.expect("evaluation_replies", self.evaluation_replies >= 0, "0 or more")
@@ -77,3 +83,9 @@ class SftSettings(AdapterSettings):
         self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
         if self.method == "full" and rate is not None:
             raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")
+
+    @property
+    def wanted_tokens(self) -> int:
+        """Tokens to learn from the corpus."""
+        named = 0 if self.corpus is None else self.CORPUS_TOKENS
+        return named if self.new_tokens is None else self.new_tokens

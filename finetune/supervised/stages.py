@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from accelerate import Accelerator
 from torch.optim import Optimizer
@@ -16,12 +16,13 @@ from finetune.conversations.splits import ConversationSplits, read_conversation_
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.scoring import Answered, base_prompt_formats, choose_askable
 from finetune.export.saved_model import load_start
+from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED
-from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.extension.plan import Plan
@@ -32,6 +33,8 @@ from tokenizer_ext.huggingface.hf_model import positions_of
 class Start:
     """What a run starts from: the base as it was loaded, and what was read for it."""
 
+    settings: SftSettings
+    """As the run takes them, nothing left open."""
     model: PreTrainedModel
     plan: Plan
     """The base's tokenizer, and the one that it will be extended to."""
@@ -64,9 +67,11 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     data_sha256 = splits.sha256()
     model, tokenizer = load_start(settings.base, accelerator.device)
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
-    plan = plan_vocabulary(tokenizer, documents, settings.new_tokens)
+    plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens)
     check_trainable(model, settings.lora)
     dataset = read_dataset(settings, plan.tokenizer, model, splits, accelerator)
+    sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}
+    settings = resolve(settings, model, dataset.batches, **sizes)
     chat = ChatPromptFormat(plan.tokenizer, calculator=settings.calculator)
     formats = [*base_prompt_formats(tokenizer).values(), chat]
     asked = choose_askable(
@@ -75,7 +80,8 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     if settings.resume and accelerator.is_main_process:
         inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)
-    return Start(model, plan, data_sha256, dataset, asked)
+        refuse_other_settings(run.path, asdict(settings))
+    return Start(settings, model, plan, data_sha256, dataset, asked)
 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
@@ -96,13 +102,14 @@ def read_dataset(
 ) -> SupervisedDataset:
     """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
     positions = positions_of(model)
+    parts = accelerator.num_processes * (settings.accumulation_steps or 1)
     with accelerator.main_process_first():
         return prepare_dataset(
             tokenizer,
             splits,
             maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
             held_out_conversations=settings.evaluation_conversations,
-            conversations_per_step=settings.conversations_per_step,
+            conversations_per_step=settings.conversations_per_step or choose_per_step(len(splits.training), parts),
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
             seed=settings.seed,
             accumulation_steps=settings.accumulation_steps,
@@ -129,6 +136,6 @@ def prepare_training(
         calculator=settings.calculator,
         engine=engine,
     )
-    rate = settings.learning_rate
+    rate = settings.loop.learning_rate
     optimizer = make_optimizer(trainable, rate, settings.new_rows_learning_rate or rate, settings.weight_decay)
     return Training(trainable, engine, dataset, monitor, optimizer)

@@ -8,15 +8,9 @@ from configs import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """How the loop trains, where the run goes, and whether it starts, goes on, or only shows what it would do."""
+class RunSettings:
+    """How a run computes, where it goes, and whether it starts, goes on, or only shows what it would do."""
 
-    max_steps: int
-    """Optimizer steps."""
-    learning_rate: float
-    """Peak learning rate of AdamW."""
-    warmup_steps: int = 0
-    """Steps in which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
     weight_decay: float = 0.0
@@ -49,14 +43,34 @@ class LoopSettings:
     """Show the settings, the parameter counts and the first example, then stop."""
 
     def __post_init__(self) -> None:
-        self.expect("max_steps", self.max_steps >= 1, "at least 1")
-        for name in ("learning_rate", "gradient_clip"):
-            self.expect(name, 0 < getattr(self, name) < math.inf, "a finite number above 0")
+        self.expect("gradient_clip", 0 < self.gradient_clip < math.inf, "a finite number above 0")
         self.expect("weight_decay", 0 <= self.weight_decay < math.inf, "a finite number, 0 or more")
-        self.expect("warmup_steps", self.warmup_steps >= 0, "0 or more")
         for name in ("evaluation_steps", "checkpoint_steps", "early_stopping_evaluations"):
             self.expect(name, getattr(self, name) >= 0, "0 or more")
         self.expect("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63")
+
+    def expect(self, name: str, holds: bool, expected: str) -> None:
+        """Refuses a setting that does not hold what is expected of it."""
+        if not holds:
+            raise InputError(f"{name}: found {getattr(self, name)}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(RunSettings):
+    """How long the loop trains, and how fast; what a run does not know before it has read its data stands here."""
+
+    max_steps: int
+    """Optimizer steps."""
+    learning_rate: float
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises from 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.expect("max_steps", self.max_steps >= 1, "at least 1")
+        self.expect("learning_rate", 0 < self.learning_rate < math.inf, "a finite number above 0")
+        self.expect("warmup_steps", self.warmup_steps >= 0, "0 or more")
 
     def rehearsal(self, *, steps: int, **changes: Any) -> Self:
         """The settings of some steps done for what they show: nothing of them is compared, kept, or gone on from.
@@ -76,8 +90,3 @@ class LoopSettings:
             "resume": False,
         }
         return replace(self, max_steps=steps, **{**nothing_kept, **changes})
-
-    def expect(self, name: str, holds: bool, expected: str) -> None:
-        """Refuses a setting that does not hold what is expected of it."""
-        if not holds:
-            raise InputError(f"{name}: found {getattr(self, name)}, expected {expected}")

@@ -18,7 +18,8 @@ from configs.whole_folder import write_whole
 RUNS = Path("runs")
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
-MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with"}
+MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with", "epochs", "warmup_share"}
+"""Epochs and shares are compared as the steps that they come to."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,17 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     path = Path(output_dir)
     if not (path / RECORD).exists():
         raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
+    refuse_other_settings(path, settings)
+    return RunFolder(path)
+
+
+def refuse_other_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run under other settings than those that it recorded.
+
+    Raises:
+        InputError: a setting is another.
+
+    """
     recorded = RunFolder(path).record()["settings"]
     for field, value in json.loads(json.dumps(settings, default=str)).items():
         if field not in MAY_DIFFER_ON_RESUME and recorded.get(field) != value:
@@ -168,7 +180,6 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
                 f"{path}: was started with {field} = {recorded.get(field)!r}, now it is {value!r}: "
                 "resume with the same settings, or start a new run"
             )
-    return RunFolder(path)
 
 
 def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:

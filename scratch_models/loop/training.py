@@ -27,7 +27,7 @@ from scratch_models.loop.checkpoint import (
     save_checkpoint,
 )
 from scratch_models.loop.devices import sum_over_processes
-from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 from scratch_models.loop.micro_batches import (
     IGNORED_TARGET,
     SUPERVISED_TOKENS,
@@ -167,7 +167,7 @@ def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, a
         log_numbers(accelerator, metrics)
 
 
-def start_run(run: RunFolder, settings: LoopSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
+def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
     """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
     accelerator.wait_for_everyone()  # nobody may still be looking whether the folder is free
     if accelerator.is_main_process:
