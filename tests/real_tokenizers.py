@@ -6,7 +6,9 @@ A test that asks for one is skipped, with the reason, where that folder is not t
 import gzip
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,11 +21,13 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
 from tests.house.repository import ROOT
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
 
 TOKENIZERS = ROOT.parent / "shared" / "data" / "tokenizers"
 WIDTH = 32
@@ -71,6 +75,13 @@ def real_tokenizer(family: str, folder: Path) -> Path:
     shutil.copyfile(published / "tokenizer_config.json", folder / "tokenizer_config.json")
     _config(family).save_pretrained(folder)
     return folder
+
+
+@cache
+def loaded_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """The published tokenizer, opened once in each process: not for a test that changes it."""
+    with TemporaryDirectory() as folder:
+        return load_tokenizer(str(real_tokenizer(family, Path(folder))))
 
 
 def real_model(family: str, folder: Path, *, rows: int | None = None, seed: int = 0) -> Path:

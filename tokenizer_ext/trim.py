@@ -36,8 +36,8 @@ class TrimSettings:
 def main(settings: TrimSettings) -> None:
     """Reads the corpus, trims, saves, shows the certificate."""
     from tokenizer_ext.extension.extension import check_new_folder
+    from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
     from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
-    from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
     from tokenizer_ext.pages.terminal import quiet_libraries
     from tokenizer_ext.trimming.trim_certificate import describe_trim
     from tokenizer_ext.trimming.trimmed_model import trim_vocabulary
@@ -48,7 +48,7 @@ def main(settings: TrimSettings) -> None:
     corpus = read_documents(settings.corpus)
     tokenizer = load_tokenizer(settings.model)
     ids_of_texts(tokenizer, settings.keep_tokens or ())  # what can be refused comes before any weight is loaded
-    plain_text_encoder(tokenizer)
+    check_byte_level(tokenizer)
     result = trim_vocabulary(
         load_model(settings.model, dtype="auto"),
         tokenizer,

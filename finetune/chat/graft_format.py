@@ -24,7 +24,7 @@ from configs import InputError
 from finetune.chat.calculator import split_results
 from finetune.chat.rendered import RenderedConversation, RenderedSet, starts_of
 from finetune.conversations.formats import Conversation, Message
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END_TOKEN = "<|end|>"

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.calculator import ARITHMETIC, NO_VALUE, evaluate
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.huggingface.streaming import TextStream
 
 ASKED = re.compile(rf"<<{ARITHMETIC}=")

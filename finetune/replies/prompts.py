@@ -12,7 +12,7 @@ from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.replies.calculator_decoding import ReplyCalculator
 from tokenizer_ext.huggingface.hf_model import positions_of
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.corpus.text_files import read_text
 from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
+from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
 PROMPTS, PROMPT_TOKENS = 32, 32

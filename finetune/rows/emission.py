@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.replies.generation import generate_ids
 from scratch_models.loop.micro_batches import MicroBatch
 from scratch_models.sampling_settings import Sampling
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 CONTINUATION_TOKENS = 64
 PLACES_PER_CHUNK = 256

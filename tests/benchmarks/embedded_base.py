@@ -9,7 +9,7 @@ from scratch_models.embedded_default import EMBEDDED_BASE
 from scratch_models.gpt2_weights import load_gpt2
 from scratch_models.loop.training import SummedLoss
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 BLOCKS_PER_BATCH = 8

@@ -27,7 +27,7 @@ from tokenizer_ext.extension.certificate import (
 )
 from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.extension.reachability import Witness, find_witnesses
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
 
 DOCUMENTS_PER_BATCH = 1000

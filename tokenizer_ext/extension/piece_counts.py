@@ -21,7 +21,8 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.bpe.merge_learning import Pair
 from tokenizer_ext.bpe.split_patterns import pattern_of_any
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 Piece = tuple[int, ...]
 _WORDS_PER_BATCH = 100_000
@@ -37,6 +38,7 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
         InputError: the tokenizer is no byte-level BPE.
 
     """
+    check_byte_level(tokenizer)
     encoder = plain_text_encoder(tokenizer)
     added = _AddedTokens(tokenizer)
     left_over: list[str] = []

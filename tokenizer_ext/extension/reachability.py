@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import Merge, PairIndex
 from tokenizer_ext.extension.piece_counts import Piece
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
+from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
+from tokenizer_ext.huggingface.plain_text import merging_encoder
 
 How = Literal["own text", "completed character", "corpus piece", "none"]
 _TEXTS_TRIED = 512
@@ -47,8 +48,7 @@ def find_witnesses(
         InputError: the tokenizer is no byte-level BPE.
 
     """
-    encoder = plain_text_encoder(tokenizer)
-    encoder.model.ignore_merges = False
+    encoder = merging_encoder(tokenizer)
     witnesses: dict[int, Witness] = {}
     own = [(merge.token, text) for merge in merges for text in _decoded([merge.token_bytes])]
     for (token, text), encoding in zip(own, encoder.encode_batch_fast([text for _, text in own]), strict=True):
@@ -144,8 +144,9 @@ def assert_reachable(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]
     That the bytes are new is checked where merges are appended. The rest is the same as this: the token's bytes, alone,
     come to that token by merges, since only its own pair can make it and the parts of that pair are older than it.
     """
-    model = plain_text_encoder(tokenizer).model
-    model.ignore_merges = False  # else any token is found as a whole piece, by merges or not
+    if not merges:
+        return
+    model = merging_encoder(tokenizer).model  # else any token is found as a whole piece, by merges or not
     for merge in merges:
         ids = [token.id for token in model.tokenize(visible(merge.token_bytes))]
         assert ids == [merge.token], f"{merge} is not reached: its bytes alone become {ids}"

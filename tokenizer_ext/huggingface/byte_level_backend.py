@@ -1,6 +1,5 @@
 """What `tokenizer.json` holds for a byte-level BPE tokenizer, and by what names the other families are known."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +7,12 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.bpe.byte_characters import visible
+from tokenizer_ext.huggingface.parsed_backend import parse_backend
 
-_WHAT_WORKS = "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo, SmolLM); use a base with such a tokenizer"
+_WHAT_WORKS = (
+    "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo): learned words need byte-level BPE with all 256 bytes, and so "
+    "do trim, audit and delta; tuning without --new_tokens works"
+)
 _FAMILIES = {
     "Unigram": "SentencePiece Unigram (as in T5, XLNet)",
     "WordPiece": "WordPiece (as in BERT)",
@@ -24,13 +27,21 @@ def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         InputError: it is another one; the message names its family.
 
     """
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise InputError(f"tokenizer: found {type(tokenizer).__name__} without a fast backend, expected {_WHAT_WORKS}")
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend = parse_backend(tokenizer)
     family = _other_family(backend)
     if family:
         raise InputError(f"tokenizer: found {family}, expected {_WHAT_WORKS}")
     return backend
+
+
+def check_byte_level(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuses a tokenizer that is no byte-level BPE.
+
+    Raises:
+        InputError: it is another one; the message names its family.
+
+    """
+    backend_json(tokenizer)
 
 
 def _other_family(backend: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ merges follow the old ones. Every new tokenizer is rebuilt from the files that a
 is what `AutoTokenizer` will open.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -153,22 +152,6 @@ def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
     if model["ignore_merges"]:  # a piece that is a token as a whole becomes it, whether merges lead there or not
         reached |= set(vocabulary) - {added["content"] for added in backend["added_tokens"]}
     return {_bytes_of(token): id_ for token, id_ in vocabulary.items() if token in reached}
-
-
-def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """The same pipeline without any added token, so that no text can become a control id.
-
-    It adds no bos or eos, cuts nothing off and pads nothing. Building it takes as long as loading the tokenizer: build
-    it once.
-    """
-    backend = backend_json(tokenizer)
-    model = backend["model"]
-    ordinary = _led_to(model) | set(visible(bytes(range(256))))
-    # A token that no merge leads to is still found by a model that looks up whole pieces (ignore_merges).
-    for control in {added["content"] for added in backend["added_tokens"]} - ordinary:
-        model["vocab"].pop(control, None)
-    backend |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(json.dumps(backend))
 
 
 def _ids_in_use(backend: Mapping[str, Any]) -> dict[str, int]:

@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
+from tokenizer_ext.huggingface.tokenizer_state import cutting_of, pipeline_of
+
 
 def rebuilt(
     tokenizer: PreTrainedTokenizerFast, backend: Mapping[str, Any], control_tokens: Sequence[str] = ()
@@ -33,7 +35,7 @@ def rebuilt(
         (folder / "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
         _add_special_names(folder, control_tokens)
         new = type(tokenizer).from_pretrained(folder)
-        if _pipeline(new.backend_tokenizer) != _pipeline(tokenizer.backend_tokenizer):
+        if pipeline_of(new.backend_tokenizer) != pipeline_of(tokenizer.backend_tokenizer):
             new = PreTrainedTokenizerFast.from_pretrained(folder)
     new.name_or_path = tokenizer.name_or_path
     new.padding_side, new.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
@@ -59,23 +61,9 @@ def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> Pre
         return tokenizer
     content["model"] |= {"vocab": {}, "merges": []}
     published = Tokenizer.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None}))
-    if _cutting(published) == _cutting(tokenizer.backend_tokenizer):
+    if cutting_of(published) == cutting_of(tokenizer.backend_tokenizer):
         return tokenizer
     return PreTrainedTokenizerFast.from_pretrained(name_or_folder)
-
-
-def _pipeline(backend: Tokenizer) -> list[Any]:
-    """All that makes ids of text, and text of ids, but for the vocabulary, merges and added tokens."""
-    flags = [getattr(backend.model, name) for name in ("byte_fallback", "fuse_unk", "dropout", "unk_token")]
-    return [*_cutting(backend), _content(backend.post_processor), _content(backend.decoder), *flags]
-
-
-def _cutting(backend: Tokenizer) -> list[Any]:
-    return [_content(backend.normalizer), _content(backend.pre_tokenizer), backend.model.ignore_merges]
-
-
-def _content(stage: Any) -> Any:
-    return json.loads(stage.__getstate__()) if stage else None
 
 
 def _add_special_names(folder: Path, tokens: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from itertools import islice
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 Reading = Callable[[list[str]], list[list[int]]]
 """Documents to the ids of each."""

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.extension.reachability import completions
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, token_bytes
+from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
+from tokenizer_ext.huggingface.plain_text import merging_encoder
 
 Kind = Literal["ordinary", "unreachable", "partial", "partial without text", "never text", "control", "added word"]
 
@@ -61,7 +62,7 @@ def sort_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, TokenKind]:
         for id_, added in tokenizer.added_tokens_decoder.items()
     }
     tokens = {id_: token for id_, token in token_bytes(tokenizer).items() if id_ not in kinds}
-    encoder = _merging_encoder(tokenizer)
+    encoder = merging_encoder(tokenizer)
     whole = {id_: text for id_, token in tokens.items() if (text := _text_of(token)) is not None}
     reached = _reached_by_own_text(whole, encoder)
     for id_, token in tokens.items():
@@ -91,12 +92,6 @@ def is_within_text(token: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return start <= 3  # the longest character is one byte that begins it and three that go on
-
-
-def _merging_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    encoder = plain_text_encoder(tokenizer)
-    encoder.model.ignore_merges = False
-    return encoder
 
 
 def _text_of(token: bytes) -> str | None:

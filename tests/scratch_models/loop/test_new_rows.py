@@ -22,7 +22,8 @@ from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder, to_hf_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 V = 400
 NEW_TOKENS = 100

@@ -21,13 +21,8 @@ from tokenizer_ext.extension.checks import (
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.wanted import Wanted
-from tokenizer_ext.huggingface.hf_tokenizer import (
-    add_control_tokens,
-    append_merges,
-    next_token_id,
-    plain_text_encoder,
-    token_bytes,
-)
+from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.huggingface.tiktoken_export import twin_of
 
 

@@ -8,7 +8,7 @@ from configs import InputError
 from tokenizer_ext.extension.corpus_files import Texts, sort_texts
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.wanted import Wanted
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 WORDS = ["wyvern", " wyvern", " basilisk"]
 

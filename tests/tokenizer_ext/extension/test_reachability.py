@@ -7,7 +7,8 @@ from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import Merge, learn_merges
 from tokenizer_ext.extension.piece_counts import count_pieces
 from tokenizer_ext.extension.reachability import completions, find_witnesses
-from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, token_bytes
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 WORLD = "Größe, naïve café: 東京都は日本の首都である。 中国的首都是北京。 Привет, мир! سلام 🙂🙃🙂 हिन्दी भाषा "
 

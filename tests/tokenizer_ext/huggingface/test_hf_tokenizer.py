@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoTokenizer,
     BertTokenizer,
@@ -27,7 +27,6 @@ from tokenizer_ext.huggingface.hf_tokenizer import (
     character_counts,
     merges_from,
     next_token_id,
-    plain_text_encoder,
     ranks_of,
     to_hf_tokenizer,
     token_bytes,
@@ -297,56 +296,6 @@ def test_a_token_counts_the_characters_that_begin_in_it_and_at_least_one(small_b
             assert counts[id_] == len(whole)
 
 
-# plain text
-
-
-def test_control_tokens_in_plain_text_get_no_control_id(tokenizer, extended):
-    ids = plain_text_encoder(extended).encode("<|user|> <|endoftext|><|end|>").ids
-    assert not set(ids) & set(extended.get_added_vocab().values())
-    assert extended.decode(ids) == "<|user|> <|endoftext|><|end|>"
-
-
-@pytest.fixture(scope="module")
-def plain_encoder(extended):
-    return plain_text_encoder(extended)
-
-
-@settings(max_examples=60, deadline=None)
-@given(text=ANY_TEXT)
-@example("".join(CONTROL))
-def test_no_text_at_all_gets_a_control_id(extended, plain_encoder, text):
-    ids = plain_encoder.encode(text).ids
-    assert not set(ids) & set(extended.get_added_vocab().values())
-    if not any(token in text for token in extended.get_added_vocab()):
-        assert ids == extended.encode(text, add_special_tokens=False)
-
-
-def test_a_control_token_that_is_a_whole_piece_is_plain_text_too(small_bpe):
-    # A model that looks up whole pieces would find it in its vocabulary, though no merge leads there.
-    tokenizer = add_control_tokens(_llama_3_like(small_bpe), ["zyx"])
-    (control,) = tokenizer.encode("zyx", add_special_tokens=False)
-    assert control == FIRST_FREE_ID
-    assert plain_text_encoder(tokenizer).encode("zyx").ids == small_bpe.encode("zyx")
-
-
-def test_added_words_that_are_not_special_are_plain_text_too(small_bpe):
-    tokenizer = _ours(small_bpe)
-    tokenizer.add_tokens([AddedToken("hello", special=False), AddedToken("the class", special=False)])
-    text = "say hello to the class"
-    assert max(tokenizer.encode(text)) >= FIRST_FREE_ID
-    assert plain_text_encoder(tokenizer).encode(text).ids == small_bpe.encode(text)
-
-
-def test_plain_text_is_neither_cut_off_nor_padded_nor_begun(small_bpe, prose):
-    tokenizer = _llama_3_like(small_bpe)
-    tokenizer.pad_token = "<|endoftext|>"
-    tokenizer(["a", "b b"], padding="max_length", truncation=True, max_length=4)
-    plain = plain_text_encoder(tokenizer).encode(prose).ids
-    assert len(plain) > 4
-    assert plain[0] != 399
-    assert plain_text_encoder(tokenizer).encode("").ids == []
-
-
 # what a user can get wrong
 
 
@@ -405,7 +354,6 @@ def _with_model(model, pre_tokenizer=None):
         (_with_model(models.BPE({"a": 0}, [])), "BPE over characters"),
         (_with_model(models.BPE({"a</w>": 0}, [], end_of_word_suffix="</w>")), "ends of words"),
         (_with_model(models.BPE({"a": 0}, []), pre_tokenizers.ByteLevel()), "lacks 255 of the 256 bytes"),
-        (object(), "without a fast backend"),
         (
             BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4, "a": 5}),
             "WordPiece (as in",
@@ -414,7 +362,7 @@ def _with_model(model, pre_tokenizer=None):
         (LlamaTokenizer(vocab={"<unk>": 0, "<s>": 1, "</s>": 2, "▁": 3, "a": 4}, merges=[]), "SentencePiece BPE"),
     ],
 )
-@pytest.mark.parametrize("use", [token_bytes, ranks_of, plain_text_encoder])
+@pytest.mark.parametrize("use", [token_bytes, ranks_of, lambda tokenizer: count_pieces(["a"], tokenizer)])
 def test_a_tokenizer_of_another_family_is_refused_by_its_name(other, family, use):
     with pytest.raises(InputError) as error:
         use(other)

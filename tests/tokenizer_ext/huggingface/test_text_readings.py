@@ -1,7 +1,7 @@
 from collections import Counter
 
 from tests.tokenizer_ext.families import family_tokenizer
-from tokenizer_ext.huggingface.hf_tokenizer import plain_text_encoder
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.huggingface.text_readings import count_uses, encoded, readings
 
 

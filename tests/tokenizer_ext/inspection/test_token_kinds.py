@@ -9,7 +9,8 @@ from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
-from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, plain_text_encoder, token_bytes
+from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, token_bytes
+from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.inspection.token_kinds import TokenKind, is_within_text, reachable_ids, sort_tokens
 
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂🙃 "
