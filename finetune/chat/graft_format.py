@@ -89,7 +89,9 @@ class GraftFormat:
         chunks = [turns[start : start + ENCODED_AT_ONCE] for start in range(0, len(turns), ENCODED_AT_ONCE)]
         with ThreadPoolExecutor(max_workers=1) as thread:
             parts = [self._assemble(chunk, ids_of) for chunk, ids_of in _one_ahead(thread, self._encode, chunks)]
-        return RenderedSet.joined(parts)
+        joined = RenderedSet.joined(parts)
+        joined.sources = np.arange(len(joined))  # each conversation is one row
+        return joined
 
     def render_prompt(self, messages: Sequence[Message]) -> list[int]:
         """The ids after which the assistant speaks: all of `messages`, then ``<|assistant|>``."""

@@ -31,10 +31,22 @@ class RenderedSet(Sequence[RenderedConversation]):
     (RenderedConversation(input_ids=[5, 6], supervised=[False, True]), [2, 1])
     """
 
-    def __init__(self, input_ids: np.ndarray, supervised: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
-        """Of flat arrays: int32 ids and bool flags (M,), start and number of ids of each conversation (N,)."""
+    def __init__(
+        self,
+        input_ids: np.ndarray,
+        supervised: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        sources: np.ndarray | None = None,
+    ) -> None:
+        """Of flat arrays: int32 ids and bool flags (M,), start and number of ids of each row (N,).
+
+        `sources` is the number of the conversation that each row is of, (N,): a conversation that is learned one reply
+        at a time has several; by default each has one.
+        """
         self.input_ids, self.supervised = input_ids, supervised
         self.starts, self.lengths = starts, lengths
+        self.sources = np.arange(len(lengths), dtype=np.int64) if sources is None else sources
 
     @classmethod
     def of(cls, conversations: Iterable[RenderedConversation]) -> "RenderedSet":
@@ -49,15 +61,17 @@ class RenderedSet(Sequence[RenderedConversation]):
 
     @classmethod
     def joined(cls, parts: Sequence["RenderedSet"]) -> "RenderedSet":
-        """All conversations of the parts, in their order; each part must be whole, not a choice of `only`."""
+        """All rows of the parts, in their order; each part must be whole, not a choice of `only`, its sources too."""
         lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
         ids = np.concatenate([np.zeros(0, dtype=np.int32), *(part.input_ids for part in parts)])
         flags = np.concatenate([np.zeros(0, dtype=np.bool_), *(part.supervised for part in parts)])
-        return cls(ids, flags, starts_of(lengths), lengths)
+        sources = np.concatenate([np.zeros(0, dtype=np.int64), *(part.sources for part in parts)])
+        return cls(ids, flags, starts_of(lengths), lengths, sources)
 
     def only(self, wanted: np.ndarray) -> "RenderedSet":
         """The conversations at some places, or at those where a flag is set; the ids stay where they lie."""
-        return RenderedSet(self.input_ids, self.supervised, self.starts[wanted], self.lengths[wanted])
+        chosen = self.starts[wanted], self.lengths[wanted], self.sources[wanted]
+        return RenderedSet(self.input_ids, self.supervised, *chosen)
 
     def place_of(self, number: int) -> slice:
         """Where the ids of a conversation lie in the flat arrays."""
@@ -80,7 +94,8 @@ class RenderedSet(Sequence[RenderedConversation]):
     def __getitem__(self, number: slice) -> "RenderedSet": ...
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return RenderedSet(self.input_ids, self.supervised, self.starts[number], self.lengths[number])
+            chosen = self.starts[number], self.lengths[number], self.sources[number]
+            return RenderedSet(self.input_ids, self.supervised, *chosen)
         place = self.place_of(number)
         return RenderedConversation(self.input_ids[place].tolist(), self.supervised[place].tolist())
 
