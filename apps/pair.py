@@ -9,6 +9,7 @@ import torch
 from apps.form import RAW, Asked
 from apps.panes import Side
 from configs import InputError, MissingInput
+from finetune.chat.choose_format import choose_format
 from finetune.export.saved_model import find_base, load_assistant
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPrompt, PlainPromptFormat
 from scratch_models.embedded_default import folder_of_base
@@ -102,7 +103,9 @@ class Pair:
         self.assistant, tokenizer = load_assistant(names.tuned)
         try:
             self.calculator = find_recorded(names.tuned, "calculator") is True
-            self.chat = ChatPromptFormat(tokenizer, calculator=self.calculator)
+            config = self.assistant.generation_config
+            chat = choose_format(tokenizer, calculator=self.calculator, generation_config=config)
+            self.chat = ChatPromptFormat(chat)
         except InputError as error:
             raise InputError(f"tuned {names.tuned}: {error}") from None
         self.base, self.base_tokenizer = load_assistant(names.base)

@@ -27,16 +27,15 @@ class ChatFormat(Protocol):
     """The id that ends an assistant's turn; it is learned."""
     stop_ids: tuple[int, ...]
     """Where a reply ends: at `end_id`, and at what else stops the base."""
-    pad_id: int
-    """An id to fill rows with; what it is has no effect."""
     control_ids: frozenset[int]
     """The ids that a message's text never becomes."""
 
-    def lessons(self, conversations: Sequence[Conversation]) -> list[Conversation]:
-        """What is rendered of the conversations: each as it is, or one for each reply where the format asks for it."""
+    @property
+    def pad_id(self) -> int:
+        """An id to fill rows with; what it is has no effect."""
 
     def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
-        """The ids of each conversation, never cut, with what of it is learned."""
+        """The ids of each conversation, never cut, with what of it is learned; in one row, or in one for each reply."""
 
     def render(self, conversation: Conversation) -> RenderedConversation:
         """The same of one conversation."""

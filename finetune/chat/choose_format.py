@@ -1,9 +1,9 @@
 """The chat format that a tokenizer is trained and asked in: its own template, or the project's own format."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from transformers import GenerationConfig, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat
@@ -41,6 +41,33 @@ def choose_format(
     return TemplateFormat(tokenizer, calculator, stops=stops, options=dict(template_options or {}))
 
 
+class ChatSettings(Protocol):
+    """Settings that say which chat format is meant."""
+
+    @property
+    def chat(self) -> ChatChoice:
+        """The choice."""
+
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """What a base's own template is given."""
+
+    @property
+    def calculator(self) -> bool | None:
+        """Whether arithmetic is completed."""
+
+
+def format_of(settings: ChatSettings, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> ChatFormat:
+    """The chat format that a run's settings choose for an assistant."""
+    return choose_format(
+        tokenizer,
+        settings.chat,
+        calculator=bool(settings.calculator),
+        generation_config=model.generation_config,
+        template_options=settings.template_options,
+    )
+
+
 def resolve_choice(tokenizer: PreTrainedTokenizerFast, choice: ChatChoice = "auto") -> Literal["base", "graft"]:
     """Which of the two is meant; a tokenizer whose template is the project's own is asked in the project's format.
 
@@ -73,4 +100,5 @@ def stops_of(tokenizer: PreTrainedTokenizerFast, generation_config: GenerationCo
     """
     named = None if generation_config is None else generation_config.eos_token_id
     ids = named if isinstance(named, list) else [named]
-    return tuple(id_ for id_ in ids if id_ in tokenizer.added_tokens_decoder)
+    known = tokenizer.added_tokens_decoder
+    return tuple(id_ for id_ in ids if id_ is not None and id_ in known)

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import ConversationBatches, Fitting, keep_fitting
-from finetune.chat.chat_format import mask_as_text
-from finetune.chat.graft_format import END_TOKEN, GraftFormat
+from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
@@ -33,6 +31,10 @@ class SupervisedDataset:
     """Messages of the assistant in what is learned from."""
     learned_ends: int
     """Of them, those whose end of turn is learned: all, or the assistant would not know when to stop."""
+    chat: ChatFormat
+    """What they were rendered in."""
+    in_parts: int = 0
+    """Conversations that are learned one reply at a time, since the chat template rewrites what was said before."""
 
     def describe(self) -> str:
         """What is read and what is left out, counted."""
@@ -40,11 +42,17 @@ class SupervisedDataset:
         supervised = int(self.training.count_supervised().sum())
         left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
         packed = ", packed end to end" if self.batches.packed else ""
+        in_parts = (
+            f"\n{self.in_parts:,} conversations are learned one reply at a time, each after the history that a server "
+            "would see: the chat template rewrites it, or a prompt ends inside a token"
+            if self.in_parts
+            else ""
+        )
         return (
-            f"{len(self.training):,} conversations to learn from{packed}; an epoch is "
+            f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{packed}; an epoch is "
             f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
             f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
-            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}"
+            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{in_parts}"
         )
 
     def in_rows(self, *, packed: bool, tokens_per_micro_batch: int) -> "SupervisedDataset":
@@ -55,7 +63,7 @@ class SupervisedDataset:
 
 
 def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults
-    tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat,
     splits: ConversationSplits,
     *,
     maximum_tokens: int,
@@ -65,7 +73,6 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     seed: int,
     packed: bool = False,
     accumulation_steps: int | None = None,
-    calculator: bool = False,
     cache: Path | None = None,
 ) -> SupervisedDataset:
     """Renders the conversations, or finds them in the `cache`; those longer than the limit are left out, never cut.
@@ -74,17 +81,17 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         InputError: no conversation fits, of those to learn from or of those held out.
 
     """
-    chat = GraftFormat(tokenizer, calculator)
     all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
     read, (turns, ends) = evenly_spaced(fitting, held_out_conversations), _count_ends(training, splits, chat)
+    spoken = bytes_of_rows(all_held_out, splits.held_out)
     sizes = conversations_per_step, tokens_per_micro_batch, seed
     return SupervisedDataset(
         batches=ConversationBatches(training.kept, *sizes, packed, accumulation_steps),
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
-        held_out_reply_bytes=reply_bytes([splits.held_out[place] for place in read]),
+        held_out_reply_bytes=sum(spoken[place] for place in read),
         left_out={
             **splits.left_out,
             f"conversations of more than {maximum_tokens} tokens": training.too_long,
@@ -93,35 +100,40 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         },
         assistant_turns=turns,
         learned_ends=ends,
+        chat=chat,
+        in_parts=int((np.bincount(all_training.sources) > 1).sum()) if len(all_training) else 0,
     )
 
 
-def _count_ends(training: Fitting, splits: ConversationSplits, chat: GraftFormat) -> tuple[int, int]:
+def _count_ends(training: Fitting, splits: ConversationSplits, chat: ChatFormat) -> tuple[int, int]:
     """The assistant's turns in what is learned from, and how many of their ends are learned: as many."""
-    turns = sum(_count_turns(splits.training[place]) for place in training.places)
-    ends = int(training.kept.count_supervised(chat.end_id).sum())
-    assert ends == turns, f"{ends} learned {END_TOKEN} in {turns} turns of the assistant"
-    return turns, ends
+    turns = [len(said) for said in _turns_of_rows(training.all_rows, splits.training)]
+    expected = sum(turns[place] for place in training.places)
+    ends = sum(int(training.kept.count_supervised(id_).sum()) for id_ in chat.stop_ids)
+    assert ends >= expected, f"{ends} learned ends in {expected} turns of the assistant"
+    return expected, ends
 
 
-def _render(conversations: Sequence[Conversation], chat: GraftFormat, cache: Path | None) -> RenderedSet:
+def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:
     return chat.render_set(conversations) if cache is None else render_through_cache(conversations, chat, cache)
 
 
-def _count_turns(conversation: Conversation) -> int:
-    return sum(message.role == "assistant" for message in conversation.messages)
+def bytes_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation]) -> list[int]:
+    """UTF-8 bytes of the assistant's messages that each row teaches; the rows are all of those of the conversations."""
+    return [sum(len(text.encode()) for text in said) for said in _turns_of_rows(rendered, conversations)]
 
 
-def reply_bytes(conversations: Sequence[Conversation]) -> int:
-    """UTF-8 bytes of all assistant messages."""
-    return sum(
-        len(message.content.encode())
-        for conversation in conversations
-        for message in conversation.messages
-        if message.role == "assistant"
-    )
+def _turns_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation]) -> list[list[str]]:
+    """What the assistant says in each row that is learned: in all of a conversation, or in one reply of it."""
+    rows_of = np.bincount(rendered.sources, minlength=len(conversations)) if len(rendered) else []
+    turns: list[list[str]] = []
+    for conversation, rows in zip(conversations, rows_of, strict=True):
+        said = [one.content for one in conversation.messages if one.role == "assistant" and one.learned]
+        turns += [said] if rows == 1 else [[text] for text in said[-rows:]]
+    return turns
 
 
-def first_example(dataset: SupervisedDataset, tokenizer: PreTrainedTokenizerFast, *, colour: bool) -> str:
+def first_example(dataset: SupervisedDataset, *, colour: bool) -> str:
     """The first conversation with what is learned made visible."""
+    tokenizer = dataset.chat.tokenizer
     return mask_as_text(dataset.training[0], lambda ids: str(tokenizer.decode(ids)), colour=colour)

@@ -13,8 +13,9 @@ text are one id.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from finetune.chat.calculator import split_results
 from finetune.chat.rendered import RenderedConversation, RenderedSet, starts_of
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.messages import Conversation, Message, needs
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
@@ -53,12 +54,15 @@ CHAT_TEMPLATE = (
 class GraftFormat:
     """The chat format in the ids of one tokenizer, which holds the control tokens.
 
-    With `calculator`, the results of annotations such as ``<<48/2=24>>`` in assistant turns are read and not learned.
+    It carries text of system, user and assistant, and nothing else. With `calculator`, the results of annotations such
+    as ``<<48/2=24>>`` in assistant turns are read and not learned.
 
     Raises:
         InputError: the tokenizer lacks a control token.
 
     """
+
+    name = "graft"
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, calculator: bool = False) -> None:
         ids = {token: tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
@@ -73,6 +77,8 @@ class GraftFormat:
         self.calculator = calculator
         self.role_ids: dict[str, int] = {role: ids[token] for role, token in ROLE_TOKENS.items()}
         self.end_id: int = ids[END_TOKEN]
+        self.stop_ids: tuple[int, ...] = (self.end_id,)
+        self.control_ids = frozenset(tokenizer.added_tokens_decoder)
 
     @property
     def pad_id(self) -> int:
@@ -84,7 +90,13 @@ class GraftFormat:
         return self.render_set([conversation])[0]
 
     def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
-        """`render` of each, as flat arrays: what is encoded is put together while the next texts are encoded."""
+        """`render` of each, as flat arrays: what is encoded is put together while the next texts are encoded.
+
+        Raises:
+            InputError: a conversation holds what this format does not carry: tools, or reasoning.
+
+        """
+        _refuse_more_than_text(conversations)
         turns = [conversation.messages for conversation in conversations]
         chunks = [turns[start : start + ENCODED_AT_ONCE] for start in range(0, len(turns), ENCODED_AT_ONCE)]
         with ThreadPoolExecutor(max_workers=1) as thread:
@@ -93,15 +105,26 @@ class GraftFormat:
         joined.sources = np.arange(len(joined))  # each conversation is one row
         return joined
 
-    def render_prompt(self, messages: Sequence[Message]) -> list[int]:
+    def render_prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the assistant speaks: all of `messages`, then ``<|assistant|>``."""
+        _refuse_more_than_text([Conversation(tuple(messages), "prompt", tools=tools)])
         history = self._assemble([messages], self._encode([messages]))[0]
         return [*history.input_ids, self.role_ids["assistant"]]
+
+    def render_reply(self, conversation: Conversation) -> RenderedConversation:
+        """The ids of the last message without the control tokens around it; a calculator's results are not its own."""
+        last = replace(conversation.messages[-1], learned=True)
+        turn = self.render(replace(conversation, messages=(last,)))
+        return RenderedConversation(turn.input_ids[1:-1], turn.supervised[1:-1])
 
     def decode_reply(self, ids: Sequence[int]) -> str:
         """The text of generated ids up to, not including, the first ``<|end|>``."""
         reply = ids[: ids.index(self.end_id)] if self.end_id in ids else ids
         return self.tokenizer.decode(list(reply), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def decided_by(self) -> dict[str, Any]:
+        """The control ids, and whether there is a calculator."""
+        return {"control_ids": [self.role_ids, self.end_id], "calculator": self.calculator}
 
     @cached_property
     def _plain_text(self) -> Tokenizer:
@@ -109,9 +132,10 @@ class GraftFormat:
 
     def _pieces(self, message: Message) -> list[tuple[str, bool]]:
         """What is encoded apart, and whether it is learned."""
+        learned = message.role == "assistant" and message.learned
         if message.role == "assistant" and self.calculator:
-            return split_results(message.content)
-        return [(message.content, message.role == "assistant")]
+            return [(piece, said and learned) for piece, said in split_results(message.content)]
+        return [(message.content, learned)]
 
     def _encode(self, chats: Sequence[Sequence[Message]]) -> dict[str, list[int]]:
         """The ids of every piece; one that stands there often, such as a system message, is encoded once."""
@@ -132,12 +156,21 @@ class GraftFormat:
                     input_ids += ids_of[piece]
                     stretches.append((learned, len(ids_of[piece])))
                 input_ids.append(self.end_id)
-                stretches.append((message.role == "assistant", 1))
+                stretches.append((message.role == "assistant" and message.learned, 1))
             ends.append(len(input_ids))
         flags, counts = np.array(stretches, dtype=np.int64).reshape(-1, 2).T
         lengths = np.diff(np.array([0, *ends], dtype=np.int64))
         supervised = flags.astype(np.bool_).repeat(counts)
         return RenderedSet(np.array(input_ids, dtype=np.int32), supervised, starts_of(lengths), lengths)
+
+
+def _refuse_more_than_text(conversations: Sequence[Conversation]) -> None:
+    for conversation in conversations:
+        if found := needs(conversation):
+            raise InputError(
+                f"{conversation.source}: holds {', '.join(sorted(found))}, expected text of system, user, assistant: "
+                "the project's own chat format carries nothing else; take a base whose chat template does"
+            )
 
 
 def _one_ahead(

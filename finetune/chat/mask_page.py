@@ -6,7 +6,7 @@ from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.graft_format import CONTROL_TOKENS, END_TOKEN, ROLE_TOKENS
+from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedConversation
 from tokenizer_ext.huggingface.streaming import TextStream
 from tokenizer_ext.pages.html_page import page, paragraph, table
@@ -20,21 +20,20 @@ STYLE = """<style>
 </style>"""
 
 
-def mask_as_html(rendered: RenderedConversation, tokenizer: PreTrainedTokenizerFast, title: str) -> str:
+def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -> str:
     """The page of one conversation: what is learned is green, what is only read is grey; ids show under the pointer."""
     learned = sum(rendered.supervised)
-    end, assistant = tokenizer.convert_tokens_to_ids([END_TOKEN, ROLE_TOKENS["assistant"]])
-    ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ == end)
+    end = chat.tokenizer.convert_ids_to_tokens(chat.end_id)
+    ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ in chat.stop_ids)
     counts = [
         ("tokens", f"{len(rendered.input_ids):,}"),
         ("learned (green)", f"{learned:,}"),
         ("only read (grey)", f"{len(rendered.input_ids) - learned:,}"),
-        (
-            f"turns of the assistant that end in a learned {END_TOKEN}",
-            f"{ends:,} of {rendered.input_ids.count(assistant):,}",
-        ),
+        (f"learned ends of a turn of the assistant, {end}", f"{ends:,}"),
     ]
-    spans = "".join(_span(text, ids, flag) for text, ids, flag in token_texts(rendered, tokenizer))
+    spans = "".join(
+        _span(text, ids, flag, chat.control_ids) for text, ids, flag in token_texts(rendered, chat.tokenizer)
+    )
     return page(
         title,
         [
@@ -68,7 +67,7 @@ def token_texts(
             yield stream.flush(), held, learned
 
 
-def _span(text: str, ids: list[int], learned: bool) -> str:
-    kinds = ["learned"] * learned + ["control"] * (text in CONTROL_TOKENS and len(ids) == 1)
+def _span(text: str, ids: list[int], learned: bool, control_ids: frozenset[int]) -> str:
+    kinds = ["learned"] * learned + ["control"] * (len(ids) == 1 and ids[0] in control_ids)
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
     return f'<span{kind} title="{" ".join(map(str, ids))}">{escape(printable(text))}</span>'

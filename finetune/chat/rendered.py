@@ -3,7 +3,7 @@
 A list of Python integers takes eight times the memory of an array and has to be made anew in every process. The arrays
 may as well lie in a file that is mapped into memory, see `token_cache`.
 
-Shapes: N conversations, M ids of all of them.
+Shapes: N rows, most often one a conversation, M ids of all of them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -3,13 +3,14 @@
     tokens/<key>/input_ids.npy     int32, (M,)
     tokens/<key>/supervised.npy    bool, (M,)
     tokens/<key>/lengths.npy       int64, (N,)
+    tokens/<key>/sources.npy       int64, (N,)
 
 The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
 control ids, the version of `tokenizers`, and the code that renders. So an entry is never stale: what
 changes any of them is looked for, and made, under another key. An entry is written beside its place and moved there
 whole. Several processes may make the same one at once; let the main process come first where that would be a waste.
 
-Shapes: N conversations, M ids of all of them.
+Shapes: N rows, most often one a conversation, M ids of all of them.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ import tokenizers
 
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
-from finetune.chat.graft_format import GraftFormat
+from finetune import templates
+from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet, starts_of
 from finetune.conversations.formats import Conversation
 from scratch_models.corpus.embedded_corpus import cache_folder
@@ -35,9 +37,9 @@ from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 
 MOST_ENTRIES = 32
-DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (chat_folder, bpe, huggingface))
+DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (templates, chat_folder, bpe, huggingface))
 """The folders whose code decides ids; what is said is hashed itself, however it was read."""
-PARTS = ("input_ids", "supervised", "lengths")
+PARTS = ("input_ids", "supervised", "lengths", "sources")
 
 
 def default_token_cache() -> Path:
@@ -45,7 +47,7 @@ def default_token_cache() -> Path:
     return cache_folder() / "tokens"
 
 
-def render_through_cache(conversations: Sequence[Conversation], chat: GraftFormat, folder: Path) -> RenderedSet:
+def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat, folder: Path) -> RenderedSet:
     """What `chat` renders of the conversations, from the cache if it is there, and else put there."""
     entry = folder / entry_key(conversations, chat)
     found = _open(entry)
@@ -60,7 +62,7 @@ def render_through_cache(conversations: Sequence[Conversation], chat: GraftForma
     return _open(entry) or rendered
 
 
-def entry_key(conversations: Sequence[Conversation], chat: GraftFormat) -> str:
+def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
     """The hash of all that decides the ids of the conversations, and how they are kept."""
     digest = hashlib.sha256()
     for conversation in conversations:
@@ -74,7 +76,7 @@ def entry_key(conversations: Sequence[Conversation], chat: GraftFormat) -> str:
         digest.update(b"" if tools is None else f"tools:{len(tools)}:{tools}".encode())
     decided_by = {
         "tokenizer": tokenizer_sha256(chat.tokenizer),
-        "control_ids": [chat.role_ids, chat.end_id],
+        "chat_format": chat.decided_by(),
         "calculator": chat.calculator,
         "tokenizers": tokenizers.__version__,
         "code": code_sha256(),
@@ -102,14 +104,14 @@ def hash_code(folders: Iterable[Path]) -> str:
 def _open(entry: Path) -> RenderedSet | None:
     """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
     try:
-        ids, supervised, lengths = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
+        ids, supervised, lengths, sources = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
     except (OSError, ValueError, EOFError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
-    if not len(ids) == len(supervised) == lengths.sum():
+    if not len(ids) == len(supervised) == lengths.sum() or len(sources) != len(lengths):
         return None
     with suppress(OSError):  # a folder that can only be read
         os.utime(entry)  # the entry that was not used for longest is dropped first
-    return RenderedSet(ids, supervised, starts_of(np.asarray(lengths)), np.asarray(lengths))
+    return RenderedSet(ids, supervised, starts_of(np.asarray(lengths)), np.asarray(lengths), np.asarray(sources))
 
 
 def _write(rendered: RenderedSet, entry: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from finetune.chat.choose_format import choose_format
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion
 from finetune.evaluation.figures import Figure, compare_choices, compare_replies, to_table
@@ -121,8 +122,6 @@ def _choice(question: ChoiceQuestion, chosen: Chosen, number: int) -> dict[str, 
 
 def _prompt_formats(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, PromptFormat]]:
     """Every way in which the base is asked, then that of the tuned model."""
-    of_base = base_prompt_formats(base[1], calculator=calculator).values()
-    return [
-        *((base[0], prompt_format) for prompt_format in of_base),
-        (tuned[0], ChatPromptFormat(tuned[1], calculator=calculator)),
-    ]
+    of_base = base_prompt_formats(base[1], calculator=calculator, generation_config=base[0].generation_config)
+    chat = choose_format(tuned[1], calculator=calculator, generation_config=tuned[0].generation_config)
+    return [*((base[0], prompt_format) for prompt_format in of_base.values()), (tuned[0], ChatPromptFormat(chat))]

@@ -27,11 +27,12 @@ class Chosen:
 
 def choose(model: PreTrainedModel, prompt_format: PromptFormat, questions: Sequence[ChoiceQuestion]) -> Chosen:
     """What the model chooses when it is asked in this prompt format; of equally likely choices the first."""
-    replies = [[prompt_format.known_reply(choice) for choice in question.choices] for question in questions]
+    answered = [_with_choices(question) for question in questions]
+    replies = [[prompt_format.known_reply(conversation) for conversation in of_one] for of_one in answered]
     rows = [
-        reply_row(prompt_format, question.asked, reply)
-        for question, known in zip(questions, replies, strict=True)
-        for reply in known
+        reply_row(prompt_format, conversation, reply)
+        for of_one, known in zip(answered, replies, strict=True)
+        for conversation, reply in zip(of_one, known, strict=True)
     ]
     nats = iter(row_nats(model, rows))
     costs = [[(next(nats), reply.text_bytes) for reply in known] for known in replies]
@@ -60,14 +61,18 @@ def choose_fitting(
 
 
 def _fits(question: ChoiceQuestion, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]) -> bool:
-    with_choices = [
-        Conversation((*question.asked, Message("assistant", choice)), question.source) for choice in question.choices
-    ]
     return all(
         fits(model, prompt_format, conversation)
         for model, prompt_format in prompt_formats
-        for conversation in with_choices
+        for conversation in _with_choices(question)
     )
+
+
+def _with_choices(question: ChoiceQuestion) -> list[Conversation]:
+    """The question with each of its choices as the reply."""
+    return [
+        Conversation((*question.asked, Message("assistant", choice)), question.source) for choice in question.choices
+    ]
 
 
 def _cheapest(costs: Sequence[float]) -> int:

@@ -1,19 +1,22 @@
 """How well a model replies: bits per byte of known replies, and what its own greedy replies are like.
 
-A base is asked in three plain-text prompt formats, and in the chat format where it knows it already; each figure is
-taken from the way that suits it best. Bits per byte count the bytes of the reply's text alone, and the nats of the
+A base that has a chat format, its own template or the project's, is asked in it; another one in three plain-text prompt
+formats, and each figure is taken from the one that suits it best.
+
+Bits per byte count the bytes of the reply's text alone, and the nats of the
 tokens that spell it, without the end-of-turn token that only an assistant has; what a calculator gives counts on
 neither side. Of a conversation with several replies the last is asked for, with all that came before it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.annotations import count_annotations
-from finetune.chat.graft_format import CONTROL_TOKENS
+from finetune.chat.choose_format import ChatSettings, choose_format, has_own_template, knows_chat
 from finetune.conversations.formats import Conversation
 from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
 from finetune.replies.generation import generate_ids
@@ -97,7 +100,7 @@ def evaluate_base(
     calculator: bool = False,
 ) -> dict[str, Evaluation]:
     """A base asked in every prompt format that it may understand; a calculator would complete its arithmetic too."""
-    prompt_formats = base_prompt_formats(tokenizer, calculator=calculator)
+    prompt_formats = base_prompt_formats(tokenizer, calculator=calculator, generation_config=model.generation_config)
     return {
         name: evaluate(model, prompt_format, conversations, max_new_tokens)
         for name, prompt_format in prompt_formats.items()
@@ -113,7 +116,8 @@ def ask_in_chat(
     calculator: bool = False,
 ) -> Evaluation:
     """An assistant asked in its chat format."""
-    return evaluate(model, ChatPromptFormat(tokenizer, calculator=calculator), conversations, max_new_tokens)
+    chat = choose_format(tokenizer, calculator=calculator, generation_config=model.generation_config)
+    return evaluate(model, ChatPromptFormat(chat), conversations, max_new_tokens)
 
 
 def plain_prompt_formats(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, PromptFormat]:
@@ -121,12 +125,32 @@ def plain_prompt_formats(tokenizer: PreTrainedTokenizerFast, *, calculator: bool
     return {name: PlainPromptFormat(tokenizer, prompt, calculator=calculator) for name, prompt in PLAIN_PROMPTS.items()}
 
 
-def base_prompt_formats(tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> dict[str, PromptFormat]:
-    """The plain-text formats, and the chat format where the tokenizer has it: the base may be an assistant already."""
-    known = tokenizer.get_added_vocab()
-    knows_chat = all(token in known for token in CONTROL_TOKENS)
-    chat: dict[str, PromptFormat] = {"chat": ChatPromptFormat(tokenizer, calculator=calculator)} if knows_chat else {}
-    return plain_prompt_formats(tokenizer, calculator=calculator) | chat
+def base_prompt_formats(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    calculator: bool = False,
+    generation_config: GenerationConfig | None = None,
+    template_options: Mapping[str, Any] | None = None,
+) -> dict[str, PromptFormat]:
+    """How a base is asked: in its own chat format where it has one, else in three plain-text formats."""
+    if not knows_chat(tokenizer):
+        return plain_prompt_formats(tokenizer, calculator=calculator)
+    chat = choose_format(
+        tokenizer, calculator=calculator, generation_config=generation_config, template_options=template_options
+    )
+    return {"chat": ChatPromptFormat(chat)}
+
+
+def ways_to_ask(
+    settings: ChatSettings, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel
+) -> dict[str, PromptFormat]:
+    """How the base of a run is asked: in its own way, whatever chat format the assistant learns."""
+    return base_prompt_formats(
+        tokenizer,
+        calculator=bool(settings.calculator),
+        generation_config=model.generation_config,
+        template_options=settings.template_options if has_own_template(tokenizer) else None,
+    )
 
 
 def evaluate(
@@ -174,7 +198,7 @@ def answer(
     sampling: Sampling = GREEDY,
 ) -> list[Answered]:
     """The model's replies to each conversation without its last message."""
-    prompts = [prompt_format.prompt_ids(conversation.messages[:-1]) for conversation in conversations]
+    prompts = [prompt_format.prompt_ids(one.messages[:-1], one.tools) for one in conversations]
     replies = generate_ids(
         model,
         prompts,

@@ -2,6 +2,7 @@
 
 from transformers import PreTrainedModel
 
+from finetune.chat.choose_format import choose_format
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.comparison import Model
 from finetune.evaluation.scoring import answer, base_prompt_formats
@@ -22,9 +23,10 @@ def show_replies(
     """Both replies to the prompt, with the same noise; a base without the chat format is asked in `plain_prompt`."""
     # The last message is what a reply is compared with; to a prompt alone there is no known reply.
     asked = Conversation((Message("user", prompt), Message("assistant", "")), source="prompt")
-    of_base = base_prompt_formats(base[1], calculator=calculator)
-    prompt_format = of_base.get("chat", of_base[plain_prompt])
-    chat = ChatPromptFormat(tuned[1], calculator=calculator)
+    of_base = base_prompt_formats(base[1], calculator=calculator, generation_config=base[0].generation_config)
+    prompt_format = of_base["chat"] if "chat" in of_base else of_base[plain_prompt]
+    config = tuned[0].generation_config
+    chat = ChatPromptFormat(choose_format(tuned[1], calculator=calculator, generation_config=config))
     prompt_formats: dict[str, tuple[PreTrainedModel, PromptFormat]] = {
         "base": (base[0], prompt_format),
         "tuned": (tuned[0], chat),

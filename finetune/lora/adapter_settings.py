@@ -1,4 +1,4 @@
-"""The settings that supervised and preference tuning share: how long, how fast, and what trains.
+"""The settings that supervised and preference tuning share: how long, how fast, what trains, and the chat format.
 
 How many steps, what rate and how long a warm-up is only known once base and data are read. Where a user leaves them
 out they are None here, and `resolved_settings` fills them in.
@@ -16,7 +16,7 @@ from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings(RunSettings):
-    """What trains of a model, LoRA or every weight, and how long."""
+    """What trains of a model, LoRA or every weight, how long, and the chat format that it learns."""
 
     ONE_OF: ClassVar[tuple[tuple[str, str], ...]] = (("max_steps", "epochs"), ("warmup_steps", "warmup_share"))
     """Settings that say the same in two ways."""
@@ -53,6 +53,10 @@ class AdapterSettings(RunSettings):
     """Further fields of peft's LoraConfig, as in `--lora_options.use_dora true`: use_rslora, init_lora_weights, ..."""
     target_modules: str | list[str] | None = None
     """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
+    chat: Literal["auto", "base", "graft"] = "auto"
+    """Chat format: the base's own template, or the project's format; auto takes the base's own where it has one."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """What the base's template is given besides, as in `--template_options.enable_thinking false`."""
     merge: bool = False
     """Write base and adapter as one model too, to `merged/`, which is read back and compared."""
 

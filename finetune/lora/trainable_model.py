@@ -7,6 +7,7 @@ from peft import PeftModel
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from finetune.chat.choose_format import ChatChoice, resolve_choice
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora, check_lora
@@ -55,6 +56,7 @@ def make_trainable_model(
     *,
     new_tokens: int,
     lora: Lora | None,
+    chat: ChatChoice = "auto",
 ) -> TrainableModel:
     """The base, changed in place: tokens from the documents, control tokens, LoRA; without it every weight trains.
 
@@ -62,20 +64,25 @@ def make_trainable_model(
         InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
 
     """
-    plan = plan_vocabulary(tokenizer, documents, new_tokens)
+    plan = plan_vocabulary(tokenizer, documents, new_tokens, chat)
     check_trainable(model, lora)
     return train_from(model, plan, lora)
 
 
-def plan_vocabulary(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], new_tokens: int) -> Plan:
+def plan_vocabulary(
+    tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], new_tokens: int, chat: ChatChoice = "auto"
+) -> Plan:
     """The tokenizer with tokens from the documents, where there are any, and the control tokens that it lacks.
+
+    It lacks none where it is trained in its own chat template.
 
     Raises:
         InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
 
     """
     known = tokenizer.get_added_vocab()
-    control_tokens = [token for token in CONTROL_TOKENS if token not in known]
+    needed = CONTROL_TOKENS if resolve_choice(tokenizer, chat) == "graft" else ()
+    control_tokens = [token for token in needed if token not in known]
     wanted = Wanted(new_tokens=new_tokens if documents else 0, control_tokens=control_tokens)
     return make_plan(tokenizer, sort_texts(documents, None, ()), wanted)
 

@@ -8,16 +8,17 @@ Shapes: P pairs of a micro-batch, so 2P rows, in B of T tokens; N pairs and M id
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from configs import InputError
 from finetune.chat.batches import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
-from finetune.chat.graft_format import GraftFormat
+from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet
+from finetune.conversations.messages import Conversation
 from finetune.conversations.pairs import Pair
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit
 from scratch_models.loop.seeds import seeded_generator
@@ -44,12 +45,30 @@ class RenderedPairs:
         return RenderedPairs(self.chosen.only(places), self.rejected.only(places))
 
 
-def render_pairs(chat: GraftFormat, pairs: Sequence[Pair]) -> RenderedPairs:
-    """The pairs in the ids of a chat format, in their order; never cut."""
+def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
+    """The pairs in the ids of a chat format, in their order; never cut, and nothing of their prompts supervised.
+
+    Raises:
+        InputError: the chat format cannot render a reply of several messages in one row.
+
+    """
     sides = [pair.with_chosen() for pair in pairs], [pair.with_rejected() for pair in pairs]
-    rendered = chat.render_set([*sides[0], *sides[1]])
-    replies = _replies_only(rendered, [len(pair.prompt) for pair in (*pairs, *pairs)], chat.end_id)
-    return RenderedPairs(replies[: len(pairs)], replies[len(pairs) :])
+    asked = [len(pair.prompt) for pair in (*pairs, *pairs)]
+    both = [_only_read(whole, number) for whole, number in zip([*sides[0], *sides[1]], asked, strict=True)]
+    rendered = chat.render_set(both)
+    if len(rendered) != len(both):
+        several = both[int(np.flatnonzero(np.bincount(rendered.sources) > 1)[0])]
+        raise InputError(
+            f"{several.source}: its reply has several turns of the assistant, which the base's chat template renders "
+            "one at a time: give one reply a pair"
+        )
+    return RenderedPairs(rendered[: len(pairs)], rendered[len(pairs) :])
+
+
+def _only_read(conversation: Conversation, messages: int) -> Conversation:
+    """The conversation with its first messages read and not learned."""
+    asked = [replace(message, learned=False) for message in conversation.messages[:messages]]
+    return replace(conversation, messages=(*asked, *conversation.messages[messages:]))
 
 
 class PreferenceBatches:
@@ -168,19 +187,6 @@ def count_reply_tokens(targets: Tensor, position_ids: Tensor | None = None, **_:
 
 
 PAIRS = Unit("pairs", count_pairs)
-
-
-def _replies_only(rendered: RenderedSet, prompt_messages: Sequence[int], end_id: int) -> RenderedSet:
-    """The conversations with nothing of their prompts supervised; every message ends in `end_id`, which content lacks.
-
-    `rendered` must be whole, its conversations one behind the other.
-    """
-    ends_before = np.concatenate([[0], np.cumsum(rendered.input_ids == end_id)])  # (M + 1,)
-    earlier: NDArray[np.int64] = np.repeat(
-        ends_before[rendered.starts] + np.array(prompt_messages), rendered.lengths
-    )  # (M,)
-    in_reply = ends_before[:-1] >= earlier
-    return RenderedSet(rendered.input_ids, rendered.supervised & in_reply, rendered.starts, rendered.lengths)
 
 
 def _without_targets(micro_batch: MicroBatch) -> MicroBatch:

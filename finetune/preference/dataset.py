@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.chat_format import mask_as_text
-from finetune.chat.graft_format import GraftFormat
+from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.chat.rendered import find_fitting
 from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
@@ -25,6 +24,8 @@ class PreferenceDataset:
     held_out_batches: PreferenceBatches
     left_out: Mapping[str, int]
     """What is neither learned from nor held out -> how often."""
+    chat: ChatFormat
+    """What they were rendered in."""
 
     def describe(self) -> str:
         """What is read and what is left out, counted."""
@@ -40,7 +41,7 @@ class PreferenceDataset:
 
 
 def prepare_preferences(
-    chat: GraftFormat,
+    chat: ChatFormat,
     splits: PreferenceSplits,
     *,
     maximum_tokens: int,
@@ -71,6 +72,7 @@ def prepare_preferences(
             f"pairs of more than {maximum_tokens} tokens": len(training) - len(fitting),
             f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
         },
+        chat=chat,
     )
 
 

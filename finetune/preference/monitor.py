@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor
 
+from finetune.conversations.messages import Conversation
 from finetune.evaluation.scoring import Answered, answer, choose_watched
 from finetune.evaluation.tables import print_replies
 from finetune.lora.trainable_model import TrainableModel
@@ -30,14 +31,12 @@ class PreferenceMonitor:
         answered: Sequence[Answered],
         accelerator: Accelerator,
         reply_tokens: int,
-        *,
-        calculator: bool = False,
     ) -> None:
         """`answered` holds the replies of the reference, in the main process; the others have none."""
         self.trainable, self.loss_model, self.dataset = trainable, loss_model, dataset
         self.accelerator, self.reply_tokens = accelerator, reply_tokens
         self.watched = choose_watched(answered)
-        self.prompt_format = ChatPromptFormat(trainable.tokenizer, calculator=calculator)
+        self.prompt_format = ChatPromptFormat(dataset.chat)
 
     def __call__(self, step: int) -> dict[str, Any]:
         """The held-out figures; their loss is the mean over pairs, as in training."""
@@ -89,5 +88,10 @@ def chosen_likelier(log_probabilities: Tensor) -> float:
 
 def chosen_bytes(dataset: PreferenceDataset, prompt_format: PromptFormat) -> int:
     """UTF-8 bytes of what the assistant says itself in the replies that are preferred."""
-    replies = (message for pair in dataset.held_out for message in pair.chosen if message.role == "assistant")
-    return sum(prompt_format.known_reply(message.content).text_bytes for message in replies)
+    said = (
+        Conversation((*pair.prompt, *pair.chosen[: number + 1]), pair.source, tools=pair.tools)
+        for pair in dataset.held_out
+        for number, message in enumerate(pair.chosen)
+        if message.role == "assistant"
+    )
+    return sum(prompt_format.known_reply(conversation).text_bytes for conversation in said)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from finetune.chat.chat_format import ChatFormat
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples
 from finetune.export.model_card import Comparison, public_name, write_model_card
@@ -41,7 +42,9 @@ def make_preference_report(
     )
 
 
-def finish_preferences(report: PreferenceReport, base: str, trainable: TrainableModel, run: RunFolder) -> None:
+def finish_preferences(
+    report: PreferenceReport, base: str, trainable: TrainableModel, chat: ChatFormat, run: RunFolder
+) -> None:
     """Saves the model, its card and the report, and prints three prompts with both replies and the table."""
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
     write_model_card(

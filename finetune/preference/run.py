@@ -44,7 +44,7 @@ def teach_preferences(settings: DpoSettings) -> None:
     settings, run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
     splits = read_splits(settings, accelerator)
-    trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora)
+    trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora, settings.chat)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     dataset = read_dataset(settings, trainable, engine, splits, accelerator.num_processes)
     settings = resolve(settings, trainable.model, dataset.batches, pairs_per_step=dataset.batches.per_step)
@@ -58,10 +58,8 @@ def teach_preferences(settings: DpoSettings) -> None:
     run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
-    best, calculator = best_replies(reference), bool(settings.calculator)
-    monitor = PreferenceMonitor(
-        trainable, loss_model, dataset, best, accelerator, settings.reply_tokens, calculator=calculator
-    )
+    best = best_replies(reference)
+    monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
     if not settings.resume:
         record_start(monitor, run, accelerator)
     loop, batches = settings.loop, dataset.batches
@@ -73,7 +71,7 @@ def teach_preferences(settings: DpoSettings) -> None:
         facts = describe_facts(settings, trainable, dataset, engine, run)
         tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
-        finish_preferences(report, settings.base, trainable, run)
+        finish_preferences(report, settings.base, trainable, dataset.chat, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
 

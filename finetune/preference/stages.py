@@ -11,12 +11,12 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.chat.annotations import refuse_unusable_annotations
-from finetune.chat.graft_format import GraftFormat
+from finetune.chat.choose_format import format_of
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.report import describe_run
-from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, plain_prompt_formats
+from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, ways_to_ask
 from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -57,7 +57,7 @@ def read_dataset(
     """The pairs as ids."""
     positions = positions_of(trainable.model)
     return prepare_preferences(
-        GraftFormat(trainable.tokenizer, calculator=bool(settings.calculator)),
+        format_of(settings, trainable.tokenizer, trainable.model),
         splits,
         maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
         held_out_pairs=settings.evaluation_pairs,
@@ -77,11 +77,8 @@ def choose_objective(settings: DpoSettings, trainable: TrainableModel) -> Object
 
 
 def choose_prompt_formats(settings: DpoSettings, trainable: TrainableModel) -> dict[str, PromptFormat]:
-    """How the reference is asked: an assistant in its chat format, a base that does not know it in plain text."""
-    calculator = bool(settings.calculator)
-    if trainable.extended.certificate.control_tokens:
-        return plain_prompt_formats(trainable.extended.plan.base, calculator=calculator)
-    return {"chat": ChatPromptFormat(trainable.tokenizer, calculator=calculator)}
+    """How the reference is asked: in its own chat format, or in plain text where it has none."""
+    return ways_to_ask(settings, trainable.extended.plan.base, trainable.model)
 
 
 def choose_asked(
@@ -92,8 +89,7 @@ def choose_asked(
 ) -> list[Conversation]:
     """The held-out prompts that are answered before and after, with the replies that are preferred."""
     conversations = [pair.with_chosen() for pair in dataset.held_out]
-    chat = ChatPromptFormat(trainable.tokenizer, calculator=bool(settings.calculator))
-    every_format = [*prompt_formats.values(), chat]
+    every_format = [*prompt_formats.values(), ChatPromptFormat(dataset.chat)]
     return choose_askable(
         conversations, settings.evaluation_replies, [(trainable.model, prompt_format) for prompt_format in every_format]
     )
@@ -180,7 +176,7 @@ def read_original_alike(
     settings: DpoSettings, engine: Engine, accelerator: Accelerator
 ) -> tuple[PreTrainedModel, Engine]:
     """The original, which computes as the model under training does: what they differ by is then what was learned."""
-    original = read_original(settings.base, accelerator.device)
+    original = read_original(settings.base, accelerator.device, settings.chat)
     return original, start_engine(original, settings, accelerator, precision=engine.precision)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from finetune.chat.choose_format import ChatChoice
 from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
@@ -24,10 +25,12 @@ def take_calculator(settings: DpoSettings) -> DpoSettings:
     return replace(settings, calculator=True) if settings.calculator is None and recorded else settings
 
 
-def prepare_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None) -> TrainableModel:
+def prepare_start(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, lora: Lora | None, chat: ChatChoice = "auto"
+) -> TrainableModel:
     """The model with the control tokens that it lacks, and what trains of it; its own dropout is off."""
     switch_off_dropout(model)
-    return make_trainable_model(model, tokenizer, [], new_tokens=0, lora=lora)
+    return make_trainable_model(model, tokenizer, [], new_tokens=0, lora=lora, chat=chat)
 
 
 def switch_off_dropout(model: nn.Module) -> None:
@@ -45,6 +48,6 @@ def switch_off_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def read_original(base: str, device: torch.device) -> PreTrainedModel:
+def read_original(base: str, device: torch.device, chat: ChatChoice = "auto") -> PreTrainedModel:
     """The start once more, with the same control tokens and no adapter."""
-    return prepare_start(*load_start(base, device), lora=None).model.eval()
+    return prepare_start(*load_start(base, device), lora=None, chat=chat).model.eval()

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from finetune.chat.batches import Row, cut_by_tokens, pad
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.formats import Conversation
 from finetune.losses.head import check_logits_are_the_heads
 from finetune.losses.token_losses import token_losses
 from finetune.replies.prompts import KnownReply, PromptFormat
@@ -23,17 +23,17 @@ def reply_costs(
     model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation]
 ) -> tuple[list[float], list[int]]:
     """Nats and bytes of each conversation's last message, after all that came before it."""
-    replies = [prompt_format.known_reply(conversation.messages[-1].content) for conversation in conversations]
+    replies = [prompt_format.known_reply(conversation) for conversation in conversations]
     rows = [
-        reply_row(prompt_format, conversation.messages[:-1], reply)
+        reply_row(prompt_format, conversation, reply)
         for conversation, reply in zip(conversations, replies, strict=True)
     ]
     return row_nats(model, rows), [reply.text_bytes for reply in replies]
 
 
-def reply_row(prompt_format: PromptFormat, asked: Sequence[Message], reply: KnownReply) -> Row:
-    """Ids and targets that score what a model itself says of a reply, and nothing of the prompt."""
-    prompt = prompt_format.prompt_ids(asked)
+def reply_row(prompt_format: PromptFormat, conversation: Conversation, reply: KnownReply) -> Row:
+    """Ids and targets that score what a model itself says of the last message, and nothing of the prompt."""
+    prompt = prompt_format.prompt_ids(conversation.messages[:-1], conversation.tools)
     counted = [id_ if own else IGNORED_TARGET for id_, own in zip(reply.ids, reply.own, strict=True)]
     return [*prompt, *reply.ids][:-1], [IGNORED_TARGET] * (len(prompt) - 1) + counted
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.calculator import split_results
-from finetune.chat.graft_format import GraftFormat
+from finetune.chat.chat_format import ChatFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.replies.calculator_decoding import ReplyCalculator
 from tokenizer_ext.huggingface.hf_model import positions_of
@@ -80,39 +80,33 @@ class PromptFormat(Protocol):
     calculator: ReplyCalculator | None
     """What completes the arithmetic of a reply, where the model has a calculator."""
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the model replies."""
 
-    def reply_ids(self, reply: str) -> list[int]:
-        """The ids of a known reply after the prompt, without an end."""
-
-    def known_reply(self, reply: str) -> KnownReply:
-        """The same with what the model says itself."""
+    def known_reply(self, conversation: Conversation) -> KnownReply:
+        """The ids of the last message after the prompt, without an end, and what of it the model says itself."""
 
     def text(self, ids: Sequence[int]) -> str:
         """The reply that generated ids spell."""
 
 
 class ChatPromptFormat:
-    """The assistant's own format."""
+    """The chat format of a model: its own template, or the project's format."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, calculator: bool = False) -> None:
-        self.chat = GraftFormat(tokenizer, calculator=calculator)
-        self.calculator = ReplyCalculator(tokenizer) if calculator else None
-        self.stop_ids: tuple[int, ...] = (self.chat.end_id,)
+    def __init__(self, chat: ChatFormat) -> None:
+        self.chat = chat
+        self.calculator = ReplyCalculator(chat.tokenizer) if chat.calculator else None
+        self.stop_ids = chat.stop_ids
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The conversation so far in control tokens."""
-        return self.chat.render_prompt(messages)
+    def prompt_ids(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
+        """The conversation so far, up to where the assistant speaks."""
+        return self.chat.render_prompt(messages, tools)
 
-    def reply_ids(self, reply: str) -> list[int]:
-        """The content of a turn, without the control tokens around it."""
-        return self.known_reply(reply).ids
-
-    def known_reply(self, reply: str) -> KnownReply:
-        """What is learned of the turn is what the model says itself."""
-        turn = self.chat.render(Conversation((Message("assistant", reply),), source="reply"))
-        return KnownReply(turn.input_ids[1:-1], turn.supervised[1:-1], _own_bytes(reply, self.calculator is not None))
+    def known_reply(self, conversation: Conversation) -> KnownReply:
+        """The last turn; what the format itself writes in it, and the calculator, is not the model's own."""
+        reply, calculator = self.chat.render_reply(conversation), self.calculator is not None
+        own_bytes = _own_bytes(conversation.messages[-1].content, calculator)
+        return KnownReply(reply.input_ids, reply.supervised, own_bytes)
 
     def text(self, ids: Sequence[int]) -> str:
         """The text up to the end of the turn."""
@@ -128,17 +122,14 @@ class PlainPromptFormat:
         self.encoder = plain_text_encoder(tokenizer)
         self.stop_ids: tuple[int, ...] = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt as text."""
+    def prompt_ids(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
+        """The prompt as text; tools have no place in it."""
         ids: list[int] = self.encoder.encode(self.prompt.text(messages), add_special_tokens=False).ids
         return ids
 
-    def reply_ids(self, reply: str) -> list[int]:
-        """The reply as it would follow the prompt."""
-        return self.known_reply(reply).ids
-
-    def known_reply(self, reply: str) -> KnownReply:
-        """Without a calculator the model says all of it."""
+    def known_reply(self, conversation: Conversation) -> KnownReply:
+        """The reply as it would follow the prompt; without a calculator the model says all of it."""
+        reply = conversation.messages[-1].content
         text, ids, own = self.prompt.continuation(reply), list[int](), list[bool]()
         for piece, is_own in split_results(text) if self.calculator else [(text, True)]:
             piece_ids = self.encoder.encode(piece, add_special_tokens=False).ids
@@ -157,7 +148,8 @@ def fits(model: PreTrainedModel, prompt_format: PromptFormat, conversation: Conv
     asked = conversation.messages[:-1]
     if not any(message.content for message in asked):
         return False
-    tokens = len(prompt_format.prompt_ids(asked)) + len(prompt_format.reply_ids(conversation.messages[-1].content))
+    prompt = prompt_format.prompt_ids(asked, conversation.tools)
+    tokens = len(prompt) + len(prompt_format.known_reply(conversation).ids)
     return positions is None or tokens + 1 <= positions
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.batches import ConversationBatches, cut_by_tokens, pad, to_row
 from finetune.chat.dataset import first_example, prepare_dataset
-from finetune.chat.graft_format import END_TOKEN
+from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids
@@ -150,8 +150,9 @@ def conversation_dataset(
         InputError: the tokenizer lacks the chat's control tokens, or no conversation fits.
 
     """
+    chat = GraftFormat(tokenizer)
     read = prepare_dataset(
-        tokenizer,
+        chat,
         splits,
         maximum_tokens=maximum_tokens,
         held_out_conversations=evaluation_conversations,
@@ -170,8 +171,8 @@ def conversation_dataset(
         epochs_per_step=1 / read.batches.steps_per_epoch,
         held_out=HeldOut(held_out, count_target_bytes(held_out, tokenizer)),
         prompts=[_question(one) for one in evenly_spaced(read.held_out, PROMPTS)],
-        end_id=tokenizer.convert_tokens_to_ids(END_TOKEN),
-        first_example=f"first conversation: {first_example(read, tokenizer, colour=False)}",
+        end_id=chat.end_id,
+        first_example=f"first conversation: {first_example(read, colour=False)}",
         sha256=splits.sha256(),
     )
 

@@ -34,7 +34,6 @@ class HeldOutMonitor:
         reply_tokens: int,
         *,
         replies: int = SHOWN_REPLIES,
-        calculator: bool = False,
         engine: Engine | None = None,
     ) -> None:
         self.loss_model = SupervisedLoss(trainable.model, engine).to(accelerator.device)
@@ -42,10 +41,10 @@ class HeldOutMonitor:
         self.watched = choose_watched(base_answered, replies)
         rows = sorted(map(to_row, dataset.held_out), key=lambda row: len(row[0]))
         self.micro_batches = join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, packed=dataset.batches.packed)
-        self.prompt_format = ChatPromptFormat(trainable.tokenizer, calculator=calculator)
+        self.prompt_format = ChatPromptFormat(dataset.chat)
         # What a calculator gives costs the model nothing, so it may not count as said either.
-        said = partial(said_bytes, end_id=self.prompt_format.chat.end_id, tokenizer=trainable.tokenizer)
-        self.reply_bytes = sum(map(said, dataset.held_out)) if calculator else dataset.held_out_reply_bytes
+        said = partial(said_bytes, end_id=dataset.chat.end_id, tokenizer=trainable.tokenizer)
+        self.reply_bytes = sum(map(said, dataset.held_out)) if dataset.chat.calculator else dataset.held_out_reply_bytes
 
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out conversations after a step."""

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from configs import InputError
 from finetune.chat.dataset import first_example
 from finetune.chat.mask_page import mask_as_html
-from finetune.evaluation.scoring import answer, evaluate, evaluate_base
+from finetune.evaluation.scoring import answer, evaluate, ways_to_ask
 from finetune.lora.resolved_settings import describe_course
 from finetune.replies.generation import ROWS_AT_ONCE
 from finetune.supervised.estimate import (
@@ -53,7 +53,7 @@ def describe_plan(settings: SftSettings, training: Training) -> str:
             describe_course(settings, training.dataset.batches, "conversations"),
             training.engine.describe(),
             "first example, with what is learned marked:",
-            first_example(training.dataset, trainable.tokenizer, colour=sys.stdout.isatty()),
+            first_example(training.dataset, colour=sys.stdout.isatty()),
         ]
     )
 
@@ -86,10 +86,10 @@ def estimate_run(
 def estimate_base(settings: SftSettings, start: Start) -> float:
     """Seconds that the base's replies take."""
     at_once = evenly_spaced(start.asked, ROWS_AT_ONCE)
-    tokenizer, calculator = start.plan.base, settings.calculator
+    ways = ways_to_ask(settings, start.plan.base, start.model).values()
 
     def ask(tokens: int) -> object:
-        return evaluate_base(start.model, tokenizer, at_once, tokens, calculator=calculator)
+        return [evaluate(start.model, way, at_once, tokens) for way in ways]
 
     return estimate_asking(Asking(ask, len(start.asked) / len(at_once), settings.reply_tokens))
 
@@ -101,12 +101,12 @@ def inspect_example(number: int, start: Start, accelerator: Accelerator) -> str:
         InputError: there is no example of this number.
 
     """
-    dataset, tokenizer = start.dataset, start.plan.tokenizer
+    dataset = start.dataset
     if not 1 <= number <= len(dataset.training):
         raise InputError(f"inspect: found {number}, expected the number of an example, 1 to {len(dataset.training):,}")
     page = RUNS / f"inspect-{number}.html"
     if accelerator.is_main_process:
         page.parent.mkdir(exist_ok=True)
         title = f"Example {number} of {len(dataset.training):,}: what is learned"
-        page.write_text(mask_as_html(dataset.training[number - 1], tokenizer, title), encoding="utf-8")
+        page.write_text(mask_as_html(dataset.training[number - 1], start.chat, title), encoding="utf-8")
     return f"{dataset.describe()}\nExample {number} with what is learned of it: {page}"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from finetune.chat.chat_format import ChatFormat
 from finetune.evaluation.report import Report, write_report
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples, to_markdown, to_text
@@ -15,8 +16,8 @@ from tokenizer_ext.extension.report import verdict, weights_line
 
 TITLE = "{run}: an assistant made from {base}"
 PROMPTED = (
-    "The base is asked in three plain-text prompt formats, and in the chat format where it knows it; each of its "
-    "figures is\nfrom the way that suits it best."
+    "A base that has a chat format is asked in it; another one in three plain-text prompt formats, and each of its "
+    "figures is\nfrom the one that suits it best."
 )
 
 
@@ -35,7 +36,7 @@ def make_report(
     )
 
 
-def finish(report: Report, base: str, trainable: TrainableModel, run: RunFolder) -> None:
+def finish(report: Report, base: str, trainable: TrainableModel, chat: ChatFormat, run: RunFolder) -> None:
     """Saves the assistant and the report, and prints three questions with both answers and the table."""
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
     write_model_card(

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import Engine
 from finetune.evaluation.report import describe_run
-from finetune.evaluation.scoring import Evaluation, base_prompt_formats, best_replies, evaluate, evaluate_base
+from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
@@ -57,17 +57,17 @@ def fine_tune(settings: SftSettings) -> None:
         assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
         facts = describe_facts(settings, training, run)
         report = make_report(settings.base, facts, run, base, assistant)
-        finish(report, settings.base, trainable, run)
+        finish(report, settings.base, trainable, start.chat, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
     accelerator.end_training()
 
 
 def ask_base(settings: SftSettings, start: Start) -> dict[str, Evaluation]:
     """The base's replies in every prompt format that it may understand."""
-    tokenizer = start.plan.base
-    formats = len(base_prompt_formats(tokenizer))
-    print(f"Asking the base {len(start.asked)} held-out questions in {formats} prompt formats …")
-    return evaluate_base(start.model, tokenizer, start.asked, settings.reply_tokens, calculator=settings.calculator)
+    ways = ways_to_ask(settings, start.plan.base, start.model)
+    how = "in its chat format" if "chat" in ways else f"in {len(ways)} prompt formats"
+    print(f"Asking the base {len(start.asked)} held-out questions {how} …")
+    return {name: evaluate(start.model, way, start.asked, settings.reply_tokens) for name, way in ways.items()}
 
 
 def describe_facts(settings: SftSettings, training: Training, run: RunFolder) -> dict[str, str]:
@@ -92,6 +92,7 @@ def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[
     return {
         "data_sha256": start.data_sha256,
         "epochs": epochs_of(start.settings, start.dataset.batches),
+        "chat_format": start.chat.name,
         **trainable.hashes(),
         "extension": dataclasses.asdict(trainable.extended.certificate),
         **engine.facts(),

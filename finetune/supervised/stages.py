@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass
 
 from accelerate import Accelerator
 from torch.optim import Optimizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from finetune.chat.annotations import refuse_unusable_annotations
+from finetune.chat.chat_format import ChatFormat
+from finetune.chat.choose_format import format_of
 from finetune.chat.dataset import SupervisedDataset, prepare_dataset
 from finetune.chat.token_cache import default_token_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
 from finetune.engine.engine import Engine, start_engine
-from finetune.evaluation.scoring import Answered, base_prompt_formats, choose_askable
+from finetune.evaluation.scoring import Answered, choose_askable, ways_to_ask
 from finetune.export.saved_model import load_start
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
@@ -40,6 +42,8 @@ class Start:
     """The base's tokenizer, and the one that it will be extended to."""
     data_sha256: str
     dataset: SupervisedDataset
+    chat: ChatFormat
+    """What the conversations are rendered in, and the assistant is asked in."""
     asked: list[Conversation]
     """The held-out conversations that base and assistant are asked: those that fit in every prompt format."""
 
@@ -67,13 +71,13 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     data_sha256 = splits.sha256()
     model, tokenizer = load_start(settings.base, accelerator.device)
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
-    plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens)
+    plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
     check_trainable(model, settings.lora)
-    dataset = read_dataset(settings, plan.tokenizer, model, splits, accelerator)
+    chat = format_of(settings, plan.tokenizer, model)
+    dataset = read_dataset(settings, chat, model, splits, accelerator)
     sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}
     settings = resolve(settings, model, dataset.batches, **sizes)
-    chat = ChatPromptFormat(plan.tokenizer, calculator=settings.calculator)
-    formats = [*base_prompt_formats(tokenizer).values(), chat]
+    formats = [*ways_to_ask(settings, tokenizer, model).values(), ChatPromptFormat(chat)]
     asked = choose_askable(
         splits.held_out, settings.evaluation_conversations, [(model, prompt_format) for prompt_format in formats]
     )
@@ -81,7 +85,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
         inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)
         refuse_other_settings(run.path, asdict(settings))
-    return Start(settings, model, plan, data_sha256, dataset, asked)
+    return Start(settings, model, plan, data_sha256, dataset, chat, asked)
 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
@@ -95,7 +99,7 @@ def read_splits(settings: SftSettings, accelerator: Accelerator) -> Conversation
 
 def read_dataset(
     settings: SftSettings,
-    tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat,
     model: PreTrainedModel,
     splits: ConversationSplits,
     accelerator: Accelerator,
@@ -105,7 +109,7 @@ def read_dataset(
     parts = accelerator.num_processes * (settings.accumulation_steps or 1)
     with accelerator.main_process_first():
         return prepare_dataset(
-            tokenizer,
+            chat,
             splits,
             maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
             held_out_conversations=settings.evaluation_conversations,
@@ -113,7 +117,6 @@ def read_dataset(
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
             seed=settings.seed,
             accumulation_steps=settings.accumulation_steps,
-            calculator=settings.calculator,
             cache=default_token_cache(),
         )
 
@@ -133,7 +136,6 @@ def prepare_training(
         accelerator,
         settings.reply_tokens,
         replies=settings.evaluation_replies,
-        calculator=settings.calculator,
         engine=engine,
     )
     rate = settings.loop.learning_rate

@@ -10,6 +10,7 @@ import pytest
 from apps.form import RAW, Asked
 from apps.pair import VERBATIM
 from apps.panes import Side, answer_side_by_side, speak
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Message
 from finetune.replies.generation import generate_ids
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat
@@ -29,7 +30,7 @@ def model(chat_tokenizer):
 
 @pytest.fixture
 def chat(chat_tokenizer):
-    return ChatPromptFormat(chat_tokenizer)
+    return ChatPromptFormat(GraftFormat(chat_tokenizer))
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_a_side_that_the_prompt_does_not_fit_says_both_numbers_and_the_other_goe
 
 
 def test_an_assistant_that_learned_with_the_calculator_gets_its_results_in_the_page_too(chat_tokenizer):
-    with_calculator = _said(ChatPromptFormat(chat_tokenizer, calculator=True), "clips: <<48/2=9>>")
-    without = _said(ChatPromptFormat(chat_tokenizer), "clips: <<48/2=9>>")
+    with_calculator = _said(ChatPromptFormat(GraftFormat(chat_tokenizer, calculator=True)), "clips: <<48/2=9>>")
+    without = _said(ChatPromptFormat(GraftFormat(chat_tokenizer)), "clips: <<48/2=9>>")
     assert "<<48/2=24>>" in with_calculator.text and "<<48/2=9>>" not in with_calculator.text
     assert without.text.startswith("clips: <<48/2=9>>")

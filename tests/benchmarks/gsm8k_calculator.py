@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from finetune.chat.calculator import ANNOTATION, NO_VALUE
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.splits import read_conversation_splits
 from finetune.evaluation.comparison import Asking, Model, measure_replies
 from finetune.evaluation.scoring import answer
@@ -89,7 +90,9 @@ def print_figures(given: argparse.Namespace, tuned: Model, without: Model, secon
     sources = {question["source"] for question in measured.questions}
     asked = [conversation for conversation in held_out if conversation.source in sources]
     right, wrong, without_value = check([question["tuned"]["reply"] for question in measured.questions])
-    made_up = check([one.reply for one in answer(without[0], ChatPromptFormat(without[1]), asked, given.reply_tokens)])
+    made_up = check(
+        [one.reply for one in answer(without[0], ChatPromptFormat(GraftFormat(without[1])), asked, given.reply_tokens)]
+    )
     bits = measured.figures[0]
     print(f"\n{given.max_steps} steps in {seconds:.0f} s, one thread\n{measured.text}\n")
     print(f"{'':<52} {'wanted':>12}   seen")

@@ -31,7 +31,7 @@ LONG = [_conversation("the sum " * 40 + str(n)) for n in range(4)]
 def _prepare(tokenizer, training, held_out, **changes):
     limits = {"maximum_tokens": 80, "held_out_conversations": 6, "conversations_per_step": 4}
     splits = ConversationSplits(training, held_out, [], left_out={"messages after a last reply": 2})
-    return prepare_dataset(tokenizer, splits, **{**limits, **changes}, tokens_per_micro_batch=512, seed=0)
+    return prepare_dataset(GraftFormat(tokenizer), splits, **{**limits, **changes}, tokens_per_micro_batch=512, seed=0)
 
 
 def test_every_conversation_is_read_or_counted(chat_tokenizer):
@@ -71,7 +71,7 @@ def test_a_limit_that_nothing_fits_is_refused(chat_tokenizer, training, held_out
 
 
 def test_the_first_example_shows_what_is_learned(chat_tokenizer):
-    shown = first_example(_prepare(chat_tokenizer, [_conversation("What?")], SHORT), chat_tokenizer, colour=False)
+    shown = first_example(_prepare(chat_tokenizer, [_conversation("What?")], SHORT), colour=False)
     assert shown == "<|user|>What?<|end|><|assistant|>[[It is 72.<|end|>]]"
 
 

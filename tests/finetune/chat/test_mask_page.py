@@ -49,7 +49,7 @@ class _Spans(HTMLParser):
 def read(chat_tokenizer):
     def read(rendered):
         parser = _Spans()
-        parser.feed(mask_as_html(rendered, chat_tokenizer, "Example <1>"))
+        parser.feed(mask_as_html(rendered, GraftFormat(chat_tokenizer), "Example <1>"))
         return parser
 
     return read
@@ -83,10 +83,10 @@ def test_what_a_conversation_says_becomes_no_tag(read, chat_tokenizer):
 
 def test_the_page_counts_what_is_learned_and_the_ends_of_turns(chat_tokenizer):
     rendered = GraftFormat(chat_tokenizer).render(CHAT)
-    shown = mask_as_html(rendered, chat_tokenizer, "Example <1>")
+    shown = mask_as_html(rendered, GraftFormat(chat_tokenizer), "Example <1>")
     assert "<title>Example &lt;1&gt;</title>" in shown
     assert f"<td>learned (green)</td><td class=number>{sum(rendered.supervised)}</td>" in shown
-    assert "&lt;|end|&gt;</td><td class=number>2 of 2</td>" in shown
+    assert "&lt;|end|&gt;</td><td class=number>2</td>" in shown
 
 
 def test_results_of_the_calculator_stand_out_as_not_learned(read, chat_tokenizer):

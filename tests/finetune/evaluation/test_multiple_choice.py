@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from configs import InputError
+from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Message
 from finetune.conversations.questions import ChoiceQuestion, read_questions, to_choice_question
 from finetune.evaluation.multiple_choice import choose, choose_fitting
 from finetune.evaluation.reply_checks import is_right
 from finetune.evaluation.scoring import plain_prompt_formats
 from finetune.replies.prompts import ChatPromptFormat
+from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -25,7 +27,7 @@ QUESTIONS = [ChoiceQuestion(ASKED, choices, 0, f"quiz.jsonl:{n}") for n, choices
 
 def _costs(model, prompt_format, choice):
     """Nats of a choice by transformers' loss, and its bytes."""
-    prompt, reply = prompt_format.prompt_ids(ASKED), prompt_format.reply_ids(choice)
+    prompt, reply = prompt_format.prompt_ids(ASKED), known_reply(prompt_format, choice).ids
     labels = torch.tensor([[-100] * len(prompt) + reply])
     with torch.no_grad():
         return model(torch.tensor([[*prompt, *reply]]), labels=labels).loss.item() * len(reply), len(choice.encode())
@@ -35,7 +37,9 @@ def _costs(model, prompt_format, choice):
 @pytest.mark.parametrize("name", ["chat", "question"])
 def test_the_choice_is_that_of_the_lowest_loss_of_transformers_in_both_readings(chat_tokenizer, name, seed):
     model = tiny_gpt2(next_token_id(chat_tokenizer), seed=seed)
-    prompt_format = {"chat": ChatPromptFormat(chat_tokenizer), **plain_prompt_formats(chat_tokenizer)}[name]
+    prompt_format = {"chat": ChatPromptFormat(GraftFormat(chat_tokenizer)), **plain_prompt_formats(chat_tokenizer)}[
+        name
+    ]
     chosen = choose(model, prompt_format, QUESTIONS)
     for number, choices in enumerate(CHOICES):
         costs = [_costs(model, prompt_format, choice) for choice in choices]
@@ -46,9 +50,9 @@ def test_the_choice_is_that_of_the_lowest_loss_of_transformers_in_both_readings(
 def test_a_model_that_finds_every_id_equally_likely_chooses_the_fewest_tokens_or_the_fewest_per_byte(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     torch.nn.init.zeros_(model.get_input_embeddings().weight)
-    prompt_format = ChatPromptFormat(chat_tokenizer)
+    prompt_format = ChatPromptFormat(GraftFormat(chat_tokenizer))
     chosen = choose(model, prompt_format, QUESTIONS)
-    tokens = [[len(prompt_format.reply_ids(choice)) for choice in choices] for choices in CHOICES]
+    tokens = [[len(known_reply(prompt_format, choice).ids) for choice in choices] for choices in CHOICES]
     assert chosen.by_nats == [counts.index(min(counts)) for counts in tokens]
     per_byte = [
         [count / len(choice.encode()) for count, choice in zip(counts, choices, strict=True)]
@@ -98,7 +102,7 @@ def test_what_is_no_multiple_choice_is_refused_with_its_place(fields, reason):
 
 
 def test_questions_that_do_not_fit_with_each_choice_are_left_out(chat_tokenizer):
-    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(GraftFormat(chat_tokenizer))
     long = ChoiceQuestion(ASKED, ("72", chr(1) * POSITIONS), 0, "quiz.jsonl:9")
     assert choose_fitting([QUESTIONS[0], long, QUESTIONS[1]], 3, [(model, prompt_format)]) == QUESTIONS[:2]
     with pytest.raises(InputError, match="none of 2 multiple-choice questions fits"):

@@ -27,6 +27,7 @@ from finetune.evaluation.scoring import (
 )
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling_settings import Sampling
+from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, to_hf_tokenizer
@@ -58,7 +59,7 @@ def _constant_model(tokenizer, token):
 
 
 def _prompt_formats(tokenizer):
-    return {"chat": ChatPromptFormat(tokenizer), **plain_prompt_formats(tokenizer)}
+    return {"chat": ChatPromptFormat(GraftFormat(tokenizer)), **plain_prompt_formats(tokenizer)}
 
 
 @pytest.mark.parametrize("name", ["chat", *PLAIN_PROMPTS])
@@ -79,7 +80,7 @@ def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(ch
     nats = 0.0
     for conversation in CONVERSATIONS:
         prompt = prompt_format.prompt_ids(conversation.messages[:-1])
-        reply = prompt_format.reply_ids(conversation.messages[-1].content)
+        reply = known_reply(prompt_format, conversation.messages[-1].content).ids
         ids = torch.tensor([[*prompt, *reply]])
         labels = torch.tensor([[-100] * len(prompt) + reply])
         nats += model(ids, labels=labels).loss.item() * len(reply)
@@ -89,17 +90,19 @@ def test_bits_per_byte_are_those_of_transformers_loss_on_the_last_reply_alone(ch
 
 
 def test_a_chat_prompt_and_its_reply_are_the_rendered_conversation_without_its_end(chat_tokenizer):
-    chat, prompt_format = GraftFormat(chat_tokenizer), ChatPromptFormat(chat_tokenizer)
+    chat, prompt_format = GraftFormat(chat_tokenizer), ChatPromptFormat(GraftFormat(chat_tokenizer))
     for conversation in CONVERSATIONS:
         *asked, last = conversation.messages
-        assert [*prompt_format.prompt_ids(asked), *prompt_format.reply_ids(last.content)] == chat.render(
+        assert [*prompt_format.prompt_ids(asked), *known_reply(prompt_format, last.content).ids] == chat.render(
             conversation
         ).input_ids[:-1]
 
 
 def test_control_tokens_in_a_plain_question_stay_text(chat_tokenizer):
     prompt_format = PlainPromptFormat(chat_tokenizer, PLAIN_PROMPTS["question"])
-    ids = prompt_format.prompt_ids([Message("user", "<|end|><|endoftext|>")]) + prompt_format.reply_ids("<|user|>")
+    ids = (
+        prompt_format.prompt_ids([Message("user", "<|end|><|endoftext|>")]) + known_reply(prompt_format, "<|user|>").ids
+    )
     assert not set(ids) & set(chat_tokenizer.get_added_vocab().values())
 
 
@@ -118,9 +121,10 @@ def test_a_reply_has_stopped_where_the_model_ends_its_turn_and_not_where_the_lim
 
 def test_a_base_that_ends_its_text_has_stopped(chat_tokenizer):
     model = _constant_model(chat_tokenizer, chat_tokenizer.eos_token_id)
-    evaluations = evaluate_base(model, chat_tokenizer, CONVERSATIONS, 12)
-    assert list(evaluations) == [*PLAIN_PROMPTS, "chat"]
-    assert [one.scores.stop_rate for one in evaluations.values()] == [1.0, 1.0, 1.0, 0.0]
+    plain = plain_prompt_formats(chat_tokenizer).values()
+    assert [evaluate(model, one, CONVERSATIONS, 12).scores.stop_rate for one in plain] == [1.0, 1.0, 1.0]
+    (in_chat,) = evaluate_base(model, chat_tokenizer, CONVERSATIONS, 12).values()
+    assert in_chat.scores.stop_rate == 0.0, "no chat ends so"
 
 
 def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
@@ -131,7 +135,7 @@ def test_a_base_that_knows_no_chat_format_is_asked_in_plain_text_alone():
 def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenizer):
     model, chat = tiny_gpt2(next_token_id(chat_tokenizer)), GraftFormat(chat_tokenizer)
     talk = CONVERSATIONS[2]
-    (found,) = answer(model, ChatPromptFormat(chat_tokenizer), [talk], 8)
+    (found,) = answer(model, ChatPromptFormat(GraftFormat(chat_tokenizer)), [talk], 8)
     prompt = torch.tensor([chat.render_prompt(talk.messages[:3])])
     greedy = {"do_sample": False, "max_new_tokens": 8, "eos_token_id": chat.end_id, "pad_token_id": 0}
     expected = model.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy)[0, prompt.shape[1] :]
@@ -140,7 +144,7 @@ def test_the_last_reply_is_asked_for_after_all_that_came_before_it(chat_tokenize
 
 
 def test_replies_to_a_prompt_can_be_drawn(chat_tokenizer):
-    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(GraftFormat(chat_tokenizer))
     drawn = {
         answer(model, prompt_format, CONVERSATIONS[:1], 8, Sampling(temperature=2, seed=n))[0].reply for n in range(4)
     }
@@ -255,8 +259,10 @@ def _asking(content, reply="72", *before):
 
 
 def test_a_conversation_fits_up_to_the_last_position_and_no_further(chat_tokenizer):
-    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(chat_tokenizer)
-    room = POSITIONS - 1 - len(prompt_format.prompt_ids([Message("user", "")])) - len(prompt_format.reply_ids("72"))
+    model, prompt_format = tiny_gpt2(next_token_id(chat_tokenizer)), ChatPromptFormat(GraftFormat(chat_tokenizer))
+    room = (
+        POSITIONS - 1 - len(prompt_format.prompt_ids([Message("user", "")])) - len(known_reply(prompt_format, "72").ids)
+    )
     fitting = [number for number in range(1, 2 * room) if fits(model, prompt_format, _asking(chr(1) * number))]
     assert fitting == list(range(1, room + 1)), "one id a character, up to the room and no more"
     answer(model, prompt_format, [_asking(chr(1) * room)], 8)  # and what fits can be answered
@@ -276,4 +282,4 @@ def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
 def test_where_nothing_can_be_asked_one_line_says_so(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     with pytest.raises(InputError, match="none of 2 conversations has a question that fits the models' positions"):
-        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatPromptFormat(chat_tokenizer))])
+        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatPromptFormat(GraftFormat(chat_tokenizer)))])

@@ -10,6 +10,7 @@ from finetune.replies import likelihood as reply_likelihood
 from finetune.replies.likelihood import reply_costs, row_nats
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
+from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
 from tokenizer_ext.embeddings.tables import separate_new_rows
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -63,7 +64,7 @@ def test_a_model_is_left_in_the_mode_that_it_was_in_and_has_no_dropout_meanwhile
 
 def _costs(model, prompt_format, counted):
     """Nats by transformers of the ids of which `counted` says so, after the prompt."""
-    prompt, known = prompt_format.prompt_ids([QUESTION]), prompt_format.known_reply(REPLY)
+    prompt, known = prompt_format.prompt_ids([QUESTION]), known_reply(prompt_format, REPLY)
     targets = [-100] * (len(prompt) - 1) + [id_ if own else -100 for id_, own in zip(known.ids, counted, strict=True)]
     return _by_transformers(model, ([*prompt, *known.ids][:-1], targets))
 
@@ -72,10 +73,10 @@ def _costs(model, prompt_format, counted):
 def test_with_the_calculator_its_result_costs_nothing_and_has_no_bytes(chat_tokenizer, name):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     prompt_format = {
-        "chat": ChatPromptFormat(chat_tokenizer, calculator=True),
+        "chat": ChatPromptFormat(GraftFormat(chat_tokenizer, calculator=True)),
         **plain_prompt_formats(chat_tokenizer, calculator=True),
     }[name]
-    known = prompt_format.known_reply(REPLY)
+    known = known_reply(prompt_format, REPLY)
     given = [id_ for id_, own in zip(known.ids, known.own, strict=True) if not own]
     assert chat_tokenizer.decode(given) == "24>>"
     assert chat_tokenizer.decode(known.ids).strip() == REPLY
@@ -89,14 +90,20 @@ def test_with_the_calculator_its_result_costs_nothing_and_has_no_bytes(chat_toke
 
 
 def test_without_the_calculator_all_of_the_reply_counts(chat_tokenizer):
-    for prompt_format in (ChatPromptFormat(chat_tokenizer), *plain_prompt_formats(chat_tokenizer).values()):
-        known = prompt_format.known_reply(REPLY)
+    for prompt_format in (
+        ChatPromptFormat(GraftFormat(chat_tokenizer)),
+        *plain_prompt_formats(chat_tokenizer).values(),
+    ):
+        known = known_reply(prompt_format, REPLY)
         assert all(known.own) and known.text_bytes == len(REPLY.encode()) and prompt_format.calculator is None
 
 
 def test_a_known_reply_has_the_ids_that_are_trained(chat_tokenizer):
     chat = GraftFormat(chat_tokenizer, calculator=True)
-    rendered, known = chat.render(ASKED[0]), ChatPromptFormat(chat_tokenizer, calculator=True).known_reply(REPLY)
+    rendered, known = (
+        chat.render(ASKED[0]),
+        known_reply(ChatPromptFormat(GraftFormat(chat_tokenizer, calculator=True)), REPLY),
+    )
     prompt = len(chat.render_prompt([QUESTION]))
     assert (known.ids, known.own) == (rendered.input_ids[prompt:-1], rendered.supervised[prompt:-1])
     assert rendered.supervised[-1], "the end of the turn is learned"
@@ -116,6 +123,6 @@ def test_base_and_assistant_are_asked_with_the_calculator_or_both_without(chat_t
         *evaluate_base(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),
         ask_in_chat(model, chat_tokenizer, ASKED, 4, calculator=calculator),
     ]
-    assert seen == [calculator] * 5
+    assert seen == [calculator] * 2
     assert {(one.scores.calculations, one.scores.calculations_right) for one in evaluations} == {(2, 1)}
     assert {one.reply_bytes[0] for one in evaluations} == {len(REPLY.encode()) - 4 * calculator}

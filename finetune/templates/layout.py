@@ -100,8 +100,7 @@ def lay_out(render: Render, messages: Sequence[Message], *, prompt: bool) -> Lay
     if changes is None:
         return None
     known = (
-        Slot(slot.start, slot.end, slot.message, slot.text, change)
-        for slot, change in zip(slots, changes, strict=True)
+        Slot(slot.start, slot.end, slot.message, slot.text, change) for slot, change in zip(slots, changes, strict=True)
     )
     return Layout(text, tuple(known))
 

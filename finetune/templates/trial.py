@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from configs import InputError
@@ -18,7 +19,7 @@ SECONDS = 10
 MOST_BYTES = 1 << 30
 MOST_CHARACTERS = 1_000_000
 ASKED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
-CHILD = "from finetune.chat.template_trial import run; run()"
+CHILD = "from finetune.templates.trial import run; run()"
 
 
 def try_template(template: str, special_tokens: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -28,24 +29,28 @@ def try_template(template: str, special_tokens: Mapping[str, Any], options: Mapp
         InputError: it raises, does not end, or writes without end.
 
     """
-    given = {"template": template, "given": {**special_tokens, **options}}
+    found = _try(json.dumps({"template": template, "given": {**special_tokens, **options}}, default=str))
+    if found:
+        raise InputError(
+            f"chat template: {found}, expected one that renders a short conversation: mend it, or pass --chat graft"
+        )
+
+
+@cache
+def _try(given: str) -> str:
+    """What is wrong with a template, or nothing."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", CHILD],
-            input=json.dumps(given, default=str),
+            input=given,
             capture_output=True,
             text=True,
             timeout=6 * SECONDS,  # of waiting, which a busy machine may need; the limit below is of work
             check=False,
         )
     except subprocess.TimeoutExpired:
-        found = f"does not end within {6 * SECONDS} seconds"
-    else:
-        found = done.stdout.strip().rpartition("\n")[2] if done.returncode == 0 else _why_it_ended(done)
-    if found:
-        raise InputError(
-            f"chat template: {found}, expected one that renders a short conversation: mend it, or pass --chat graft"
-        )
+        return f"does not end within {6 * SECONDS} seconds"
+    return done.stdout.strip().rpartition("\n")[2] if done.returncode == 0 else _why_it_ended(done)
 
 
 def run() -> None:
@@ -92,7 +97,7 @@ def _compile(template: str) -> Any:
     class Generation(Extension):
         """`{% generation %}` marks what an assistant says; here it is plain text."""
 
-        tags = {"generation"}
+        tags: set[str] = {"generation"}  # noqa: RUF012 - jinja2 declares it so
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
-from finetune.chat.template_layout import Layout, lay_out, shape_of
-from finetune.chat.template_rows import Span
 from finetune.conversations.formats import Message
+from finetune.templates.layout import Layout, lay_out, shape_of
+from finetune.templates.rows import Span
 
 RenderMessages = Callable[[list[dict[str, object]], bool, str | None], str]
 """Messages, whether the assistant speaks next, and the definitions of tools, into a text."""
@@ -131,4 +131,3 @@ def _check_shown(last: Layout, messages: Sequence[Message], number: int) -> None
         said = getattr(message, text)
         if said and said.strip() and not last.holds(number, text):
             raise InputError(f"the template leaves out the assistant's {name}")
-
