@@ -97,7 +97,7 @@ class TemplateFormat:
         ]
         nexts = [*encoded.places[1:], len(row.text)]
         reply = [
-            (id_, any(place < b and following > a for a, b in said) and not _is_inside(place, row.given))
+            (id_, any(a <= place < b or place < a < following for a, b in said) and not _is_inside(place, row.given))
             for id_, place, following in zip(encoded.ids, encoded.places, nexts, strict=True)
             if begin <= place < end
         ][:-1]

@@ -1,0 +1,85 @@
+"""A base's own template: ids are those of `apply_chat_template`, learned is what a server has to generate."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from finetune.chat.graft_format import CHAT_TEMPLATE, GraftFormat
+from finetune.chat.template_format import TemplateFormat
+from finetune.conversations.messages import Conversation, Message
+from tests.finetune.chat.fuzzed_chats import FAMILIES, PIECES, chat_of, check_all, fuzzed_chats, is_stable
+
+
+@pytest.fixture(params=FAMILIES)
+def chat(request):
+    return chat_of(request.param)
+
+
+def test_ids_and_mask_are_those_of_the_template_and_of_a_server(chat):
+    conversations = list(fuzzed_chats(40, seed=1))
+    same, _, _ = check_all(chat, conversations)
+    assert same == sum(is_stable(chat, conversation) for conversation in conversations)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ten_thousand_conversations(family):
+    chat, conversations = chat_of(family), list(fuzzed_chats(10_000, seed=10))
+    same, cut, several = check_all(chat, conversations)
+    stable = sum(is_stable(chat, conversation) for conversation in conversations)
+    print(f"{family}: {same:,} of {stable:,} stable ones in one row; one reply at a time {several:,}, cut {cut:,}")
+    assert (same, same + cut + several) == (stable, 10_000)
+
+
+def _control_ids(chat, text):
+    asked = Conversation((Message("user", text), Message("assistant", "Yes.")), "p")
+    return Counter(id_ for id_ in chat.render(asked).input_ids if id_ in chat.control_ids)
+
+
+def test_what_a_user_writes_never_becomes_a_control_token(chat):
+    names = random.Random(0).sample(sorted(chat.tokenizer.get_added_vocab()), 17)
+    expected = _control_ids(chat, "Hello")
+    for name in names:
+        assert _control_ids(chat, f"a {name}b{name}") == expected, name
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_hundred_thousand_texts_with_every_added_token_hold_no_control_id(family):
+    chat, dice = chat_of(family), random.Random(7)
+    names = sorted(chat.tokenizer.get_added_vocab())
+    pieces = [*PIECES, *("<|", "|>", "<", ">", "im_end", "<|<|")]
+    texts = [
+        "".join((dice.choice(pieces), names[number % len(names)], dice.choice(pieces), dice.choice(names)))
+        for number in range(100_000)
+    ]
+    asked = [Conversation((Message("user", text), Message("assistant", "Yes.")), "p") for text in texts]
+    expected = _control_ids(chat, "Hello")
+    for start in range(0, len(asked), 1000):
+        for row in chat.render_set(asked[start : start + 1000]):
+            assert Counter(id_ for id_ in row.input_ids if id_ in chat.control_ids) == expected
+
+
+def test_the_projects_own_template_gives_the_same_rows_either_way(chat_tokenizer):
+    chat_tokenizer.chat_template = CHAT_TEMPLATE
+    conversations = list(fuzzed_chats(60, seed=2))
+    as_template = TemplateFormat(chat_tokenizer).render_set(conversations)
+    assert as_template == GraftFormat(chat_tokenizer).render_set(conversations)
+
+
+def test_a_reply_is_scored_behind_the_prompt_that_it_is_asked_with(chat):
+    for conversation in fuzzed_chats(20, seed=3):
+        prompt, said = chat.render_prompt(conversation.messages[:-1]), conversation.messages[-1].content
+        reply, row = chat.render_reply(conversation), chat.render(conversation)
+        length = len(prompt) + len(reply.input_ids)
+        assert [*prompt, *reply.input_ids, chat.end_id] == row.input_ids[: length + 1]
+        own = [id_ for id_, flag in zip(reply.input_ids, reply.supervised, strict=True) if flag]
+        spoken = chat.tokenizer.decode(own, clean_up_tokenization_spaces=False)
+        assert spoken.strip() == chat.decode_reply([*reply.input_ids, chat.end_id]).strip()
+        assert _normal(chat, said) == _normal(chat, spoken)
+
+
+def _normal(chat, text):
+    normalizer = chat.tokenizer.backend_tokenizer.normalizer
+    return (normalizer.normalize_str(text) if "NFC" in str(normalizer) else text).strip()
