@@ -87,7 +87,7 @@ def template_text(chat, messages, **options):
 
 
 def check_rows(chat, conversation, rows):
-    """Holds rows of a conversation to what a server sees: each turn stands behind its prompt, and only they are learned.
+    """Holds rows to what a server sees: each turn stands behind its prompt, and is all that is learned.
 
     Every row begins with the prompt that `apply_chat_template` gives for the turn; what is learned behind it decodes to
     the text that the template writes there once the turn is said, up to the token that ends it.
