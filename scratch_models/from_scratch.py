@@ -14,6 +14,7 @@ from scratch_models.corpus.training_text import TrainingText, read_training_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
 from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.optimizers import make_optimizers
@@ -31,7 +32,7 @@ def train_from_scratch(settings: TrainSettings) -> None:
     accelerator = make_accelerator(settings.precision, settings.log_with, run.path)
     expect_precision(settings.precision, accelerator.device)
     torch.manual_seed(settings.seed)
-    with accelerator.main_process_first():  # it fills the caches that the others then read
+    with main_process_first(accelerator):  # it fills the caches that the others then read
         text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
     model = make_model(settings, len(text.vocabulary))
     batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)

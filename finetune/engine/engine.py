@@ -20,6 +20,7 @@ from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.engine.padding_free import packing_is_exact
+from scratch_models.launch.launch_request import launched_precision
 from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder
@@ -149,6 +150,8 @@ def recorded_precision(settings: RunSettings, run: RunFolder) -> str | None:
 
 
 def _choose_precision(model: PreTrainedModel, wanted: str, accelerator: Accelerator) -> tuple[Precision, Probe | None]:
+    if wanted == "auto":
+        wanted = launched_precision() or wanted
     expect_precision(cast(Any, wanted), model.device)
     if wanted != "auto":
         return cast(Precision, wanted), None

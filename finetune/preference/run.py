@@ -30,6 +30,7 @@ from finetune.preference.stages import (
     read_splits,
 )
 from finetune.preference.start_model import prepare_start, take_calculator
+from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
@@ -58,6 +59,7 @@ def teach_preferences(settings: DpoSettings) -> None:
     run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
+    wait_for_all(accelerator)
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
     if not settings.resume:

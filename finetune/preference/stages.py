@@ -32,6 +32,7 @@ from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED
+from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.huggingface.hf_model import positions_of
 
@@ -43,7 +44,7 @@ def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSp
         InputError: they cannot be read, or hold arithmetic that the calculator would complete otherwise.
 
     """
-    with accelerator.main_process_first() if settings.data == EMBEDDED else nullcontext():
+    with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
         splits = read_preference_splits(settings.data)
     if settings.calculator:
         pairs = [*splits.training, *splits.held_out]

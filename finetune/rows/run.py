@@ -21,6 +21,7 @@ from finetune.rows.settings import NewRowsSettings
 from finetune.rows.start_probe import MakeStart, Probe, Prober
 from finetune.rows.training import HeldOutEvaluation, make_row_optimizer, make_start
 from scratch_models.embedded_default import EMBEDDED
+from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder
@@ -75,7 +76,7 @@ def read_inputs(settings: NewRowsSettings, accelerator: Accelerator) -> tuple[Ex
     """The base, of a folder without its weights yet, and what its rows learn from."""
     reads_embedded = EMBEDDED in (settings.base, settings.data) or (settings.corpus or settings.data) is None
     # The main process fills the cache of the embedded corpus for the others.
-    with accelerator.main_process_first() if reads_embedded else nullcontext():
+    with main_process_first(accelerator) if reads_embedded else nullcontext():
         control_tokens = () if settings.data is None else CONTROL_TOKENS
         base = read_extended_base(settings.base, settings.first_new_id, control_tokens)
         of_kind = text_of if settings.data is None else conversations_of

@@ -19,6 +19,7 @@ from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import Start, Training, prepare_training, read_start
+from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
@@ -43,6 +44,7 @@ def fine_tune(settings: SftSettings) -> None:
         return
     accelerator.print(describe_course(settings, start.dataset.batches, "conversations"))
     base = ask_base(settings, start) if accelerator.is_main_process else {}
+    wait_for_all(accelerator)
     training = prepare_training(settings, start, best_replies(base), run, accelerator)
     trainable, engine, monitor = training.trainable, training.engine, training.monitor
     shown = describe_extension(trainable.extended.certificate), training.dataset.describe(), engine.describe()

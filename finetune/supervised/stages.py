@@ -24,6 +24,7 @@ from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
 from scratch_models.embedded_default import EMBEDDED
+from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
@@ -90,7 +91,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
     """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
-    with accelerator.main_process_first() if settings.data == EMBEDDED else nullcontext():
+    with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
         splits = read_conversation_splits(settings.data)
     if settings.calculator:
         refuse_unusable_annotations([*splits.training, *splits.held_out])
@@ -107,7 +108,7 @@ def read_dataset(
     """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
     positions = positions_of(model)
     parts = accelerator.num_processes * (settings.accumulation_steps or 1)
-    with accelerator.main_process_first():
+    with main_process_first(accelerator):
         return prepare_dataset(
             chat,
             splits,

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
-from configs import InputError
+from scratch_models.launch.launch_request import refuse_launch
 from scratch_models.loop.run_folder import RUNS
 from scratch_models.loop.trackers import tracker_names
 
@@ -28,7 +28,9 @@ def make_accelerator(
         InputError: a tracker is unknown or not installed, or the launch asks for what the loop does not do.
 
     """
-    _refuse_launch()
+    refuse_launch()
+    # Else transformers would load the base in the first process alone, and the others would start from empty weights.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     # Told nothing, accelerate starts processes that do not know each other where there is no GPU.
     accelerator = Accelerator(
         mixed_precision="bf16" if precision == "bf16" else "no",
@@ -51,22 +53,6 @@ def sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[f
         return numbers
     summed: Tensor = accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device), "sum")
     return [float(number) for number in summed]
-
-
-def _refuse_launch() -> None:
-    """Refuses what accelerate would leave out silently, or do in its own way."""
-    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-        raise InputError(
-            "this launch asks for DeepSpeed, which the training loop does not drive: launch with "
-            "configs/accelerate/gpus_fsdp2.yaml, which spreads parameters, gradients and optimizer state as ZeRO-3 does"
-        )
-    if parse_flag_from_env("ACCELERATE_USE_FSDP") and parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
-        raise InputError(
-            "fsdp_offload_params: found true, but slices stay on the device that computes: set it to false and launch "
-            "more processes, whose slices are smaller"
-        )
-    # Else transformers would load the base in the first process alone, and the others would start from empty weights.
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
 
 
 def _usable_cores() -> int:

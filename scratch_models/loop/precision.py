@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from configs import InputError
+from scratch_models.launch.launch_request import launched_precision
 
 Precision = Literal["fp32", "bf16"]
 
@@ -31,12 +32,17 @@ class Probe:
 
 
 def expect_precision(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> None:
-    """Refuses bf16 on a device without bfloat16 arithmetic.
+    """Refuses bf16 on a device without bfloat16 arithmetic, and another precision than the launch asks for.
 
     Raises:
-        InputError: the device lacks it.
+        InputError: the device lacks it, or the launch asks for another.
 
     """
+    if launched_precision() is not None and precision == "fp32":
+        raise InputError(
+            "precision: found fp32, but this launch asks for mixed_precision bf16, expected the same: pass "
+            "--precision bf16, or launch with --mixed_precision no"
+        )
     if precision == "bf16" and not has_bf16(device):
         raise InputError(
             f"precision: found bf16, but {device.type} here has no bfloat16 arithmetic, expected fp32 or auto"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.checkpoint import (
     Checkpoint,
     load_newest_checkpoint,
@@ -103,7 +104,7 @@ def train(
     stepper.prepared.eval()
     gather_model(loss_model, optimizers)
     record.close(loss_model)
-    accelerator.wait_for_everyone()
+    wait_for_all(accelerator)
 
 
 def _prepare(
@@ -150,6 +151,7 @@ def _take_step(
         stepper.prepared.eval()
         with whole_for_reading(loss_model):
             evaluation = evaluate(done)
+        wait_for_all(stepper.accelerator)  # the main process may have asked the model a while longer
         record.compare(done, evaluation, loss_model)
         metrics |= evaluation
     record.write({"step": done, **metrics})
@@ -161,6 +163,7 @@ def _take_step(
 def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:
     """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
     figures = evaluate(0)
+    wait_for_all(accelerator)
     if accelerator.is_main_process:
         metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
         run.append_metrics(metrics)
@@ -169,7 +172,7 @@ def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, a
 
 def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
     """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
-    accelerator.wait_for_everyone()  # nobody may still be looking whether the folder is free
+    wait_for_all(accelerator)  # nobody may still be looking whether the folder is free
     if accelerator.is_main_process:
         facts = {"world_size": accelerator.num_processes, "sharded": wants_sharding(accelerator), **facts}
         run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)

@@ -39,6 +39,23 @@ def test_the_header_is_the_command(file):
     assert match and (ROOT / match[1]).parent.is_dir()
 
 
+@pytest.mark.long
+def test_two_launches_at_once_both_run_and_never_join_one_group(tmp_path: Path):
+    """huggingface/accelerate#3175, #1785: a port that is taken, and port 0 that is waited for for ever."""
+    script = tmp_path / "sum_of_ranks.py"
+    script.write_text(SUM_OF_RANKS)
+    config = ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml"
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(config)]
+    results = [tmp_path / f"{number}.txt" for number in range(3)]
+    launched = [
+        subprocess.Popen([*accelerate, str(script), str(result)], stderr=subprocess.PIPE, text=True)
+        for result in results
+    ]
+    said = [one.communicate(timeout=200)[1] for one in launched]
+    assert [one.returncode for one in launched] == [0] * 3, said
+    assert {result.read_text() for result in results} == {"[0, 1] cpu gloo"}
+
+
 def test_two_processes_run_on_the_cpu_and_reach_each_other(tmp_path: Path):
     script, result = tmp_path / "sum_of_ranks.py", tmp_path / "result.txt"
     script.write_text(SUM_OF_RANKS)

@@ -1,0 +1,106 @@
+"""What `accelerate launch` was told, by its flags, its `--config_file` or its `default_config.yaml`: done, or refused.
+
+accelerate hands most of it on in variables of the environment, and leaves it to the script whether they have an effect.
+What it takes for DeepSpeed alone it drops without a word: that is read from the launcher's own command line.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import psutil
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import parse_flag_from_env
+
+from configs import InputError
+
+WHERE = "this launch (accelerate's flags, --config_file or default_config.yaml)"
+UNSERVED = {
+    "ACCELERATE_USE_DEEPSPEED": (
+        "DeepSpeed",
+        "launch with configs/accelerate/gpus_fsdp2.yaml, which spreads parameters, gradients and optimizer state as "
+        "ZeRO-3 does",
+    ),
+    "ACCELERATE_USE_MEGATRON_LM": ("Megatron-LM", "launch with configs/accelerate/gpus_fsdp2.yaml"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": (
+        "a parallelism_config",
+        "launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, which spread the data, or the model too",
+    ),
+    "FSDP_ACTIVATION_CHECKPOINTING": ("fsdp_activation_checkpointing", "pass --gradient_checkpointing true instead"),
+}
+"""A variable of accelerate's -> what it stands for, and what to do instead."""
+DROPPED = {
+    "gradient_accumulation_steps": "pass --accumulation_steps to finetune/sft.py, or --tokens_per_micro_batch",
+    "gradient_clipping": "pass --gradient_clip",
+}
+"""A flag that accelerate drops where there is no DeepSpeed -> what to do instead."""
+LAUNCHER = re.compile(r"(\A|/)(accelerate(-launch)?|accelerate[./]commands[./](launch|accelerate_cli)(\.py)?)\Z")
+
+
+def refuse_launch() -> None:
+    """Refuses what accelerate would leave out silently, or do in its own way.
+
+    Raises:
+        InputError: there is such a thing; it says what to do instead.
+
+    """
+    for variable, (what, advice) in UNSERVED.items():
+        if parse_flag_from_env(variable):
+            raise InputError(f"{WHERE} asks for {what}, which the training loop does not drive: {advice}")
+    if parse_flag_from_env("ACCELERATE_USE_FSDP") and parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
+        raise InputError(
+            "fsdp_offload_params: found true, but slices stay on the device that computes: set it to false and launch "
+            "more processes, whose slices are smaller"
+        )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if backend != "no":
+        raise InputError(
+            f"{WHERE} asks for dynamo_backend {backend}, expected no: the training loop compiles by itself, pass "
+            "--compile true instead"
+        )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    for name, value in ({"gradient_accumulation_steps": steps} | asked_of_launcher(_launcher())).items():
+        if (name, value) != ("gradient_accumulation_steps", "1"):
+            raise InputError(f"{WHERE} asks for {name} {value}, which reaches DeepSpeed alone: {DROPPED[name]}")
+
+
+def launched_precision() -> Literal["bf16"] | None:
+    """bf16 where the launch asks for it.
+
+    Raises:
+        InputError: it asks for another precision.
+
+    """
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if asked == "no":
+        return None
+    if asked != "bf16":
+        raise InputError(
+            f"{WHERE} asks for mixed_precision {asked}, expected bf16 or no: what trains here stays in single precision"
+        )
+    return "bf16"
+
+
+def asked_of_launcher(command: Sequence[str]) -> dict[str, str]:
+    """What a command line of `accelerate launch` asks for and drops; nothing where it is another program's.
+
+    >>> asked_of_launcher(["python", "bin/accelerate", "launch", "--gradient-clipping=2", "finetune/sft.py"])
+    {'gradient_clipping': '2.0'}
+    """
+    start = next((place for place, word in enumerate(command[:3], 1) if LAUNCHER.search(word)), None)
+    if start is None:
+        return {}
+    words = command[start:]
+    parsed, _ = launch_command_parser().parse_known_args(words[1:] if words[:1] == ["launch"] else words)
+    found = {name: getattr(parsed, name) for name in DROPPED}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _launcher() -> list[str]:
+    """The command line of the process that started this one; empty where it cannot be read."""
+    try:
+        parent = psutil.Process().parent()
+        return [] if parent is None else list(parent.cmdline())
+    except psutil.Error:
+        return []

@@ -1,0 +1,61 @@
+"""Processes of one run that wait for each other while one of them is long at work.
+
+A collective gives up after the process group's timeout, ten minutes with NCCL, and its watchdog then ends the run. So
+whoever waits here looks from time to time at a number in the store that the processes connected through: that has no
+timeout, and a launcher whose process failed still ends those that wait.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+
+from accelerate import Accelerator
+from torch import distributed
+
+SECONDS_BETWEEN_LOOKS = 0.05
+_meetings = count()  # every process comes to the same ones in the same order
+
+
+def wait_for_all(accelerator: Accelerator) -> None:
+    """Returns when every process has come here, however long that takes."""
+    if accelerator.num_processes > 1:
+        _arrive_and_wait(_next_meeting(), accelerator.num_processes)
+
+
+@contextmanager
+def main_process_first(accelerator: Accelerator) -> Iterator[None]:
+    """Lets the main process do what stands below, which fills a cache for the others; then these; nobody goes on alone.
+
+    A main process that fails leaves the others waiting until the launcher ends them.
+    """
+    if accelerator.num_processes == 1:
+        yield
+        return
+    is_done = _next_meeting()
+    if accelerator.is_main_process:
+        yield
+        _store().add(is_done, 1)
+    else:
+        _wait_until(is_done, 1)
+        yield
+    wait_for_all(accelerator)
+
+
+def _arrive_and_wait(meeting: str, processes: int) -> None:
+    _store().add(meeting, 1)
+    _wait_until(meeting, processes)
+
+
+def _wait_until(meeting: str, arrived: int) -> None:
+    while _store().add(meeting, 0) < arrived:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _next_meeting() -> str:
+    return f"graft/meeting/{next(_meetings)}"
+
+
+def _store() -> distributed.Store:
+    # torch has no public name for it; a store of our own would need a port that no other launch takes.
+    return distributed.distributed_c10d._get_default_store()
