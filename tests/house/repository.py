@@ -22,6 +22,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "scratch_models": ("launch", "loop", "corpus"),
     "finetune": (
         "conversations",
+        "templates",
         "chat",
         "engine",
         "losses",
