@@ -15,7 +15,7 @@ from typing import Any
 
 from configs import InputError
 
-SECONDS = 10
+SECONDS = 5
 MOST_BYTES = 1 << 30
 MOST_CHARACTERS = 1_000_000
 ASKED = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
@@ -45,11 +45,11 @@ def _try(given: str) -> str:
             input=given,
             capture_output=True,
             text=True,
-            timeout=6 * SECONDS,  # of waiting, which a busy machine may need; the limit below is of work
+            timeout=12 * SECONDS,  # of waiting, which a busy machine may need; the limit below is of work
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"does not end within {6 * SECONDS} seconds"
+        return f"does not end within {12 * SECONDS} seconds"
     return done.stdout.strip().rpartition("\n")[2] if done.returncode == 0 else _why_it_ended(done)
 
 
