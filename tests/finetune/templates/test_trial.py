@@ -38,7 +38,7 @@ def test_a_template_that_cannot_be_trusted_is_refused_before_it_runs_here(chat_t
             "leaves",
         ),
         (TURNS + "<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}", "no beginning of"),
-        ("{% for m in messages %}<|user|>{{ m.content | replace('"', "-") }}<|end|>{% endfor %}", "in a way that is not known"),
+        (TURNS.replace("m['content']", "m['content'] | replace(' ', '-')") + "<|end|>{% endfor %}", "is not known"),
     ],
 )
 def test_a_template_that_nothing_can_be_learned_from_is_refused_with_the_reason(chat_tokenizer, template, said):
