@@ -35,6 +35,7 @@ from finetune.conversations.formats import Conversation
 from scratch_models.corpus.embedded_corpus import cache_folder
 from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.extension.certificate import tokenizer_sha256
+from tokenizer_ext.pages.progress import shown
 
 MOST_ENTRIES = 32
 DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (templates, chat_folder, bpe, huggingface))
@@ -47,6 +48,7 @@ def default_token_cache() -> Path:
     return cache_folder() / "tokens"
 
 
+@shown("rendering the conversations")
 def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat, folder: Path) -> RenderedSet:
     """What `chat` renders of the conversations, from the cache if it is there, and else put there."""
     entry = folder / entry_key(conversations, chat)

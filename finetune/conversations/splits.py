@@ -9,6 +9,7 @@ from finetune.conversations.embedded_conversations import keep_half_checkable, m
 from finetune.conversations.formats import Conversation, Message, read_conversations
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED
+from tokenizer_ext.pages.progress import shown
 
 HELD_OUT_EVERY = 20
 
@@ -30,6 +31,7 @@ class ConversationSplits:
         return hash_messages((one.messages for one in conversations), tools=(one.tools for one in conversations))
 
 
+@shown("reading the conversations")
 def read_conversation_splits(data: str) -> ConversationSplits:
     """The conversations named by `data`: `embedded`, a file, or a Hub name.
 

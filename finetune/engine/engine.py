@@ -25,6 +25,7 @@ from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
+from tokenizer_ext.pages.progress import shown
 
 Packing = Literal["auto", "never", "always"]
 MOST_PACKED_TOKENS_ON_A_CPU = 1024
@@ -107,6 +108,7 @@ class Engine:
         return "conversations packed" + ("" if self.packed_attention else " under a mask of all places")
 
 
+@shown("looking how the model computes best")
 def start_engine(
     model: PreTrainedModel,
     settings: RunSettings,

@@ -15,6 +15,7 @@ from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import as_data_uri, new_figure
+from tokenizer_ext.pages.progress import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ def describe_run(
     }
 
 
+@shown("drawing the report")
 def write_report(report: Report, folder: Path) -> None:
     """Writes `report.json`, without the metrics that stand in `metrics.jsonl`, and `report.html`."""
     record = {name: value for name, value in dataclasses.asdict(report).items() if name != "metrics"}

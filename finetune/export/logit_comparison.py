@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tokenizer_ext.pages.progress import shown
+
 ROWS, IDS = 8, 32
 
 
@@ -41,6 +43,7 @@ def logits_of(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@shown("comparing logits")
 def compare_logits(model: PreTrainedModel, ids: Tensor, expected: Tensor) -> LogitComparison:
     """The model against logits that are known, one row of them at a time."""
     difference, same = torch.zeros(()), 0

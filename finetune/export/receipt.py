@@ -27,6 +27,7 @@ from tokenizer_ext.extension.certificate import hash_weights, read_certificate, 
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.pages.progress import shown
 
 LIMIT = 1e-4
 
@@ -97,6 +98,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
     return receipt
 
 
+@shown("merging")
 def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
     adapted, tokenizer = load_adapted(adapter)
     ids = probe_ids(next_token_id(tokenizer), positions_of(adapted.get_base_model()))
@@ -133,6 +135,7 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
     )
 
 
+@shown("writing the merged model")
 def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter: Path, folder: Path) -> None:
     """The folder with all that belongs to the model: its certificate says that the old weights are others now."""
     merged.save_pretrained(folder)

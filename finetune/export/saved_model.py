@@ -29,11 +29,13 @@ from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 from tokenizer_ext.extension.certificate import Certificate, hash_weights
 from tokenizer_ext.extension.extension import Extended
 from tokenizer_ext.huggingface.hf_model import UNREADABLE, load_model, load_tokenizer
+from tokenizer_ext.pages.progress import shown
 
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_BESIDE_ADAPTER = "../base"
 
 
+@shown("saving the assistant")
 def save_assistant(
     model: PreTrainedModel,
     adapted: PeftModel | None,
@@ -181,6 +183,7 @@ def find_base(tuned: str | Path) -> str | None:
     return None if base is None else str(base)
 
 
+@shown("merging the adapter")
 def merge_in_memory(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
     """The base with the adapter in its weights, a plain model; what was adapted is used up.
 

@@ -19,6 +19,7 @@ from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.extension import Extended, grow
 from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
 from tokenizer_ext.huggingface.hf_model import check_finite
+from tokenizer_ext.pages.progress import shown
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def check_trainable(model: PreTrainedModel, lora: Lora | None) -> None:
         check_lora(model, lora)
 
 
+@shown("making the model that trains")
 def train_from(model: PreTrainedModel, plan: Plan, lora: Lora | None) -> TrainableModel:
     """The base, changed in place, with rows for the tokens of a plan and LoRA; without it every weight trains."""
     extended = grow((model, plan.base), plan, rows_multiple=1, start=DEFAULT_START, seed=0)

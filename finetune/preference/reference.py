@@ -24,6 +24,7 @@ from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.batches import PreferenceBatches
 from finetune.preference.dpo_loss import PreferenceLoss
 from scratch_models.loop.micro_batches import to_device
+from tokenizer_ext.pages.progress import progress
 
 REFERENCE = "reference.safetensors"
 
@@ -68,10 +69,12 @@ def pair_log_probabilities(
     was_training = loss_model.training
     loss_model.eval()
     found = torch.zeros(len(batches), 2, device=accelerator.device)
-    with accelerator.autocast():
+    mine = -(-len(pairs) // accelerator.num_processes)
+    with accelerator.autocast(), progress("log-probabilities", mine, "pairs") as bar:
         for numbers, micro_batch in batches.share_of(pairs, accelerator.process_index, accelerator.num_processes):
             of_rows = loss_model(**to_device(micro_batch, accelerator), summed=False)  # (2P,)
             found[numbers] = of_rows.view(2, -1).T[: len(numbers)].float()  # (P, 2)
+            bar.update(len(numbers))
     loss_model.train(was_training)
     gathered: Tensor = (accelerator.reduce(found, "sum") if accelerator.num_processes > 1 else found).cpu()
     asked = torch.zeros(len(found), 1, dtype=torch.bool)

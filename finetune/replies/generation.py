@@ -21,6 +21,7 @@ from finetune.replies.calculator_decoding import ReplyCalculator
 from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.huggingface.hf_model import positions_of
+from tokenizer_ext.pages.progress import progress
 
 ROWS_AT_ONCE = 32  # questions that are answered together
 
@@ -55,12 +56,15 @@ def generate_ids(
     limits = [_room(model, prompt, max_new_tokens) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     ids: dict[int, list[int]] = {row: [] for row in order}
-    for start in range(0, len(order), rows_per_batch):
-        rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
-        ends = _Ends(limits=limits, stop_ids=stop_ids)
-        for chosen in _decode(model, rows, ends=ends, sampling=sampling, pad_id=pad_id, calculator=calculator):
-            for row, token in chosen.items():
-                ids[row].append(token)
+    ends = _Ends(limits=limits, stop_ids=stop_ids)
+    with progress("replies", len(prompts), "questions") as bar:
+        for start in range(0, len(order), rows_per_batch):
+            rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
+            for chosen in _decode(model, rows, ends=ends, sampling=sampling, pad_id=pad_id, calculator=calculator):
+                for row, token in chosen.items():
+                    ids[row].append(token)
+                bar.set_postfix_str(f"{sum(map(len, ids.values())):,} tokens", refresh=False)
+                bar.update(sum(ends.reached(row, token, len(ids[row])) for row, token in chosen.items()))
     return [_reply(ids[row], stop_ids) for row in range(len(prompts))]
 
 

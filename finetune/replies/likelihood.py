@@ -14,6 +14,7 @@ from finetune.losses.head import check_logits_are_the_heads
 from finetune.losses.token_losses import token_losses
 from finetune.replies.prompts import KnownReply, PromptFormat
 from scratch_models.loop.micro_batches import IGNORED_TARGET
+from tokenizer_ext.pages.progress import progress
 
 TOKENS_PER_MICRO_BATCH = 8192
 POSITIONS_PER_CHUNK = 512
@@ -51,11 +52,13 @@ def row_nats(model: PreTrainedModel, rows: Sequence[Row]) -> list[float]:
     order = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
     nats = [0.0] * len(rows)
     done = 0
-    for group in cut_by_tokens([rows[number] for number in order], TOKENS_PER_MICRO_BATCH):
-        numbers = order[done : done + len(group)]
-        for number, cost in zip(numbers, _micro_batch_nats(model, group), strict=True):
-            nats[number] = cost
-        done += len(group)
+    with progress("known replies", len(rows), "replies") as bar:
+        for group in cut_by_tokens([rows[number] for number in order], TOKENS_PER_MICRO_BATCH):
+            numbers = order[done : done + len(group)]
+            for number, cost in zip(numbers, _micro_batch_nats(model, group), strict=True):
+                nats[number] = cost
+            done += len(group)
+            bar.update(len(group))
     model.train(was_training)
     return nats
 

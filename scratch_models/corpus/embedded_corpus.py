@@ -23,6 +23,7 @@ from pathlib import Path
 from configs.whole_folder import write_whole
 from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
 from scratch_models.corpus.near_duplicates import near_duplicate_groups
+from tokenizer_ext.pages.progress import shown, tracked
 
 BASE_PACKAGES = (
     "python",
@@ -55,6 +56,7 @@ class EmbeddedCorpus:
         return digest.hexdigest()
 
 
+@shown("reading the documentation on this disk")
 def embedded_corpus() -> EmbeddedCorpus:
     """The corpus of this machine: read once, then kept in the user's cache folder under the versions it came from.
 
@@ -71,7 +73,7 @@ def embedded_corpus() -> EmbeddedCorpus:
 def read_all() -> list[Document]:
     """Every document of the packages above, base first, one for each qualified name."""
     documents = read_topics()
-    for package in (*BASE_PACKAGES, DOMAIN_PACKAGE):
+    for package in tracked((*BASE_PACKAGES, DOMAIN_PACKAGE), "reading the documentation", "packages"):
         documents += read_package(package)
     documents += read_namespaces("python", BASE_NAMESPACES)
     documents += read_namespaces(DOMAIN_PACKAGE, DOMAIN_NAMESPACES)

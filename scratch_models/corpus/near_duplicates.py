@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from configs import InputError
+from tokenizer_ext.pages.progress import shown
 
 SIMILARITY = 0.7
 PROPOSAL_SIMILARITY = 0.5
@@ -17,6 +18,7 @@ WORDS_PER_SHINGLE = 3
 PERMUTATIONS = 64
 
 
+@shown("looking for near-duplicates")
 def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
     """The group of each text, named by the position of its first member.
 

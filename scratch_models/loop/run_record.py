@@ -6,12 +6,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
-from tqdm import tqdm
 
 from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.trackers import log_numbers
+from tokenizer_ext.pages.progress import progress
 
 
 class RunRecord:
@@ -23,13 +23,7 @@ class RunRecord:
         self.pace = Pace(earlier)
         self.evaluations = [entry for entry in earlier if MEASURE in entry]
         self.best = BestCheckpoint(run.best, first_step, accelerator) if settings.keep_best else None
-        self.progress = tqdm(
-            total=settings.max_steps,
-            initial=first_step,
-            unit="step",
-            disable=not accelerator.is_main_process,
-            dynamic_ncols=True,
-        )
+        self.progress = progress("training", settings.max_steps, "steps", initial=first_step, keep=True)
 
     @property
     def has_stalled(self) -> bool:
@@ -55,8 +49,7 @@ class RunRecord:
             self.progress.update()
 
     def close(self, loss_model: nn.Module) -> None:
-        """Ends the progress bar and leaves the model, whole in every process, with the weights that it shall have."""
-        self.progress.close()
+        """Leaves the model, whole in every process, with the weights that it shall have."""
         if self.has_stalled:
             allowed = self.settings.early_stopping_evaluations
             last = self.evaluations[-1]["step"]

@@ -51,6 +51,7 @@ from scratch_models.loop.sharding import (
     whole_tensors,
 )
 from scratch_models.loop.trackers import log_numbers, start_trackers
+from tokenizer_ext.pages.progress import progress, tracked
 
 
 class SummedLoss(nn.Module):
@@ -97,10 +98,11 @@ def train(
     """
     stepper, first_step = _prepare(loss_model, batches, optimizers, settings, accelerator, run, unit)
     record = RunRecord(run, first_step, settings, accelerator)
-    for step in range(first_step, settings.max_steps):
-        if record.has_stalled:
-            break
-        _take_step(step, stepper, record, loss_model, evaluate)
+    with record.progress:
+        for step in range(first_step, settings.max_steps):
+            if record.has_stalled:
+                break
+            _take_step(step, stepper, record, loss_model, evaluate)
     stepper.prepared.eval()
     gather_model(loss_model, optimizers)
     record.close(loss_model)
@@ -162,7 +164,8 @@ def _take_step(
 
 def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:
     """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
-    figures = evaluate(0)
+    with progress("the model before training"):
+        figures = evaluate(0)
     wait_for_all(accelerator)
     if accelerator.is_main_process:
         metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
@@ -190,7 +193,8 @@ def held_out_loss(
     nats = torch.zeros((), dtype=torch.float64)
     targets = 0
     with torch.no_grad(), accelerator.autocast():
-        for micro_batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
+        mine = micro_batches[accelerator.process_index :: accelerator.num_processes]
+        for micro_batch in tracked(mine, "held-out loss", "micro-batches"):
             nats += loss_model(**to_device(micro_batch, accelerator)).cpu().double()
             targets += count_targets(micro_batch)
     loss_model.train(was_training)
@@ -203,11 +207,12 @@ def _save(
 ) -> None:
     """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not."""
     keep = accelerator.is_main_process
-    tensors = {"trained": whole_tensors(loss_model, keep=keep)}
-    for number, optimizer in enumerate(optimizers):
-        tensors[f"optimizer_{number}"] = optimizer_tensors(optimizer, keep=keep)
-    if keep:
-        save_checkpoint(Checkpoint(step=step, tensors=tensors, state={}), run.checkpoints)
+    with progress("writing a checkpoint"):
+        tensors = {"trained": whole_tensors(loss_model, keep=keep)}
+        for number, optimizer in enumerate(optimizers):
+            tensors[f"optimizer_{number}"] = optimizer_tensors(optimizer, keep=keep)
+        if keep:
+            save_checkpoint(Checkpoint(step=step, tensors=tensors, state={}), run.checkpoints)
 
 
 def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator) -> int:

@@ -13,7 +13,7 @@ base's ids in `tokenizer.json`: `vocab`, with the added tokens in it, and `merge
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
 from tokenizer_ext.pages.json_records import read_record, write_record
+from tokenizer_ext.pages.progress import tracked
 
 CERTIFICATE = "certificate.json"
 """Name of the file in the folder of an extended model."""
@@ -194,7 +195,7 @@ def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashe
     if tables.head is not None:
         token_weights |= {id(tables.head.weight), id(tables.head.bias)}
     rows, others = hashlib.sha256(), hashlib.sha256()
-    for name, weight in _weights_by_name(model):
+    for name, weight in tracked(_weights_by_name(model), "hashing the weights", "tensors"):
         if id(weight) in token_weights:
             _add(rows, name, weight[ids][:, ids] if tables.head is None else weight[ids])
         else:
@@ -212,13 +213,13 @@ def hash_tokenizer(tokenizer: PreTrainedTokenizerFast, base_tokens: int) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _weights_by_name(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _weights_by_name(model: nn.Module) -> list[tuple[str, Tensor]]:
     # With keep_vars a tied matrix is one object under two names; the embedding's comes first and stands in the file.
     first_names: dict[int, str] = {}
     weights = model.state_dict(keep_vars=True)
     for name, weight in weights.items():
         first_names.setdefault(id(weight), name)
-    return ((name, weights[name]) for name in sorted(first_names.values()))
+    return [(name, weights[name]) for name in sorted(first_names.values())]
 
 
 def _add(digest: "hashlib._Hash", name: str, weight: Tensor) -> None:

@@ -29,6 +29,7 @@ from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.extension.reachability import Witness, find_witnesses
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
+from tokenizer_ext.pages.progress import shown
 
 DOCUMENTS_PER_BATCH = 1000
 ENCODERS_CHARACTERS = 100_000
@@ -50,6 +51,7 @@ class TextCounts:
     """Documents with other ids afterwards."""
 
 
+@shown("checking what moved")
 def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_before: int) -> Certificate:
     """The certificate of an extended model.
 
@@ -169,6 +171,7 @@ def count_unequal(saved: PreTrainedTokenizerFast, reloaded: PreTrainedTokenizerF
     return sum(left != right for left, right in pairs)
 
 
+@shown("asking other encoders")
 def compare_encoders(
     base: PreTrainedTokenizerFast, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
 ) -> EncoderAgreement:

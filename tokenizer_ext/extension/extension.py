@@ -23,6 +23,7 @@ from tokenizer_ext.extension.report_page import write_report
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
+from tokenizer_ext.pages.progress import shown
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Extended:
         """What each further token gains on held-out text, and how often the corpus holds it; None without text."""
         return self.plan.curve
 
+    @shown("writing the folder")
     def save(self, folder: str | Path) -> Path:
         """Writes a plain Hugging Face folder, with `certificate.json` and `report.html` beside the weights.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tokenizer_ext.bpe.merge_learning import Merge, PairIndex
 from tokenizer_ext.extension.piece_counts import Piece
+from tokenizer_ext.pages.progress import tracked
 
 POINTS_PER_DECADE = 8
 
@@ -57,12 +58,16 @@ def measure_growth(
     training fewer than `rarely` times is rarely seen.
     """
     assert all(merge.token == first_new_id + index for index, merge in enumerate(merges))
-    bytes_per_token = [held_out_bytes / max(tokens, 1) for tokens in _token_counts(held_out_pieces, merges)]
+    counts_held_out = tracked(
+        _token_counts(held_out_pieces, merges), "measuring held-out text", "tokens", len(merges) + 1
+    )
+    bytes_per_token = [held_out_bytes / max(tokens, 1) for tokens in counts_held_out]
     knee = knee_of(bytes_per_token)
     shown = {*_log_spaced(len(merges)), knee}
     points = []
     uses: list[float] = []
-    for new_tokens, counts in enumerate(_use_counts(pieces, merges)):
+    counted = tracked(_use_counts(pieces, merges), "measuring the growth", "tokens", len(merges) + 1)
+    for new_tokens, counts in enumerate(counted):
         if new_tokens in shown:
             uses = [epochs * counts[merge.token] for merge in merges[:new_tokens]]
             points.append(GrowthPoint(new_tokens, bytes_per_token[new_tokens], len(rarely_seen(uses, rarely))))

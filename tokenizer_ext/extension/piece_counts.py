@@ -23,6 +23,7 @@ from tokenizer_ext.bpe.merge_learning import Pair
 from tokenizer_ext.bpe.split_patterns import pattern_of_any
 from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
+from tokenizer_ext.pages.progress import tracked
 
 Piece = tuple[int, ...]
 _WORDS_PER_BATCH = 100_000
@@ -43,7 +44,8 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     added = _AddedTokens(tokenizer)
     left_over: list[str] = []
     normalizer = None if added.normalize else encoder.normalizer
-    parts = added.plain_parts(map(without_lone_surrogates, texts), left_over)
+    counted = tracked(texts, "counting pieces", "documents")
+    parts = added.plain_parts(map(without_lone_surrogates, counted), left_over)
     words = _count_words(parts, normalizer, encoder.pre_tokenizer)
     pieces: Counter[Piece] = Counter()
     for piece, count in zip(_encode_words(list(words), encoder), words.values(), strict=True):

@@ -15,6 +15,7 @@ from tokenizer_ext.extension.reachability import assert_reachable
 from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.extension.word_merges import learn_words
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, append_merges, next_token_id, token_bytes
+from tokenizer_ext.pages.progress import shown
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Plan:
         return next_token_id(self.tokenizer) - self.first_new_id
 
 
+@shown("planning the vocabulary")
 def make_plan(base: PreTrainedTokenizerFast, texts: Texts, wanted: Wanted) -> Plan:
     """The base's tokenizer with the tokens that are wanted, and their growth curve.
 
@@ -95,6 +97,7 @@ def _learn(
     return merges
 
 
+@shown("learning tokens")
 def _learn_at_most(
     tokenizer: PreTrainedTokenizerFast, pieces: Mapping[Piece, int], wanted: Wanted, refused: Collection[Pair]
 ) -> list[Merge]:

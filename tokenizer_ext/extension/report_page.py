@@ -11,10 +11,12 @@ from tokenizer_ext.extension.report import RARELY, curve_rows, knee_sentence, or
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import HOW_TO_GET_PLOTS, as_data_uri, can_plot, new_figure
+from tokenizer_ext.pages.progress import shown
 
 REPORT = "report.html"
 
 
+@shown("drawing the report")
 def write_report(certificate: Certificate, plan: Plan, folder: Path) -> None:
     """Writes `report.html`: the certificate, the growth curve, and every new token with its use."""
     (folder / REPORT).write_text(to_html(certificate, plan), encoding="utf-8")

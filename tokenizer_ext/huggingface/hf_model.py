@@ -16,6 +16,7 @@ from configs import InputError, MissingInput
 from configs.errors import on_one_line
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 from tokenizer_ext.huggingface.rebuilt_tokenizer import as_published
+from tokenizer_ext.pages.progress import progress, tracked
 
 EXPECTED = (
     "expected a folder with config.json, model.safetensors and tokenizer.json, "
@@ -39,8 +40,9 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
     if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
-        return as_published(tokenizer, name_or_folder)
+        with progress(f"reading the tokenizer of {name_or_folder}"):
+            tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
+            return as_published(tokenizer, name_or_folder)
     except UNREADABLE as error:
         raise InputError(f"{name_or_folder}: no tokenizer ({on_one_line(error, 160)}): {EXPECTED}") from None
 
@@ -54,9 +56,10 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
     """
     _check_place(name_or_folder)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name_or_folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
+        with progress(f"reading the model {name_or_folder}"):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                name_or_folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            )
     except UNREADABLE as error:
         raise InputError(f"{name_or_folder}: no causal model ({on_one_line(error, 160)}): {EXPECTED}") from None
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and fills them with random numbers
@@ -79,7 +82,7 @@ def positions_of(model: PreTrainedModel) -> int | None:
 
 def check_finite(model: nn.Module, where: str) -> None:
     """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error."""
-    for name, tensor in model.named_parameters():
+    for name, tensor in tracked(list(model.named_parameters()), "checking the weights", "tensors"):
         if not torch.isfinite(tensor).all():
             raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
 

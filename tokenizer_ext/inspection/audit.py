@@ -17,10 +17,12 @@ from tokenizer_ext.huggingface.text_readings import encoded, readings
 from tokenizer_ext.inspection.audit_report import Audit, CorpusUse
 from tokenizer_ext.inspection.token_kinds import TokenKind, sort_tokens
 from tokenizer_ext.inspection.undertrained import find_undertrained, untrained_groups
+from tokenizer_ext.pages.progress import shown
 
 NEIGHBOURS = 5
 
 
+@shown("looking at the tokens")
 def audit_tokens(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerFast,
@@ -62,6 +64,7 @@ def audit_tokens(
     )
 
 
+@shown("counting tokens")
 def count_tokens(tokenizer: PreTrainedTokenizerFast, corpus: Iterable[str], rows: int) -> CorpusUse:
     """How often each id occurs in the documents, read as plain text."""
     documents = [without_lone_surrogates(text) for text in corpus]

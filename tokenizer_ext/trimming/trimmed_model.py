@@ -16,6 +16,7 @@ from tokenizer_ext.extension.corpus_files import clean_documents
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.text_readings import count_uses
 from tokenizer_ext.inspection.audit import check_rows
+from tokenizer_ext.pages.progress import shown
 from tokenizer_ext.trimming.minimum_uses import check_uses
 from tokenizer_ext.trimming.trim_certificate import TrimCertificate, certify_trim
 from tokenizer_ext.trimming.trimmed_rows import named_ids, select_rows
@@ -35,6 +36,7 @@ class Trimmed:
     new_ids: Mapping[int, int]
     """Where each old id went; those that are not in it are gone."""
 
+    @shown("writing the folder")
     def save(self, folder: str | Path) -> Path:
         """Writes a plain Hugging Face folder, and `trim.json` beside the weights.
 
@@ -52,6 +54,7 @@ class Trimmed:
         return folder
 
 
+@shown("trimming")
 def trim_vocabulary(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
