@@ -14,6 +14,7 @@ from finetune.lora.lora import attach_lora, check_lora
 from scratch_models.loop.optimizers import adamw
 from tokenizer_ext.embeddings.start_names import DEFAULT_START
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
+from tokenizer_ext.embeddings.token_rows import check_rows
 from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.extension import Extended, grow
@@ -66,7 +67,7 @@ def make_trainable_model(
 
     """
     plan = plan_vocabulary(tokenizer, documents, new_tokens, chat)
-    check_trainable(model, lora)
+    check_trainable(model, plan, lora)
     return train_from(model, plan, lora)
 
 
@@ -88,13 +89,14 @@ def plan_vocabulary(
     return make_plan(tokenizer, sort_texts(documents, None, ()), wanted)
 
 
-def check_trainable(model: PreTrainedModel, lora: Lora | None) -> None:
+def check_trainable(model: PreTrainedModel, plan: Plan, lora: Lora | None) -> None:
     """Refuses a base that cannot be trained so, before anything of it changes.
 
     Raises:
-        InputError: it holds NaN, or it cannot have such an adapter.
+        InputError: it holds NaN, has no row for an id of its tokenizer, or cannot have such an adapter.
 
     """
+    check_rows(model, plan.base, plan.new_ids)
     check_finite(model, type(model).__name__)
     if lora is not None:
         check_lora(model, lora)

@@ -73,7 +73,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     model, tokenizer = load_start(settings.base, accelerator.device)
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
     plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
-    check_trainable(model, settings.lora)
+    check_trainable(model, plan, settings.lora)
     chat = format_of(settings, plan.tokenizer, model)
     dataset = read_dataset(settings, chat, model, splits, accelerator)
     sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}

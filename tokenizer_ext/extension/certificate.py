@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
+from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 from tokenizer_ext.pages.json_records import read_record, write_record
 from tokenizer_ext.pages.progress import tracked
 
@@ -239,6 +240,7 @@ def weights_sha256(weights: WeightHashes) -> str:
     return hashlib.sha256(f"{weights.base_rows}{weights.other_weights}".encode()).hexdigest()
 
 
+@kept_while_unchanged
 def tokenizer_sha256(tokenizer: PreTrainedTokenizerFast) -> str:
     """The hash of what `tokenizer.json` would hold."""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()

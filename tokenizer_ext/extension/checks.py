@@ -64,6 +64,8 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
     """
     log.info("Checking what moved …")
     first = plan.first_new_id
+    if not plan.merges:
+        return _certify_control_tokens(plan, model, weights_before, rows_before)
     witnesses = find_witnesses(plan.tokenizer, plan.merges, plan.pieces)
     checked = [*plan.texts.measured, *(witness.text for witness in witnesses)]
     reloaded = reload(plan.tokenizer)
@@ -84,6 +86,32 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
         tokenizer=TokenizerHashes(before=hash_tokenizer(plan.base, first), after=hash_tokenizer(reloaded, first)),
         weights_before=weights_before,
         weights_after=hash_weights(model, first),
+    )
+
+
+def certify_unchanged(plan: Plan, model: nn.Module, weights: WeightHashes) -> Certificate:
+    """The certificate of a base to which nothing was added: its hashes, once, and its rows."""
+    tables = find_tables(model)
+    rows = _count_rows(plan, tables, tables.embedding.num_embeddings)
+    return Certificate(base_tokens=plan.first_new_id, rows=rows, weights_before=weights, weights_after=weights)
+
+
+def _certify_control_tokens(
+    plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_before: int
+) -> Certificate:
+    """The certificate where no token was made of text, so that no text has other ids than before."""
+    reloaded = reload(plan.tokenizer)
+    return Certificate(
+        base_tokens=plan.first_new_id,
+        control_tokens=len(plan.control_tokens),
+        moved_ids=count_moved_ids(plan.base.get_vocab(), reloaded.get_vocab()),
+        moved_special_ids=count_moved_ids(special_ids(plan), special_ids_of(reloaded)),
+        unequal_after_reload=count_unequal(plan.tokenizer, reloaded, ()),
+        reloaded_documents=1,
+        encoders=EncoderAgreement(reason="no token was made of text"),
+        rows=_count_rows(plan, find_tables(model), rows_before),
+        weights_before=weights_before,
+        weights_after=hash_weights(model, plan.first_new_id),
     )
 
 

@@ -15,7 +15,7 @@ from tokenizer_ext.embeddings.row_init import start_tables
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, write_certificate
-from tokenizer_ext.extension.checks import certify
+from tokenizer_ext.extension.checks import certify, certify_unchanged
 from tokenizer_ext.extension.corpus_files import Texts, sort_texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve
 from tokenizer_ext.extension.plan import Plan, make_plan
@@ -132,11 +132,13 @@ def grow(
     start: Start,
     seed: int,
 ) -> Extended:
-    """The base's model with rows for the tokens of a plan."""
+    """The base's model with rows for the tokens of a plan; unchanged where there are none."""
     model: Any = base[0] if isinstance(base, tuple) else load_model(str(base), dtype="auto")
     first = plan.first_new_id
     weights_before = hash_weights(model, first)
     rows_before = find_tables(model).embedding.num_embeddings
+    if not plan.new_ids and rows_multiple == 1:
+        return Extended(plan.tokenizer, model, certify_unchanged(plan, model, weights_before), plan)
     sub_tokens = [*base_ids(plan.merges), *([] for _ in plan.control_tokens)]
     characters = character_counts(plan.base) if start == "asymmetric" else None
     rows = start_tables(model, first, sub_tokens, start, seed, character_counts=characters)

@@ -56,10 +56,13 @@ def make_plan(base: PreTrainedTokenizerFast, texts: Texts, wanted: Wanted) -> Pl
     """The base's tokenizer with the tokens that are wanted, and their growth curve.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, a word or control token cannot be one, or the texts support
-            fewer tokens.
+        InputError: a control token cannot be one; or tokens are to be made of text, and the tokenizer is no byte-level
+            BPE, a word cannot be a token, or the texts support fewer tokens.
 
     """
+    if not (wanted.words or wanted.new_tokens):  # then no text changes its ids, so none is read
+        control = tuple(wanted.control_tokens)
+        return Plan(base=base, tokenizer=add_control_tokens(base, control) if control else base, control_tokens=control)
     log.info("Counting the pieces of %s documents …", f"{len(texts.to_learn):,}")
     refused = adjacent_pairs(texts.protected, base) if texts.protected else frozenset()
     pieces = count_pieces(texts.to_learn, base)

@@ -16,7 +16,9 @@ from tokenizer_ext.bpe.byte_characters import from_visible, visible
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.bpe.tiktoken_files import merges_from_ranks
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
+from tokenizer_ext.huggingface.parsed_backend import parse_backend
 from tokenizer_ext.huggingface.rebuilt_tokenizer import rebuilt
+from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 
 _CONTINUATION_BYTES = bytes(range(0x80, 0xC0))  # in UTF-8, every byte of a character but the first
 
@@ -51,6 +53,7 @@ def to_hf_tokenizer(
     )
 
 
+@kept_while_unchanged
 def next_token_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The id after the last one in use.
 
@@ -99,20 +102,19 @@ def merges_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[M
 
 
 def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A new tokenizer in which each of `tokens` is a special token, with the ids after the last one in use.
+    """A new tokenizer, of any family, in which each of `tokens` is special, with the ids after the last one in use.
 
-    They also stand in the model's vocabulary, so that no reload can move them; no merge leads to them there.
+    They also stand in a vocabulary that has room for them, so that no reload can move them; no merge leads to them.
 
     Raises:
         InputError: a token is empty, repeated, in the vocabulary already, or overlaps a special token.
 
     """
-    backend = backend_json(tokenizer)
-    taken = _ids_in_use(backend)
-    next_id = max(taken.values()) + 1
-    for id_, token in enumerate(tokens, next_id):
+    backend = parse_backend(tokenizer)
+    taken = tokenizer.get_vocab()
+    for id_, token in enumerate(tokens, max(taken.values()) + 1):
         _check_control_token(token, taken, [added["content"] for added in backend["added_tokens"]])
-        taken[token] = backend["model"]["vocab"][token] = id_
+        taken[token] = id_
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         backend["added_tokens"].append({"id": id_, "content": token, **flags, "special": True})
     return rebuilt(tokenizer, backend, control_tokens=tokens)

@@ -24,11 +24,14 @@ def rebuilt(
 ) -> PreTrainedTokenizerFast:
     """The tokenizer that a reload finds after `backend` took the place of tokenizer.json.
 
-    Added tokens are written into the model's vocabulary: a reload numbers those that stand beside it anew.
+    Added tokens are written into the model's vocabulary: a reload numbers those that stand beside it anew. A vocabulary
+    by place (Unigram) has no holes and stays as it is: what is numbered after its end gets the same ids again.
     """
     vocabulary = backend["model"]["vocab"]
-    for added in backend["added_tokens"]:
-        vocabulary.setdefault(added["content"], added["id"])
+    ids = {added["content"]: added["id"] for added in backend["added_tokens"]}
+    if isinstance(vocabulary, dict):
+        ids = ids | vocabulary
+        backend["model"]["vocab"] = ids
     with TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer.save_pretrained(folder)
@@ -39,7 +42,7 @@ def rebuilt(
             new = PreTrainedTokenizerFast.from_pretrained(folder)
     new.name_or_path = tokenizer.name_or_path
     new.padding_side, new.truncation_side = tokenizer.padding_side, tokenizer.truncation_side
-    assert vocabulary.items() <= new.get_vocab().items(), "an id moved"
+    assert ids.items() <= new.get_vocab().items(), "an id moved"
     return new
 
 

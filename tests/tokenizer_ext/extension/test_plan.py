@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.extension.corpus_files import Texts, sort_texts
@@ -71,6 +73,20 @@ def test_learned_tokens_are_no_longer_than_asked_and_words_may_be(small_tokenize
 def test_without_text_there_is_no_curve(small_tokenizer):
     plan = make_plan(small_tokenizer, Texts(), Wanted(new_tokens=0, words=[" basilisk"]))
     assert plan.curve is None and plan.word_tokens == len(plan.merges) > 0
+
+
+def test_where_no_token_is_made_of_text_none_is_read_and_any_family_will_do(prose):
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words = PreTrainedTokenizerFast(tokenizer_object=backend)
+    texts = sort_texts(prose.split("\n\n"), None, [])
+    unchanged = make_plan(words, texts, Wanted(new_tokens=0))
+    assert unchanged.tokenizer is words and unchanged.new_ids == 0 and unchanged.curve is None
+    plan = make_plan(words, texts, Wanted(new_tokens=0, control_tokens=["<|user|>"]))
+    assert plan.new_ids == 1 and plan.tokenizer.convert_tokens_to_ids("<|user|>") == 2
+    for wanted in (Wanted(new_tokens=1), Wanted(new_tokens=0, words=["b"])):
+        with pytest.raises(InputError, match=r"found whole words, .* tuning without --new_tokens works"):
+            make_plan(words, texts, wanted)
 
 
 def test_what_the_corpus_supports_is_said_in_the_words_of_the_wish(small_tokenizer):

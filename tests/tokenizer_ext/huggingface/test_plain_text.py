@@ -4,7 +4,7 @@ import random
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
 from tests.real_tokenizers import REAL_FAMILIES, loaded_tokenizer
@@ -65,6 +65,7 @@ PIECES = [
     ),
     *("def f(x):\n    return x\n", 'print("\\n")', "#!/bin/sh\n\techo $1", "https://example.org/a?b=c", "a" * 40),
 ]
+OURS = ["<|user|>", "<|assistant|>", "<|end|>"]
 
 
 def _sentencepiece_unigram(prose):
@@ -107,16 +108,14 @@ def tokenizer(request, prose):
     return SMALL[request.param](prose) if request.param in SMALL else family_tokenizer(request.param, [prose])
 
 
-@pytest.fixture(scope="module", params=["as published", "with control tokens of ours"])
-def any_tokenizer(request, tokenizer):
-    return tokenizer if request.param == "as published" else _with_control_tokens(tokenizer)
+@pytest.fixture(scope="module")
+def extended(tokenizer):
+    return add_control_tokens(tokenizer, OURS)
 
 
-def _with_control_tokens(tokenizer):
-    try:
-        return add_control_tokens(tokenizer, ["<|user|>", "<|assistant|>"])
-    except InputError as error:
-        pytest.skip(str(error))
+@pytest.fixture(scope="module", params=["as it is", "with control tokens of ours"])
+def any_tokenizer(request, tokenizer, extended):
+    return tokenizer if request.param == "as it is" else extended
 
 
 def _texts(tokenizer, count=3_000):
@@ -169,6 +168,21 @@ def test_text_without_control_tokens_gets_the_ids_of_the_tokenizer(any_tokenizer
     expected = any_tokenizer(texts, add_special_tokens=False)["input_ids"]
     found = [encoding.ids for encoding in plain_text_encoder(any_tokenizer).encode_batch(texts)]
     assert {text: (ids, right) for text, ids, right in zip(texts, found, expected, strict=True) if ids != right} == {}
+
+
+def test_control_tokens_come_after_the_last_id_in_use_and_no_id_moves_when_plain_transformers_opens_them(
+    tokenizer, extended, tmp_path
+):
+    first = max(tokenizer.get_vocab().values()) + 1
+    extended.save_pretrained(tmp_path)
+    reloaded = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [*(_without(OURS, text) for text in _texts(tokenizer, 200)[-200:]), "<|user|>hi <|end|>\n<|assistant|> x"]
+    for opened in (extended, reloaded):
+        assert opened.convert_tokens_to_ids(OURS) == [first, first + 1, first + 2]
+        assert set(OURS) <= set(opened.all_special_tokens)
+        assert tokenizer.get_vocab().items() <= opened.get_vocab().items()
+        assert opened(texts[:-1])["input_ids"] == tokenizer(texts[:-1])["input_ids"]
+        assert [id_ for id_ in opened(texts[-1])["input_ids"] if id_ >= first] == [first, first + 2, first + 1]
 
 
 def test_offsets_are_those_of_the_tokenizer(tokenizer):
