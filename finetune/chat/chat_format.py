@@ -53,6 +53,16 @@ class ChatFormat(Protocol):
         """What decides the ids beside the conversations and the tokenizer, for the key of a cache."""
 
 
+def describe_format(chat: ChatFormat) -> str:
+    """Which chat format is learned, and where a reply in it ends."""
+    whose = "the base's own template" if chat.name == "base" else "the project's own, since the base is to learn it"
+    stops = chat.tokenizer.convert_ids_to_tokens(list(chat.stop_ids))
+    others = f"; a reply also stops at {', '.join(stops[1:])}" if stops[1:] else ""
+    return (
+        f"chat format: {whose}; an assistant's turn ends with {stops[0]} (id {chat.end_id}), which is learned{others}"
+    )
+
+
 def mask_as_text(rendered: RenderedConversation, decode: Callable[[list[int]], str], *, colour: bool = False) -> str:
     """The conversation as text with what is learned made visible: green in a terminal, else in double brackets.
 

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from finetune.chat.annotations import refuse_unusable_annotations
+from finetune.chat.chat_format import describe_format
 from finetune.chat.choose_format import format_of
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
@@ -106,6 +107,7 @@ def describe_plan(
         f"loss: {choose_objective(settings, trainable).describe()}; {engine.describe()}",
         f"reference: {describe_reference(trainable)}",
         dataset.describe(),
+        describe_format(dataset.chat),
         describe_course(settings, dataset.batches, "pairs"),
     ]
     if added := trainable.extended.certificate.control_tokens:
@@ -192,5 +194,6 @@ def describe_facts(
         "loss": choose_objective(settings, trainable).describe(),
         "reference": describe_reference(trainable),
     }
-    read = {"read": dataset.describe(), "trained": describe_course(settings, dataset.batches, "pairs")}
+    chat = describe_format(dataset.chat)
+    read = {"chat": chat, "read": dataset.describe(), "trained": describe_course(settings, dataset.batches, "pairs")}
     return describe_run(aims, trainable, read, engine, run)

@@ -7,6 +7,7 @@ import time
 from accelerate import Accelerator
 
 from configs import InputError
+from finetune.chat.chat_format import describe_format
 from finetune.chat.dataset import first_example
 from finetune.chat.mask_page import mask_as_html
 from finetune.evaluation.scoring import answer, evaluate, ways_to_ask
@@ -52,6 +53,7 @@ def describe_plan(settings: SftSettings, training: Training) -> str:
             training.dataset.describe(),
             describe_course(settings, training.dataset.batches, "conversations"),
             training.engine.describe(),
+            describe_format(training.dataset.chat),
             "first example, with what is learned marked:",
             first_example(training.dataset, colour=sys.stdout.isatty()),
         ]

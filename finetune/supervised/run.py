@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from finetune.chat.batches import check_global_batch
+from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
@@ -42,7 +43,8 @@ def fine_tune(settings: SftSettings) -> None:
     if settings.dry_run:
         accelerator.print(rehearse_run(settings, start, run, accelerator, started))
         return
-    accelerator.print(describe_course(settings, start.dataset.batches, "conversations"))
+    course = describe_course(settings, start.dataset.batches, "conversations")
+    accelerator.print(describe_format(start.chat), course, sep="\n")
     base = ask_base(settings, start) if accelerator.is_main_process else {}
     wait_for_all(accelerator)
     training = prepare_training(settings, start, best_replies(base), run, accelerator)
@@ -80,6 +82,7 @@ def describe_facts(settings: SftSettings, training: Training, run: RunFolder) ->
         {"base": settings.base, "data": settings.data, "method": settings.method},
         training.trainable,
         {
+            "chat": describe_format(training.dataset.chat),
             "new tokens": new_tokens,
             "read": training.dataset.describe(),
             "trained": describe_course(settings, training.dataset.batches, "conversations"),
