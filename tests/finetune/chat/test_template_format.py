@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from finetune.chat.graft_format import CHAT_TEMPLATE, GraftFormat
 from finetune.chat.template_format import TemplateFormat
 from finetune.conversations.messages import Conversation, Message
-from tests.finetune.chat.fuzzed_chats import FAMILIES, PIECES, chat_of, check_all, fuzzed_chats, is_stable
+from tests.finetune.chat.fuzzed_chats import FAMILIES, PIECES, chat_of, check_all, fuzzed_chats, is_stable, to_template
 
 
 @pytest.fixture(params=FAMILIES)
@@ -83,3 +84,30 @@ def test_a_reply_is_scored_behind_the_prompt_that_it_is_asked_with(chat):
 def _normal(chat, text):
     normalizer = chat.tokenizer.backend_tokenizer.normalizer
     return (normalizer.normalize_str(text) if "NFC" in str(normalizer) else text).strip()
+
+
+@pytest.mark.long
+def test_ids_and_mask_are_those_of_a_renderer_written_by_hand_for_qwen3():
+    """`renderers` (PyPI) encodes each content by itself, so the texts have no blanks around them.
+
+    Of the other families here it has Llama 3, whose renderer refuses the published tokenizer (no <|eom_id|>).
+    """
+    qwen3 = pytest.importorskip("renderers.qwen3", reason="the package renderers is not installed")
+    chat = chat_of("qwen3")
+    renderer = qwen3.Qwen3Renderer(chat.tokenizer)
+    talks = [_without_blanks_around(talk) for talk in fuzzed_chats(1_000, seed=5)]
+    rendered = chat.render_set(talks)
+    sources = rendered.sources.tolist()
+    for number, (row, source) in enumerate(zip(rendered, sources, strict=True)):
+        messages, several = talks[source].messages, sources.count(source) > 1
+        turns = [place for place, message in enumerate(messages) if message.role == "assistant"]
+        last = turns[number - sources.index(source)] if several else turns[-1]
+        theirs = renderer.render(to_template(messages[: last + 1]))
+        assert theirs.token_ids == row.input_ids
+        sampled = zip(theirs.sampled_mask, theirs.message_indices, strict=True)
+        spoken = [flag and (place == last if several else place in turns) for flag, place in sampled]
+        assert spoken == row.supervised
+
+
+def _without_blanks_around(talk):
+    return replace(talk, messages=tuple(replace(one, content=one.content.strip()) for one in talk.messages))
