@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
+from finetune.chat.choose_format import has_own_template, knows_chat
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import Scores
 from finetune.evaluation.tables import PROMPT_COLUMNS, SampleReplies, prompt_rows, score_rows
@@ -41,12 +44,20 @@ def describe_run(
     parameters, trained = trainable.count_parameters()
     return {
         **aims,
+        "base is": describe_base(trainable.extended.plan.base),
         "parameters": f"{parameters:,}, of which {trained:,} were trained",
         **read,
         "steps": describe_steps(run),
         "computed": engine.describe(),
         "full settings, versions and hashes": RECORD,
     }
+
+
+def describe_base(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Whether a base was taught to chat already, which its chat template says."""
+    if has_own_template(tokenizer):
+        return "an instruct model, with a chat template of its own"
+    return "an assistant in the project's chat format" if knows_chat(tokenizer) else "a base model, not taught to chat"
 
 
 @shown("drawing the report")

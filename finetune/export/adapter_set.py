@@ -3,19 +3,21 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
 from configs.whole_folder import whole_folder
-from finetune.export.hub import fetch
+from finetune.export.adapter_base import adapter_fields, base_of_adapter
+from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
-from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, find_model, load_adapted
+from finetune.export.saved_model import find_model, load_adapted, tokenizer_folder
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -32,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "{first}", adapter_name="{first}")
 {others}
 model.set_adapter("{first}")
-tokenizer = AutoTokenizer.from_pretrained("base")
+tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")
 ```
 """
 SERVE = """
@@ -90,25 +92,50 @@ def find_adapters(tuned: Mapping[str, str | Path]) -> dict[str, Path]:
         adapters[name] = find_model(given)
         if not (adapters[name] / ADAPTER_CONFIG).is_file():
             raise MissingInput(f"{given}: holds no adapter, expected a run that was tuned with LoRA")
-        if _config(adapters[name])["bias"] != "none":
-            raise InputError(f"{given}: trained biases of the base, which the adapters would share: merge it instead")
+        tensors = _tensor_names(adapters[name])
+        if name in {part for tensor in tensors for part in tensor.split(".")}:
+            raise InputError(
+                f"tuned: found the name {name!r}, a part of the names of its tensors, by which peft would lose "
+                "those of the others when it saves them: choose another"
+            )
+        if parts := _parts_of_base(adapters[name], tensors):
+            raise InputError(f"{given}: trained {parts} of the base, which the adapters would share: merge it instead")
     _check_one_base(adapters)
     return adapters
 
 
 def _check_one_base(adapters: Mapping[str, Path]) -> None:
     (first, path), *others = adapters.items()
-    expected = _base_files(path)
-    for name, other in others:
+    elsewhere = {name: other for name, other in others if _base_of(other).resolve() != _base_of(path).resolve()}
+    expected = _base_files(path) if elsewhere else {}
+    for name, other in elsewhere.items():
         found = _base_files(other)
-        if _base_of(other) == _base_of(path):
-            continue
         if different := sorted(file for file in expected | found if expected.get(file) != found.get(file)):
             raise InputError(
                 f"{name}: its base is not that of {first} ({different[0]} differs): train it on the base of {first} "
                 "and add no tokens to it, since their rows are trained with the adapter: "
                 f"--base {base_of_adapter(path)} --new_tokens 0"
             )
+
+
+def _tensor_names(adapter: Path) -> list[str]:
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise MissingInput(f"{adapter}: holds no {ADAPTER_WEIGHTS}, expected what peft writes")
+    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
+        return list(file.keys())
+
+
+def _parts_of_base(adapter: Path, tensors: Sequence[str]) -> str | None:
+    """What of the base itself an adapter trained, and would bring to all others; None where it is nothing."""
+    fields = adapter_fields(adapter)
+    if fields.get("bias", "none") != "none":
+        return "biases"
+    if fields.get("peft_type") != "LORA":
+        return None
+    own = tuple(f".{name}" for name in fields.get("modules_to_save") or ())
+    names = [name for name in tensors if "lora_" not in name and "trainable_tokens" not in name]
+    trained = [name.rpartition(".")[0] for name in names]
+    return next((name for name in trained if not name.endswith(own)), None)
 
 
 def _base_of(adapter: Path) -> Path:
@@ -118,7 +145,7 @@ def _base_of(adapter: Path) -> Path:
         InputError: there is none.
 
     """
-    base = fetch(base_of_adapter(adapter))
+    base = Path(base_of_adapter(adapter))
     if not base.is_dir():
         raise MissingInput(f"{adapter}: its base {base} is not there: get it, or name it in {ADAPTER_CONFIG}")
     return base
@@ -133,7 +160,7 @@ def _base_files(adapter: Path) -> dict[str, str]:
 
 def _copy_adapter(adapter: Path, folder: Path) -> None:
     shutil.copytree(adapter, folder)
-    config = {**_config(adapter), "base_model_name_or_path": "../base"}
+    config = {**adapter_fields(adapter), "base_model_name_or_path": "../base", "revision": None}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -152,14 +179,15 @@ def _largest_difference(adapters: Mapping[str, Path], gathered: Mapping[str, Pat
 def _card(title: str, adapters: Mapping[str, Path]) -> str:
     first, *others = adapters
     loaded = "\n".join(f'model.load_adapter("{name}", adapter_name="{name}")' for name in others)
-    card = CARD.format(title=title, first=first, others=loaded)
-    configs = {name: _config(adapter) for name, adapter in adapters.items()}
+    tokenizer = first if tokenizer_folder(adapters[first], "base") == adapters[first] else "base"
+    card = CARD.format(title=title, first=first, others=loaded, tokenizer=tokenizer)
+    configs = {name: adapter_fields(adapter) for name, adapter in adapters.items()}
     # vLLM serves plain LoRA; a DoRA, or one with whole modules beside it, has to be merged for it.
-    plain = {name: one["r"] for name, one in configs.items() if not one["use_dora"] and not one["modules_to_save"]}
+    plain = {
+        name: one["r"]
+        for name, one in configs.items()
+        if one.get("peft_type") == "LORA" and not one.get("use_dora") and not one.get("modules_to_save")
+    }
     if plain:
         card += SERVE.format(rank=max(plain.values()), modules=" ".join(f"{name}={name}" for name in plain))
     return card
-
-
-def _config(adapter: Path) -> dict:
-    return json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))

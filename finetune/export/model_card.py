@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from configs.file_hash import file_sha256
+from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from scratch_models.loop.run_folder import RECORD, find_run
 from tokenizer_ext.huggingface.hub_names import is_on_hub
 
@@ -48,9 +49,15 @@ SECTIONS = """## {heading}
 """
 FILE = "README.md"
 OF_THIS_MACHINE = ("output_dir", "resume", "dry_run")
-ADAPTER_OPENING = "`base/` is the extended model with the trained rows of its new tokens, `adapter/` the LoRA adapter."
+BESIDE_OPENING = "`base/` is the extended model with the trained rows of its new tokens, `adapter/` the LoRA adapter."
+ADAPTER_OPENING = (
+    "An adapter, with its tokenizer. Nothing of its base is copied, since nothing of it changed: `adapter_config.json` "
+    "names it, and `base.json` holds the hash of its weights."
+)
+BASE_KEPT = "the base"
+"""The fact of what became of the base, among those that a card is made of."""
 PATHS = "The paths are relative to this folder."
-ADAPTER_PATHS = (
+BESIDE_PATHS = (
     PATHS
     + ' From the Hub, give the name of the repository and `subfolder="base"` or `subfolder="adapter"` in their place.'
 )
@@ -58,7 +65,14 @@ MERGED_OPENING = (
     "The adapter is merged into the base, as one model. `receipt.json` says how far its logits lie from the adapter's, "
     "compared after it was read back from disk."
 )
-OPEN_ADAPTER = """from peft import PeftModel
+OPEN_ADAPTER = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, GenerationConfig
+
+model = AutoPeftModelForCausalLM.from_pretrained(".")
+model.generation_config = GenerationConfig.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+"""
+OPEN_BESIDE = """from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "adapter")
@@ -89,7 +103,8 @@ class Form:
     paths: str
 
 
-ADAPTER = Form(library="peft", opening=ADAPTER_OPENING, usage=OPEN_ADAPTER + USE, paths=ADAPTER_PATHS)
+ADAPTER = Form(library="peft", opening=ADAPTER_OPENING, usage=OPEN_ADAPTER + USE, paths=PATHS)
+BESIDE = Form(library="peft", opening=BESIDE_OPENING, usage=OPEN_BESIDE + USE, paths=BESIDE_PATHS)
 WHOLE = Form(library="transformers", opening="Every weight was trained.", usage=OPEN_MODEL + USE, paths=PATHS)
 MERGED = replace(WHOLE, opening=MERGED_OPENING)
 
@@ -140,16 +155,16 @@ def write_model_card(
         comparison=comparison.text,
         facts=_facts(facts, record.get("versions", {})),
         settings=yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip(),
-        hashes=_hashes(record, final / "adapter" / "adapter_model.safetensors"),
+        hashes=_hashes(record, final),
     )
-    form = ADAPTER if (final / "adapter").is_dir() else WHOLE
+    form = BESIDE if (final / "adapter").is_dir() else ADAPTER if (final / ADAPTER_CONFIG).is_file() else WHOLE
     card = ModelCard(front=_front(base, settings.get("data")), title=title, form=form, sections=sections)
     (final / FILE).write_text(card.render(), encoding="utf-8")
 
 
-def write_merged_card(final: Path, merged: Path) -> None:
-    """Writes the card of a run into the folder of its merged model; above other adapters there is none of ours."""
-    card = _read_card(final / FILE)
+def write_merged_card(adapter: Path, merged: Path) -> None:
+    """Writes the card of an adapter's run, beside or above it, into the merged folder; others have none of ours."""
+    card = _read_card(adapter / FILE) or _read_card(adapter.parent / FILE)
     if card is not None:
         (merged / FILE).write_text(replace(card, form=MERGED).render(), encoding="utf-8")
 
@@ -158,13 +173,14 @@ def _read_card(path: Path) -> ModelCard | None:
     """The card of a run with an adapter; None where there is none, or another's."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     beginning, mark, sections = text.partition("\n## ")
-    if ADAPTER_OPENING not in beginning or not mark:
+    form = next((form for form in (ADAPTER, BESIDE) if form.opening in beginning), None)
+    if form is None or not mark:
         return None
     _, front, title = beginning.split("---\n", 2)
     return ModelCard(
         front=yaml.safe_load(front),
         title=title.split("\n# ", 1)[1].partition("\n")[0],
-        form=ADAPTER,
+        form=form,
         sections=f"## {sections}",
     )
 
@@ -190,10 +206,11 @@ def _facts(facts: Mapping[str, str], versions: Mapping[str, str]) -> str:
     return "\n".join(f"- {name}: {str(value).replace(chr(10), '; ')}" for name, value in said.items())
 
 
-def _hashes(record: Mapping[str, Any], adapter: Path) -> str:
+def _hashes(record: Mapping[str, Any], final: Path) -> str:
     hashes = {SHA256.sub("", name): value for name, value in record.items() if SHA256.search(name)}
-    if adapter.is_file():
-        hashes["adapter"] = file_sha256(adapter)
+    for adapter in (final / "adapter" / ADAPTER_WEIGHTS, final / ADAPTER_WEIGHTS):
+        if adapter.is_file():
+            hashes["adapter"] = file_sha256(adapter)
     return "\n".join(f"- {name}: sha256 `{value}`" for name, value in hashes.items())
 
 

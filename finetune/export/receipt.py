@@ -17,11 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
 from configs.whole_folder import whole_folder
+from finetune.export.adapter_base import base_of_adapter
+from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from finetune.export.conversational import stops_of
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.export.merged_folder import MERGED, RECEIPT, Stored
 from finetune.export.model_card import write_merged_card
-from finetune.export.saved_model import ADAPTER_CONFIG, load_adapted, merge_in_memory, model_folder
+from finetune.export.saved_model import find_model, load_adapted, merge_in_memory
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.extension.extension import check_new_folder
@@ -81,7 +84,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
         InputError: there is no adapter, `target` holds something, or the merged model says something else.
 
     """
-    adapter, target = model_folder(Path(final)), Path(target)
+    adapter, target = find_model(final), Path(target)
     check_new_folder(target)
     if not adapter.is_dir():
         raise MissingInput(f"{adapter}: no such folder, expected a finished run such as runs/sft-1")
@@ -100,7 +103,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
 
 @shown("merging")
 def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
-    adapted, tokenizer = load_adapted(adapter)
+    adapted, tokenizer = load_adapted(adapter, prove_base=True)
     ids = probe_ids(next_token_id(tokenizer), positions_of(adapted.get_base_model()))
     expected = logits_of(adapted.get_base_model(), ids)
     merged = merge_in_memory(adapted, adapter)
@@ -129,7 +132,7 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         same_choice=from_disk.same_choice,
         tied=read_back.get_output_embeddings().weight is read_back.get_input_embeddings().weight,
         stop_ids=_check_stops(folder, adapter, tokenizer, read_back),
-        adapter_sha256=file_sha256(adapter / "adapter_model.safetensors"),
+        adapter_sha256=file_sha256(adapter / ADAPTER_WEIGHTS),
         weights_sha256=written,
         files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
@@ -140,12 +143,11 @@ def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter:
     """The folder with all that belongs to the model: its certificate says that the old weights are others now."""
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    base = adapter.parent / "base"
-    certificate = read_certificate(base) if base.is_dir() else None
+    certificate = read_certificate(base_of_adapter(adapter))
     if certificate is not None:
         after = hash_weights(merged, certificate.base_tokens)
         write_certificate(dataclasses.replace(certificate, weights_after=after, all_weights_trained=True), folder)
-    write_merged_card(adapter.parent, folder)
+    write_merged_card(adapter, folder)
 
 
 def _check_difference(adapter: Path, found: LogitComparison) -> None:
@@ -162,12 +164,11 @@ def _check_stops(folder: Path, adapter: Path, before: PreTrainedTokenizerFast, r
     for name in ("chat_template", "eos_token_id", "pad_token_id"):
         if getattr(after, name) != getattr(before, name):
             raise InputError(f"{adapter}: {name} of the tokenizer is another once merged, so nothing was kept")
-    stops = read_back.generation_config.eos_token_id
-    stop_ids = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    stop_ids = stops_of(read_back.generation_config)
     if after.eos_token_id is not None and after.eos_token_id not in stop_ids:
         raise InputError(
             f"{adapter}: the generation config stops at {stop_ids}, expected the tokenizer's end {after.eos_token_id} "
-            "among them, so nothing was kept: set eos_token_id in generation_config.json of the base"
+            "among them, so nothing was kept: set eos_token_id in the generation_config.json of adapter or base"
         )
     return stop_ids
 

@@ -1,116 +1,26 @@
-"""The finished model as folders that plain transformers and peft open, and the way back from them.
+"""Models and adapters on the disk or the Hub, of a run or of any tool, found by what a user names, and opened."""
 
-    final/base/       the extended model with its trained new rows, tokenizer, chat template, generation config, and the
-                      certificate, whose hashes are taken again after training
-    final/adapter/    the LoRA adapter; its config names `../base`, relative to itself. One that started by changing
-                      the base (PiSSA) is saved as the difference to the base as it was: a plain LoRA of twice the rank
-
-Full fine-tuning leaves one model, so there `final/` is itself the model's folder.
-"""
-
-import dataclasses
-import json
+import warnings
 from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from safetensors import safe_open
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.errors import on_one_line
-from configs.whole_folder import whole_folder
-from finetune.chat.graft_format import CHAT_TEMPLATE, END_TOKEN
+from finetune.export.adapter_base import base_of_adapter, check_base
+from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
+from finetune.export.conversational import stop_at, stops_of
 from finetune.export.hub import fetch
-from finetune.lora.changed_base import ADAPTER, save_as_difference, take_out
-from finetune.lora.lora import changes_to_base
+from finetune.lora.changed_base import ADAPTER
 from scratch_models.embedded_default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
-from tokenizer_ext.embeddings.tables import fold, new_row_parameters
-from tokenizer_ext.extension.certificate import Certificate, hash_weights
-from tokenizer_ext.extension.extension import Extended
-from tokenizer_ext.huggingface.hf_model import UNREADABLE, load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import TOKENIZER_FILES, UNREADABLE, load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
-
-ADAPTER_CONFIG = "adapter_config.json"
-BASE_BESIDE_ADAPTER = "../base"
-
-
-@shown("saving the assistant")
-def save_assistant(
-    model: PreTrainedModel,
-    adapted: PeftModel | None,
-    tokenizer: PreTrainedTokenizerFast,
-    final: Path,
-    extended: Extended | None = None,
-) -> None:
-    """Writes `final/`, complete or not at all; the model is used up: new rows are folded, the adapter is taken out.
-
-    Args:
-        model: The causal model, with adapters inside it where `adapted` is given.
-        adapted: The same model as peft wraps it, or None after full fine-tuning.
-        tokenizer: Its tokenizer with the control tokens.
-        final: The folder to write; one that is there already is replaced.
-        extended: What the model was extended by: its certificate and report are saved beside the weights.
-
-    """
-    if new_row_parameters(model):
-        fold(model)
-    make_conversational(model, tokenizer)
-    with whole_folder(final) as partial:
-        _write(model, adapted, tokenizer, partial, extended)
-
-
-def _write(
-    model: PreTrainedModel,
-    adapted: PeftModel | None,
-    tokenizer: PreTrainedTokenizerFast,
-    partial: Path,
-    extended: Extended | None,
-) -> None:
-    base = partial if adapted is None else partial / "base"
-    if adapted is not None:
-        changed = changes_to_base(adapted)
-        adapted.save_pretrained(partial / "adapter", save_embedding_layers=False)
-        save_as_difference(partial / "adapter", changed)
-        _tidy_adapter(partial / "adapter")
-        model = take_out(adapted, changed)
-    model.save_pretrained(base)
-    tokenizer.save_pretrained(base)
-    if extended is not None:
-        extended.save_proof(base, certify_trained(extended, model, all_weights_trained=adapted is None))
-
-
-def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:
-    """The certificate of an extension with the hashes of the model after training, its new rows folded."""
-    return dataclasses.replace(
-        extended.certificate,
-        weights_after=hash_weights(model, extended.first_new_id),
-        all_weights_trained=all_weights_trained,
-    )
-
-
-def make_conversational(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Lets any tool chat with the model and stop where it should: template, end-of-turn id, pad id, generation config.
-
-    What stopped the base stays a stop: its end of text, and the others that its generation config names. The end of
-    text becomes the padding where there was none: it is no end of turn, so a tool that leaves padding out of the loss
-    does not leave out the ends that a model must learn.
-    """
-    tokenizer.chat_template = CHAT_TEMPLATE
-    end_of_turn, end_of_text = tokenizer.convert_tokens_to_ids(END_TOKEN), tokenizer.eos_token_id
-    if tokenizer.pad_token_id in (None, end_of_turn):
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.eos_token = END_TOKEN
-    generation = model.generation_config
-    before = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
-    # A config without a generation config of its own names the default of its class, which may be any word here.
-    control = [id_ for id_ in before if id_ in tokenizer.added_tokens_decoder]
-    stops = [id_ for id_ in (end_of_turn, end_of_text, *control) if id_ is not None]
-    generation.eos_token_id = list(dict.fromkeys(stops))
-    generation._from_model_config = False  # else transformers 4 would take the one stop of the model's config instead
-    for config in (generation, model.config.get_text_config()):
-        config.pad_token_id = tokenizer.pad_token_id
-    model.config.get_text_config().eos_token_id = end_of_turn
 
 
 def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -131,6 +41,9 @@ def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
 def load_start(name: str | Path, device: torch.device | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """What a training starts from, as one plain model, and its tokenizer: named as for `load_assistant`.
 
+    The model carries where it was read (`base_on_disk`). What an adapter was merged into is rounded to the type that
+    the base is stored in: so will it be saved, and what is trained on it is trained on what is saved.
+
     Raises:
         InputError: there is no model, the run is not finished, or its adapter cannot be merged.
 
@@ -138,10 +51,14 @@ def load_start(name: str | Path, device: torch.device | None = None) -> tuple[Pr
     path = find_model(name)
     if (path / ADAPTER_CONFIG).is_file():
         adapted, tokenizer = load_adapted(path)
-        model = merge_in_memory(adapted, path)
+        base = BaseOnDisk(given=str(name), folder=None, stored_as=stored_type(Path(base_of_adapter(path))))
+        model = merge_in_memory(adapted, path).to(base.stored_as).float()
     else:
         tokenizer = load_tokenizer(str(path))
         model = load_model(str(path))
+        folder = fetch(model.name_or_path)
+        base = BaseOnDisk(given=str(name), folder=folder, stored_as=stored_type(folder))
+    note_base(model, base)
     return (model if device is None else model.to(device)), tokenizer
 
 
@@ -158,28 +75,55 @@ def find_model(name: str | Path) -> Path:
     return model_folder(fetch(folder_of_base(str(name))))
 
 
-def load_adapted(adapter: Path, name: str = ADAPTER) -> tuple[PeftModel, PreTrainedTokenizerFast]:
-    """An adapter, by this name, on the base that it names, in evaluation mode, and the tokenizer of the base.
+def load_adapted(
+    adapter: Path, name: str = ADAPTER, *, prove_base: bool = False
+) -> tuple[PeftModel, PreTrainedTokenizerFast]:
+    """An adapter of any tool, by this name, on the base that it names, in evaluation mode, and its tokenizer.
+
+    The tokenizer is the one beside the adapter, or the base's. With `prove_base` the base's weights are hashed and held
+    to `base.json`; without, what is remembered of its files will do.
 
     Raises:
-        InputError: base or adapter are missing, damaged, or of different models.
+        InputError: base or adapter are missing, damaged, changed, or of different models.
 
     """
     base = base_of_adapter(adapter)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(str(tokenizer_folder(adapter, base)))
+    model = load_model(base)
+    check_base(adapter, base, model, anew=prove_base)
+    _fit_rows(model, adapter, base, tokenizer)
+    _take_stops(model, adapter, tokenizer)
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise InputError(f"{adapter}: no adapter for {base}: holds no {ADAPTER_WEIGHTS}, expected what peft writes")
     try:
-        adapted = PeftModel.from_pretrained(load_model(base), str(adapter), adapter_name=name)
-    except UNREADABLE as error:
+        with warnings.catch_warnings():
+            # peft only warns of them, and leaves the layers as they were before they learned.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(adapter), adapter_name=name)
+    except (*UNREADABLE, UserWarning) as error:
         if isinstance(error, InputError):
             raise
         reason = on_one_line(error, 160)
         raise InputError(f"{adapter}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
+    if adapted.active_peft_config.is_prompt_learning:
+        kind = adapted.active_peft_config.peft_type.value
+        raise InputError(f"{adapter}: is of the kind {kind}, expected an adapter inside of layers, such as LoRA")
     return adapted.eval(), tokenizer
 
 
+def tokenizer_folder(adapter: Path, base: str) -> Path:
+    """Where the tokenizer of an adapter is: beside it, or beside its base."""
+    return adapter if any((adapter / name).is_file() for name in TOKENIZER_FILES) else Path(base)
+
+
 def find_base(tuned: str | Path) -> str | None:
-    """The base that a run recorded in its `run.json`, given any path into its folder; None where there is no record."""
+    """The base that a run recorded in its `run.json`, given any path into its folder; else the one an adapter names.
+
+    None where neither says it.
+    """
     base = find_recorded(tuned, "base")
+    if base is None and (Path(tuned) / ADAPTER_CONFIG).is_file():
+        return base_of_adapter(Path(tuned))
     return None if base is None else str(base)
 
 
@@ -217,33 +161,39 @@ def model_folder(path: Path) -> Path:
     return path
 
 
-def base_of_adapter(adapter: Path) -> str:
-    """The folder or the Hub name of the base that an adapter names.
+def _fit_rows(model: PreTrainedModel, adapter: Path, base: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Gives the base as many rows as the tables that other tools save in an adapter after they grew them.
 
     Raises:
-        InputError: it names none, or one beside it that is not there.
+        InputError: the adapter's tokenizer has ids that neither base nor adapter have a row for.
 
     """
-    try:
-        named = str(json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{adapter / ADAPTER_CONFIG}: names no base, expected what peft writes") from None
-    if not named.startswith("."):
-        return named
-    base = (adapter / named).resolve()
-    if not base.is_dir():
+    rows = model.get_input_embeddings().weight.shape[0]
+    if (saved := _rows_in_adapter(model, adapter)) not in (None, rows):
+        model.resize_token_embeddings(saved, mean_resizing=False)  # the adapter fills them
+    elif (ids := next_token_id(tokenizer)) > rows and ids > next_token_id(load_tokenizer(base)):
         raise InputError(
-            f"{adapter}: the adapter points at {named}, which is not there: keep adapter/ and base/ side by side"
+            f"{adapter}: its tokenizer has ids up to {ids - 1}, and {base} rows for {rows}: expected the trained "
+            f"rows in {ADAPTER_WEIGHTS}: save it anew with save_embedding_layers=True"
         )
-    return str(base)
 
 
-def _tidy_adapter(adapter: Path) -> None:
-    """Names the base relative to the adapter, and takes out peft's card, an empty form: ours is one folder above."""
-    (adapter / "README.md").unlink(missing_ok=True)
-    path = adapter / ADAPTER_CONFIG
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = BASE_BESIDE_ADAPTER
-    if isinstance(config["target_modules"], list):  # a set in peft, so in another order every time
-        config["target_modules"].sort()
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _rows_in_adapter(model: PreTrainedModel, adapter: Path) -> int | None:
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    names = [f"base_model.model.{name}.weight" for name, module in model.named_modules() if module in tables]
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        return None
+    try:
+        with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
+            found = [file.get_slice(name).get_shape()[0] for name in names if name in file.keys()]  # noqa: SIM118
+    except UNREADABLE:
+        return None  # said when it is read as a whole
+    return found[0] if found else None
+
+
+def _take_stops(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Has replies end where the adapter says: in its generation config, or at the end that its own tokenizer names."""
+    if (adapter / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(adapter)
+    elif tokenizer.eos_token_id is not None:
+        stop_at(model.generation_config, [*stops_of(model.generation_config), tokenizer.eos_token_id])

@@ -1,12 +1,13 @@
 """What a preference run ends in: the saved model with its card, the report, and both replies in the terminal."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from finetune.chat.chat_format import ChatFormat
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples
-from finetune.export.model_card import Comparison, public_name, write_model_card
-from finetune.export.saved_model import save_assistant
+from finetune.export.final_folder import save_assistant
+from finetune.export.model_card import BASE_KEPT, Comparison, public_name, write_model_card
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.monitor import chosen_likelier
@@ -46,14 +47,22 @@ def finish_preferences(
     report: PreferenceReport, base: str, trainable: TrainableModel, chat: ChatFormat, run: RunFolder
 ) -> None:
     """Saves the model, its card and the report, and prints three prompts with both replies and the table."""
-    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
-    write_model_card(
-        run.final,
-        title=TITLE.format(run=run.path.name, base=public_name(base)),
-        base=base,
-        comparison=Comparison(heading="Against its reference", text=to_markdown(report)),
-        facts=report.facts,
+
+    def write_card(folder: Path, kept: str) -> None:
+        write_model_card(
+            folder,
+            title=TITLE.format(run=run.path.name, base=public_name(base)),
+            base=base,
+            comparison=Comparison(heading="Against its reference", text=to_markdown(report)),
+            facts={**report.facts, BASE_KEPT: kept},
+        )
+
+    model, adapted, tokenizer = trainable.model, trainable.adapted, trainable.tokenizer
+    own_stops = chat.stop_ids if chat.name == "base" else ()
+    kept = save_assistant(
+        model, adapted, tokenizer, run.final, trainable.extended, own_stops=own_stops, write_card=write_card
     )
     write_preference_report(report, run.path)
     print(show_samples(report.samples), to_text(report), sep="\n\n")
-    print(f"\nSaved: {run.final}; report: {run.path / 'report.html'}")
+    print(f"\nAfter training, the base: {kept}")
+    print(f"Saved: {run.final}; report: {run.path / 'report.html'}")

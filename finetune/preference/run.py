@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import start_engine
 from finetune.evaluation.scoring import best_replies, evaluate
+from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
@@ -70,6 +71,7 @@ def teach_preferences(settings: DpoSettings) -> None:
     held_out = monitor.measure()
     engine.release()
     if accelerator.is_main_process:
+        round_new_rows(trainable.model)
         facts = describe_facts(settings, trainable, dataset, engine, run)
         tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)

@@ -7,7 +7,9 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from finetune.export.saved_model import ADAPTER_CONFIG, base_of_adapter, find_model, load_start
+from finetune.export.adapter_base import base_of_adapter
+from finetune.export.adapter_files import ADAPTER_CONFIG
+from finetune.export.saved_model import find_model, load_start, tokenizer_folder
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED
 from tokenizer_ext.extension.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
@@ -78,7 +80,7 @@ def read_extended_base(base: str, first_new_id: int | None, control_tokens: Sequ
     path = find_model(base)
     merged = (path / ADAPTER_CONFIG).is_file()
     folder = base_of_adapter(path) if merged else str(path)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(str(tokenizer_folder(path, folder)) if merged else folder)
     certificate = read_certificate(folder) if Path(folder).is_dir() else None
     first = _find_first_new_id(first_new_id, tokenizer, certificate)
     return ExtendedBase(base, tokenizer, first, certificate, merged=merged)

@@ -7,8 +7,8 @@ from finetune.chat.chat_format import ChatFormat
 from finetune.evaluation.report import Report, write_report
 from finetune.evaluation.scoring import Evaluation, best_replies, best_scores
 from finetune.evaluation.tables import pair_samples, show_samples, to_markdown, to_text
-from finetune.export.model_card import Comparison, public_name, write_model_card
-from finetune.export.saved_model import save_assistant
+from finetune.export.final_folder import save_assistant
+from finetune.export.model_card import BASE_KEPT, Comparison, public_name, write_model_card
 from finetune.lora.trainable_model import TrainableModel
 from scratch_models.loop.run_folder import RUNS, RunFolder
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
@@ -37,20 +37,26 @@ def make_report(
 
 
 def finish(report: Report, base: str, trainable: TrainableModel, chat: ChatFormat, run: RunFolder) -> None:
-    """Saves the assistant and the report, and prints three questions with both answers and the table."""
-    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, run.final, trainable.extended)
-    write_model_card(
-        run.final,
-        title=TITLE.format(run=run.path.name, base=public_name(base)),
-        base=base,
-        comparison=Comparison(
-            heading="Against its base", text=f"{to_markdown(report.base, report.assistant)}\n{PROMPTED}\n"
-        ),
-        facts=report.facts,
+    """Saves the assistant with its card and the report, and prints three questions with both answers and the table."""
+
+    def write_card(folder: Path, kept: str) -> None:
+        table = f"{to_markdown(report.base, report.assistant)}\n{PROMPTED}\n"
+        write_model_card(
+            folder,
+            title=TITLE.format(run=run.path.name, base=public_name(base)),
+            base=base,
+            comparison=Comparison(heading="Against its base", text=table),
+            facts={**report.facts, BASE_KEPT: kept},
+        )
+
+    model, adapted, tokenizer = trainable.model, trainable.adapted, trainable.tokenizer
+    own_stops = chat.stop_ids if chat.name == "base" else ()
+    kept = save_assistant(
+        model, adapted, tokenizer, run.final, trainable.extended, own_stops=own_stops, write_card=write_card
     )
     write_report(report, run.path)
     print(show_samples(report.samples), to_text(report.base, report.assistant), sep="\n\n")
-    print(f"\n{describe_training(run.final)}")
+    print(f"\nAfter training, the base: {kept}{describe_proof(run.final)}")
     print(f"Saved: {run.final}; report: {run.path / 'report.html'}\nAsk both yourself: {opens_both(run.path)}")
 
 
@@ -64,9 +70,10 @@ def opens_both(run: Path) -> str:
     return "make app" if found else f"python -m apps.playground --tuned {run}"
 
 
-def describe_training(final: Path) -> str:
-    """What the certificate that was saved says of the old weights after training."""
+def describe_proof(final: Path) -> str:
+    """What the certificate of a saved model says of the old weights after training; nothing where none is needed."""
     folder = final / "base" if (final / "base").is_dir() else final
     certificate = read_certificate(folder)
-    assert certificate is not None
-    return f"After training: {weights_line(certificate)}; {verdict(certificate)} ({folder / CERTIFICATE})"
+    if certificate is None:
+        return ""
+    return f"\n{weights_line(certificate)}; {verdict(certificate)} ({folder / CERTIFICATE})"

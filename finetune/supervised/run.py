@@ -12,6 +12,7 @@ from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
+from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
@@ -58,6 +59,7 @@ def fine_tune(settings: SftSettings) -> None:
     train(monitor.loss_model, batches, optimizers, settings.loop, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()
     if accelerator.is_main_process:
+        round_new_rows(trainable.model)
         assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
         facts = describe_facts(settings, training, run)
         report = make_report(settings.base, facts, run, base, assistant)

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.graft_format import CONTROL_TOKENS
-from finetune.export.saved_model import save_assistant
+from finetune.export.final_folder import save_assistant
 from tests.apps.served import MARKUP, Served, serve
 from tests.apps.tiny_models import model_that_says, varied_model
 from tokenizer_ext.bpe.bpe import train_bpe

@@ -28,8 +28,8 @@ from finetune.chat.batches import pad
 from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import read_conversation_splits
+from finetune.export.final_folder import save_assistant
 from finetune.export.receipt import LIMIT, merge_with_receipt
-from finetune.export.saved_model import save_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss

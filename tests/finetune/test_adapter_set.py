@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from configs import InputError
@@ -91,6 +92,20 @@ def test_the_card_has_code_that_runs_and_the_command_that_serves_what_vllm_can_s
     assert list(names["model"].peft_config) == ["sums", "prose", "verse"] and names["tokenizer"].chat_template
 
 
+def test_names_that_contain_one_another_keep_their_tensors_apart_also_when_one_is_saved_again(runs, tmp_path):
+    # Public report of peft (PR 3282): saving `foo` also saved `foobar`.
+    names = ("sum", "sums", "sum_2", "lora", "A", "default")
+    of_name = dict(zip(names, [runs["sums"], runs["verse"]] * 3, strict=True))
+    together, _ = load_adapters(of_name)
+    for name, run in of_name.items():
+        together.set_adapter(name)
+        assert torch.equal(_logits(together), _logits(load_assistant(run)[0])), name
+        together.save_pretrained(tmp_path / name, selected_adapters=[name], save_embedding_layers=False)
+        (file,) = (tmp_path / name).rglob("*.safetensors")
+        saved, own = load_file(file), load_file(run / "final" / "adapter" / "adapter_model.safetensors")
+        assert saved.keys() == own.keys() and all(torch.equal(saved[key], own[key]) for key in own), name
+
+
 def _of_another_base(runs, tmp_path):
     return {"sums": runs["sums"], "other": save_run(tuned(seed=5), tmp_path / "other")}
 
@@ -100,15 +115,28 @@ def _with_biases(runs, tmp_path):
     return {"sums": runs["sums"], "biased": save_run(_tune_on(base, 4, bias="all"), tmp_path / "biased")}
 
 
+def _with_rows(runs, tmp_path):
+    """An adapter of another tool that saved the tables of tokens too."""
+    shutil.copytree(runs["sums"] / "final" / "adapter", tmp_path / "grown")
+    tensors = load_file(tmp_path / "grown" / "adapter_model.safetensors")
+    save_file(
+        {**tensors, "base_model.model.lm_head.weight": torch.zeros(2, 2)}, tmp_path / "grown/adapter_model.safetensors"
+    )
+    return {"sums": runs["sums"], "grown": tmp_path / "grown"}
+
+
 @pytest.mark.parametrize(
     ("choose", "message"),
     [
         (lambda runs, _: {"sums": runs["sums"]}, "tuned: found 1 adapters, expected two or more"),
         (lambda runs, _: {**runs, "a.b": runs["sums"]}, "tuned: found the name 'a.b'"),
+        # peft 0.21 saves an adapter without the tensors whose names hold the name of another one.
+        (lambda runs, _: {"sums": runs["sums"], "h": runs["verse"]}, "found the name 'h', a part of the names of its"),
         (lambda runs, _: {**runs, "base": runs["sums"]}, "tuned: found the name 'base'"),
         (lambda runs, _: {**runs, "x": runs["sums"] / "final" / "base"}, "holds no adapter"),
         (_of_another_base, r"other: its base is not that of sums \(model\.safetensors differs\): train it on the base"),
         (_with_biases, "trained biases of the base"),
+        (_with_rows, r"trained base_model\.model\.lm_head of the base, which the adapters would share"),
     ],
 )
 def test_adapters_that_cannot_share_a_base_are_refused_and_nothing_is_written(runs, tmp_path, choose, message):

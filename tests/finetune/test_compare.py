@@ -11,7 +11,8 @@ from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversations.formats import Message, read_conversations
 from finetune.evaluation.scoring import ask_in_chat, best_scores, evaluate_base
 from finetune.evaluation.tables import score_rows
-from finetune.export.saved_model import load_assistant, save_assistant
+from finetune.export.final_folder import save_assistant
+from finetune.export.saved_model import load_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from finetune.replies.prompts import PLAIN_PROMPTS

@@ -14,7 +14,8 @@ from finetune.compare import CompareSettings, has_calculator
 from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
 from finetune.evaluation import scoring
-from finetune.export.saved_model import load_assistant, load_start, save_assistant
+from finetune.export.final_folder import save_assistant
+from finetune.export.saved_model import load_assistant, load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import render_pairs
 from finetune.preference.settings import DpoSettings

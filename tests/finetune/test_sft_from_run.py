@@ -14,6 +14,7 @@ from finetune.supervised.settings import SftSettings
 from tests.finetune.entry_runs import SMALL, run_here
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256
+from tokenizer_ext.huggingface.hf_model import load_model
 
 FEW = {**SMALL, "max_steps": 4, "evaluation_steps": 4, "checkpoint_steps": 0}
 IDS = torch.arange(40).view(2, 20)
@@ -46,6 +47,32 @@ def test_a_run_that_starts_from_a_run_learns_on_top_of_its_assistant(runs):
     lines = [json.loads(line) for line in (runs / "sums/metrics.jsonl").read_text().splitlines()]
     first = json.loads((runs / "further/metrics.jsonl").read_text().splitlines()[0])
     assert first["held_out_loss_nats"] < lines[0]["held_out_loss_nats"], "it knows what the first run learned"
+
+
+def test_record_adapter_and_card_name_the_folder_and_the_hash_that_were_trained(runs):
+    # Public report of unsloth (8113): another base than the chosen one was tuned.
+    final, base = runs / "prose/final", runs / "sums/final/base"
+    record, config, proof = (
+        json.loads(path.read_text())
+        for path in (runs / "prose/run.json", final / "adapter_config.json", final / "base.json")
+    )
+    certificate = read_certificate(base)
+    assert certificate is not None
+    tokens = certificate.base_tokens + certificate.control_tokens
+    sha256 = weights_sha256(hash_weights(load_model(str(base)), tokens))
+    assert record["base_sha256"] == proof["weights_sha256"] == sha256 and proof["tokens"] == tokens
+    assert record["settings"]["base"] == config["base_model_name_or_path"] == proof["given"] == str(base)
+    card = (final / "README.md").read_text()
+    assert f"- base: sha256 `{sha256}`" in card and "an assistant made from base" in card
+    assert str(base) not in card
+
+
+def test_the_card_of_an_adapter_opens_it_as_it_says(runs, monkeypatch, capsys):
+    card = (runs / "prose/final/README.md").read_text()
+    assert "library_name: peft" in card and "AutoPeftModelForCausalLM" in card
+    monkeypatch.chdir(runs / "prose/final")
+    exec(card.split("```python\n")[1].split("```")[0], {})  # it prints a reply
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_two_runs_on_one_base_become_one_set_of_adapters(runs, capsys):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.export.saved_model import save_assistant
+from finetune.export.final_folder import save_assistant
 from finetune.rows.extended_base import ExtendedBase
 from finetune.rows.report import save_trained
 from tests.finetune.tiny_models import tiny_gpt2

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.graft_format import CONTROL_TOKENS
-from finetune.export.saved_model import save_assistant
+from finetune.export.final_folder import save_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions

@@ -34,11 +34,12 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
         InputError: there is none.
 
     """
-    _check_place(name_or_folder)
     path = Path(name_or_folder)
-    # Without them transformers makes a tokenizer with hardly a token, and says nothing.
-    if path.is_dir() and not any((path / name).is_file() for name in TOKENIZER_FILES):
-        raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):  # the folder of an adapter has no config.json
+        _check_place(name_or_folder)
+        # Without them transformers makes a tokenizer with hardly a token, and says nothing.
+        if path.is_dir():
+            raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
     try:
         with progress(f"reading the tokenizer of {name_or_folder}"):
             tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)

@@ -70,7 +70,7 @@ def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(t
     final = save_run(tuned(), tmp_path / "run")
     asked = []
 
-    def download(name, *, allow_patterns):
+    def download(name, *, revision, allow_patterns):
         asked.append((name, allow_patterns))
         return str(final)
 

@@ -26,8 +26,8 @@ def run(tmp_path_factory):
 def uploaded(run, monkeypatch):
     """The name on the Hub of the run, as `--push_to_hub` leaves it, and no other."""
 
-    def download(name, *, allow_patterns):
-        assert name == "me/chat" and allow_patterns
+    def download(name, *, revision, allow_patterns):
+        assert name == "me/chat" and revision is None and allow_patterns
         return str(run / "final")
 
     monkeypatch.setattr(hub, "snapshot_download", download)

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from configs import InputError
 from finetune.export import receipt as receipt_module
+from finetune.export.final_folder import save_assistant
 from finetune.export.receipt import merge_with_receipt
-from finetune.export.saved_model import load_assistant, save_assistant
+from finetune.export.saved_model import load_assistant
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune import trained_runs
 from tests.finetune.tiny_models import POSITIONS

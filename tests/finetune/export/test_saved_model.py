@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from configs import InputError
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
-from finetune.export.saved_model import find_base, load_assistant, make_conversational, save_assistant
+from finetune.export.conversational import make_conversational
+from finetune.export.final_folder import save_assistant
+from finetune.export.saved_model import find_base, load_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2

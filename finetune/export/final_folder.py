@@ -1,0 +1,174 @@
+"""The finished model as a folder that plain transformers and peft open. Nothing is copied that did not change.
+
+    final/            an adapter, where the base kept its tokens: the base is named by its place, and by the hash of its
+                      weights in `base.json`; tokenizer, chat template and generation config lie beside the adapter
+
+    final/base/       after an extension: the base with its trained new rows, in the type that it was stored in, with
+                      its certificate; also where the base is nowhere on the disk, as once an adapter was merged into it
+    final/adapter/    the adapter on it; its config names `../base`, relative to itself
+
+Full fine-tuning leaves one model, so there `final/` is itself the model's folder. Its weights stay in float32: what was
+measured is what is saved, and a bit that is rounded away does not come back, while any tool can round.
+
+An adapter that started by changing the base (PiSSA) is saved as the difference to the base as it was: a plain LoRA of
+twice the rank.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from configs.whole_folder import whole_folder
+from finetune.export.adapter_base import AdapterBase, write_adapter_base
+from finetune.export.adapter_files import ADAPTER_CONFIG
+from finetune.export.base_on_disk import base_on_disk, round_new_rows
+from finetune.export.conversational import make_conversational
+from finetune.export.model_card import public_name
+from finetune.lora.changed_base import save_as_difference, take_out
+from finetune.lora.lora import changes_to_base
+from tokenizer_ext.embeddings.tables import fold, new_row_parameters
+from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
+from tokenizer_ext.extension.extension import Extended
+from tokenizer_ext.huggingface.hf_model import load_model
+from tokenizer_ext.pages.progress import shown
+
+BASE_BESIDE_ADAPTER = "../base"
+
+
+@shown("saving the assistant")
+def save_assistant(
+    model: PreTrainedModel,
+    adapted: PeftModel | None,
+    tokenizer: PreTrainedTokenizerFast,
+    final: Path,
+    extended: Extended | None = None,
+    *,
+    own_stops: Sequence[int] = (),
+    write_card: Callable[[Path, str], None] | None = None,
+) -> str:
+    """Writes `final/`, complete or not at all, and says what became of the base; the model is used up.
+
+    Args:
+        model: The causal model, with adapters inside it where `adapted` is given.
+        adapted: The same model as peft wraps it, or None after full fine-tuning.
+        tokenizer: Its tokenizer with the control tokens.
+        final: The folder to write; one that is there already is replaced.
+        extended: What the model was extended by: its certificate and report are saved beside the weights.
+        own_stops: As for `make_conversational`: given where the base's own chat template was trained on.
+        write_card: Writes the card into the folder, given it and what became of the base, before it is in its place.
+
+    """
+    if new_row_parameters(model):
+        round_new_rows(model)
+        fold(model)
+    make_conversational(model, tokenizer, own_stops)
+    with whole_folder(final) as partial:
+        if adapted is None:
+            kept = _write_whole(model, tokenizer, partial, extended)
+        else:
+            kept = _write_adapter(model, adapted, tokenizer, partial, extended)
+        if write_card is not None:
+            write_card(partial, kept)
+    return kept
+
+
+def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:
+    """The certificate of an extension with the hashes of the model after training, its new rows folded."""
+    return dataclasses.replace(
+        extended.certificate,
+        weights_after=hash_weights(model, extended.first_new_id),
+        all_weights_trained=all_weights_trained,
+    )
+
+
+def _write_whole(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
+) -> str:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if extended is not None:
+        extended.save_proof(folder, certify_trained(extended, model, all_weights_trained=True))
+    return f"every weight was trained; saved in {_name(model.dtype)}, in which it was trained"
+
+
+def _write_adapter(
+    model: PreTrainedModel,
+    adapted: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    extended: Extended | None,
+) -> str:
+    changed = changes_to_base(adapted)
+    adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    save_as_difference(folder / "adapter", changed)
+    model = take_out(adapted, changed)
+    if extended is None or not _stands_as_it_was(model, extended):
+        _name_base(folder / "adapter", BASE_BESIDE_ADAPTER)
+        return _write_base(model, tokenizer, folder / "base", extended)
+    for path in (folder / "adapter").iterdir():
+        path.rename(folder / path.name)
+    (folder / "adapter").rmdir()
+    return _write_beside_adapter(model, tokenizer, folder, extended)
+
+
+def _stands_as_it_was(model: PreTrainedModel, extended: Extended) -> bool:
+    """Whether the base is on the disk with these very weights and these very tokens, so that naming it is enough."""
+    base = base_on_disk(model)
+    if base is None or base.folder is None or extended.plan.new_ids:
+        return False
+    return hash_weights(model, extended.first_new_id) == extended.certificate.weights_before
+
+
+def _write_beside_adapter(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended
+) -> str:
+    base = base_on_disk(model)
+    assert base is not None
+    place, revision = base.place
+    _name_base(folder, place, revision)
+    tokenizer.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    sha256 = weights_sha256(extended.certificate.weights_before)
+    write_adapter_base(AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256), folder)
+    commit = f" at {revision[:12]}" if revision else ""
+    return f"unchanged, so it is named and not copied: {public_name(place)}{commit}, weights sha256 {sha256}"
+
+
+def _write_base(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
+) -> str:
+    """Writes a base that changed or stands nowhere; what is certified of it is what is read back from the disk."""
+    origin = base_on_disk(model)
+    trained_in = model.dtype
+    if origin is not None:
+        model.to(origin.stored_as)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if extended is not None:
+        read_back = load_model(str(folder), "auto")
+        extended.save_proof(folder, certify_trained(extended, read_back, all_weights_trained=False))
+    stored = f"in base/, in {_name(model.dtype)}, as it was stored"
+    if extended is None or not extended.plan.new_ids:
+        return f"{stored}: with these weights it is nowhere else on the disk"
+    rounded = f", rounded from {_name(trained_in)}, in which they trained" if model.dtype != trained_in else ""
+    return f"{stored}, with rows for {extended.plan.new_ids:,} new tokens{rounded}"
+
+
+def _name_base(adapter: Path, base: str, revision: str | None = None) -> None:
+    """Names the base in the adapter's config, and takes out peft's card, an empty form: ours is another."""
+    (adapter / "README.md").unlink(missing_ok=True)
+    path = adapter / ADAPTER_CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": base, "revision": revision}
+    if isinstance(config["target_modules"], list):  # a set in peft, so in another order every time
+        config["target_modules"].sort()
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
