@@ -10,13 +10,13 @@ from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion
 from finetune.evaluation.figures import Figure, compare_choices, compare_replies, to_table
 from finetune.evaluation.multiple_choice import Chosen, choose, choose_fitting
+from finetune.evaluation.questions_asked import choose_askable
 from finetune.evaluation.scoring import (
     Answered,
     Evaluation,
     ask_in_chat,
     base_prompt_formats,
     best_scores,
-    choose_askable,
     evaluate_base,
 )
 from finetune.evaluation.tables import calculation_rows

@@ -14,14 +14,13 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from configs import InputError
 from finetune.chat.annotations import count_annotations
 from finetune.chat.choose_format import ChatSettings, choose_format, has_own_template, knows_chat
 from finetune.conversations.formats import Conversation
 from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
 from finetune.replies.generation import generate_ids
 from finetune.replies.likelihood import reply_costs
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.sampling_settings import Sampling
@@ -158,7 +157,12 @@ def evaluate(
 ) -> Evaluation:
     """The model's greedy replies to each conversation without its last message, and the figures."""
     answered = answer(model, prompt_format, conversations, max_new_tokens)
-    nats, text_bytes = reply_costs(model, prompt_format, conversations)
+    return score(answered, *reply_costs(model, prompt_format, conversations))
+
+
+def score(answered: list[Answered], nats: list[float], text_bytes: list[int]) -> Evaluation:
+    """The figures of replies, and of what the known ones cost."""
+    conversations = [one.conversation for one in answered]
     calculations = count_annotations(one.reply for one in answered)
     scores = Scores(
         bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
@@ -221,25 +225,6 @@ def share_of_checkable(found: Sequence[bool | None]) -> float:
     """
     checked = [one for one in found if one is not None]
     return sum(checked) / len(checked) if checked else 0.0
-
-
-def choose_askable(
-    conversations: Sequence[Conversation], number: int, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]
-) -> list[Conversation]:
-    """Of `number` conversations, spread evenly over all, those that can be asked in every prompt format.
-
-    Raises:
-        InputError: there is none.
-
-    """
-    chosen = evenly_spaced(conversations, number)
-    askable = [one for one in chosen if all(fits(model, prompt_format, one) for model, prompt_format in prompt_formats)]
-    if not askable:
-        raise InputError(
-            f"none of {len(chosen)} conversations has a question that fits the models' positions with its reply, "
-            "expected at least one: give shorter ones"
-        )
-    return askable
 
 
 SHOWN_REPLIES = 2

@@ -57,12 +57,15 @@ class AdapterSettings(RunSettings):
     """Chat format: the base's own template, or the project's format; auto takes the base's own where it has one."""
     template_options: dict[str, Any] = field(default_factory=dict)
     """What the base's template is given besides, as in `--template_options.enable_thinking false`."""
+    evaluation_minutes: float = 2.0
+    """Minutes that asking the base may take where no number of questions is given; at least 20 are asked."""
     merge: bool = False
     """Write base and adapter as one model too, to `merged/`, which is read back and compared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length()
+        self.expect("evaluation_minutes", 0 < self.evaluation_minutes < math.inf, "a finite number above 0")
         self.expect("lora_rank", self.lora_rank >= 1, "at least 1")
         self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
         self.expect("lora_alpha", 0 < self.lora_alpha < math.inf, "a finite number above 0")

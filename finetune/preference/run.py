@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import start_engine
+from finetune.evaluation.questions_asked import asked_questions
 from finetune.evaluation.scoring import best_replies, evaluate
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
@@ -37,6 +38,7 @@ from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
 from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.pages.plots import require_plots
+from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
@@ -60,6 +62,8 @@ def teach_preferences(settings: DpoSettings) -> None:
     run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
+    if accelerator.is_main_process:
+        run.note(questions_asked=len(asked_questions(reference)))
     wait_for_all(accelerator)
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
@@ -73,7 +77,9 @@ def teach_preferences(settings: DpoSettings) -> None:
     if accelerator.is_main_process:
         round_new_rows(trainable.model)
         facts = describe_facts(settings, trainable, dataset, engine, run)
-        tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
+        asked = asked_questions(reference)
+        with progress("the tuned model"):
+            tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
         finish_preferences(report, settings.base, trainable, dataset.chat, run)
         publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)

@@ -15,6 +15,8 @@ class DpoSettings(AdapterSettings):
 
     RECIPE: ClassVar = Recipe("dpo_embedded.yaml", unless=("base", "data"))
     """The demo's."""
+    MOST_QUESTIONS: ClassVar = 50
+    """Prompts that are answered at most where their number is not given."""
     RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "pairs_per_step")
     """What is known once base and data are read."""
     EPOCHS: ClassVar = 1.0
@@ -47,8 +49,9 @@ class DpoSettings(AdapterSettings):
     """Longest prompt and reply in tokens; pairs with a longer one are left out and counted."""
     evaluation_pairs: int = 200
     """Held-out pairs whose rewards evaluations read."""
-    evaluation_replies: int = 50
-    """Of them, those whose prompts are answered before training and after it."""
+    evaluation_replies: int | None = None
+    """Of them, those whose prompts are answered before training and after it; by default as many of 50 as fit into
+    `evaluation_minutes`."""
     reply_tokens: int = 96
     """Longest reply in tokens when the models are asked."""
     calculator: bool | None = None
@@ -61,9 +64,10 @@ class DpoSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("tokens_per_micro_batch", "maximum_tokens", "evaluation_pairs", "evaluation_replies", "reply_tokens")
+        counts = ("tokens_per_micro_batch", "maximum_tokens", "evaluation_pairs", "reply_tokens")
         for name in counts:
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("evaluation_replies", self.evaluation_replies is None or self.evaluation_replies >= 1, "at least 1")
         self.expect("pairs_per_step", self.pairs_per_step is None or self.pairs_per_step >= 1, "at least 1")
         self.expect("beta", 0 < self.beta < math.inf, "a finite number above 0")
         weight = self.chosen_weight

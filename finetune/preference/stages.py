@@ -16,8 +16,9 @@ from finetune.chat.choose_format import format_of
 from finetune.conversations.formats import Conversation
 from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
+from finetune.evaluation.questions_asked import ask_base_questions, choose_askable
 from finetune.evaluation.report import describe_run
-from finetune.evaluation.scoring import Evaluation, choose_askable, evaluate, ways_to_ask
+from finetune.evaluation.scoring import Evaluation, ways_to_ask
 from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -92,9 +93,8 @@ def choose_asked(
     """The held-out prompts that are answered before and after, with the replies that are preferred."""
     conversations = [pair.with_chosen() for pair in dataset.held_out]
     every_format = [*prompt_formats.values(), ChatPromptFormat(dataset.chat)]
-    return choose_askable(
-        conversations, settings.evaluation_replies, [(trainable.model, prompt_format) for prompt_format in every_format]
-    )
+    number = settings.evaluation_replies or settings.MOST_QUESTIONS
+    return choose_askable(conversations, number, [(trainable.model, prompt_format) for prompt_format in every_format])
 
 
 def describe_plan(
@@ -168,11 +168,16 @@ def ask_reference(
             batches.reference = found
         if not accelerator.is_main_process:
             return {}
-        print(f"Asking the reference {len(asked)} held-out prompts …")
-        return {
-            name: evaluate(model, prompt_format, asked, settings.reply_tokens)
-            for name, prompt_format in prompt_formats.items()
-        }
+        print(f"Asking the reference up to {len(asked)} held-out prompts …", flush=True)
+        return ask_base_questions(
+            model,
+            prompt_formats,
+            asked,
+            settings.reply_tokens,
+            number_given=settings.evaluation_replies is not None,
+            minutes=settings.evaluation_minutes,
+            recorded=run.questions_asked if settings.resume else None,
+        )
 
 
 def read_original_alike(

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from finetune.chat.batches import check_global_batch
 from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
+from finetune.evaluation.questions_asked import ask_base_questions, asked_questions
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
 from finetune.export.base_on_disk import round_new_rows
@@ -28,6 +29,7 @@ from scratch_models.loop.run_folder import RunFolder, choose_run_folder
 from scratch_models.loop.training import record_start, start_run, train
 from tokenizer_ext.extension.report import describe as describe_extension
 from tokenizer_ext.pages.plots import require_plots
+from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
@@ -46,13 +48,15 @@ def fine_tune(settings: SftSettings) -> None:
         return
     course = describe_course(settings, start.dataset.batches, "conversations")
     accelerator.print(describe_format(start.chat), course, sep="\n")
-    base = ask_base(settings, start) if accelerator.is_main_process else {}
+    base = ask_base(settings, start, run) if accelerator.is_main_process else {}
     wait_for_all(accelerator)
     training = prepare_training(settings, start, best_replies(base), run, accelerator)
     trainable, engine, monitor = training.trainable, training.engine, training.monitor
     shown = describe_extension(trainable.extended.certificate), training.dataset.describe(), engine.describe()
     accelerator.print(*shown, sep="\n")
     run = start_run(run, settings, accelerator, make_facts(start, trainable, engine))
+    if accelerator.is_main_process:
+        run.note(questions_asked=len(asked_questions(base)))
     if not settings.resume:
         record_start(monitor, run, accelerator)
     batches, optimizers = training.dataset.batches, [training.optimizer]
@@ -60,7 +64,9 @@ def fine_tune(settings: SftSettings) -> None:
     engine.release()
     if accelerator.is_main_process:
         round_new_rows(trainable.model)
-        assistant = evaluate(trainable.model, monitor.prompt_format, start.asked, settings.reply_tokens)
+        with progress("the assistant"):
+            asked = asked_questions(base)
+            assistant = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         facts = describe_facts(settings, training, run)
         report = make_report(settings.base, facts, run, base, assistant)
         finish(report, settings.base, trainable, start.chat, run)
@@ -68,12 +74,20 @@ def fine_tune(settings: SftSettings) -> None:
     accelerator.end_training()
 
 
-def ask_base(settings: SftSettings, start: Start) -> dict[str, Evaluation]:
-    """The base's replies in every prompt format that it may understand."""
+def ask_base(settings: SftSettings, start: Start, run: RunFolder) -> dict[str, Evaluation]:
+    """The base's replies in every prompt format that it may understand, to as many questions as there is time for."""
     ways = ways_to_ask(settings, start.plan.base, start.model)
     how = "in its chat format" if "chat" in ways else f"in {len(ways)} prompt formats"
-    print(f"Asking the base {len(start.asked)} held-out questions {how} …")
-    return {name: evaluate(start.model, way, start.asked, settings.reply_tokens) for name, way in ways.items()}
+    print(f"Asking the base up to {len(start.asked)} held-out questions {how} …", flush=True)
+    return ask_base_questions(
+        start.model,
+        ways,
+        start.asked,
+        settings.reply_tokens,
+        number_given=settings.evaluation_conversations is not None,
+        minutes=settings.evaluation_minutes,
+        recorded=run.questions_asked if settings.resume else None,
+    )
 
 
 def describe_facts(settings: SftSettings, training: Training, run: RunFolder) -> dict[str, str]:

@@ -19,6 +19,8 @@ class SftSettings(AdapterSettings):
 
     RECIPE: ClassVar = Recipe("sft_embedded.yaml", unless=("base", "data"))
     """The demo's."""
+    MOST_QUESTIONS: ClassVar = 100
+    """Held-out conversations that evaluations read where their number is not given."""
     RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "conversations_per_step", "new_tokens")
     """What is known once base and data are read."""
     EPOCHS: ClassVar = 3.0
@@ -50,8 +52,9 @@ class SftSettings(AdapterSettings):
     """Tokens that are in memory at once in a process, at most; packed on a CPU 1,024 at most, which is as fast."""
     maximum_tokens: int = 1024
     """Longest conversation in tokens; longer ones are left out and counted."""
-    evaluation_conversations: int = 100
-    """Held-out conversations that evaluations read and are answered at the end."""
+    evaluation_conversations: int | None = None
+    """Held-out conversations that evaluations read and are asked; by default 100 are read, and as many of them asked as
+    fit into `evaluation_minutes`."""
     evaluation_replies: int = 16
     """Of them, those answered at every evaluation too, for the share of replies that end; two are shown."""
     reply_tokens: int = 96
@@ -71,8 +74,10 @@ class SftSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tokens_per_micro_batch", "maximum_tokens", "evaluation_conversations", "reply_tokens"):
+        for name in ("tokens_per_micro_batch", "maximum_tokens", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        asked = self.evaluation_conversations
+        self.expect("evaluation_conversations", asked is None or asked >= 1, "at least 1")
         per_step = self.conversations_per_step
         self.expect("conversations_per_step", per_step is None or per_step >= 1, "at least 1")
         self.expect("new_tokens", self.new_tokens is None or self.new_tokens >= 0, "0 or more")
@@ -83,6 +88,11 @@ class SftSettings(AdapterSettings):
         self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
         if self.method == "full" and rate is not None:
             raise InputError("new_rows_learning_rate: with --method full every row has the learning rate of the rest")
+
+    @property
+    def held_out_conversations(self) -> int:
+        """Held-out conversations that evaluations read."""
+        return self.evaluation_conversations or self.MOST_QUESTIONS
 
     @property
     def wanted_tokens(self) -> int:

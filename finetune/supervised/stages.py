@@ -16,7 +16,8 @@ from finetune.chat.token_cache import default_token_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
 from finetune.engine.engine import Engine, start_engine
-from finetune.evaluation.scoring import Answered, choose_askable, ways_to_ask
+from finetune.evaluation.questions_asked import choose_askable
+from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import load_start
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
@@ -80,7 +81,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     settings = resolve(settings, model, dataset.batches, **sizes)
     formats = [*ways_to_ask(settings, tokenizer, model).values(), ChatPromptFormat(chat)]
     asked = choose_askable(
-        splits.held_out, settings.evaluation_conversations, [(model, prompt_format) for prompt_format in formats]
+        splits.held_out, settings.held_out_conversations, [(model, prompt_format) for prompt_format in formats]
     )
     if settings.resume and accelerator.is_main_process:
         inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
@@ -113,7 +114,7 @@ def read_dataset(
             chat,
             splits,
             maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
-            held_out_conversations=settings.evaluation_conversations,
+            held_out_conversations=settings.held_out_conversations,
             conversations_per_step=settings.conversations_per_step or choose_per_step(len(splits.training), parts),
             tokens_per_micro_batch=settings.tokens_per_micro_batch,
             seed=settings.seed,

@@ -88,6 +88,15 @@ class RunFolder:
         write_whole(run.path / RECORD, json.dumps(record, indent=2, default=str) + "\n")
         return run
 
+    @property
+    def questions_asked(self) -> int | None:
+        """How many questions the base was asked; None where the run has not come so far."""
+        return self.record().get("questions_asked")
+
+    def note(self, **facts: Any) -> None:
+        """Adds facts to `run.json` that are known only once the run is under way."""
+        write_whole(self.path / RECORD, json.dumps({**self.record(), **facts}, indent=2, default=str) + "\n")
+
     def _make(self) -> "RunFolder":
         try:
             if self.numbered:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from configs import InputError
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
+from finetune.evaluation.questions_asked import choose_askable
 from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
 from finetune.evaluation.scoring import (
     Answered,
@@ -19,7 +20,6 @@ from finetune.evaluation.scoring import (
     ask_in_chat,
     base_prompt_formats,
     best_scores,
-    choose_askable,
     evaluate,
     evaluate_base,
     plain_prompt_formats,
