@@ -3,37 +3,57 @@
 =====================================  ==================================================================
 keys of a record                       becomes
 =====================================  ==================================================================
-``messages``                           its messages: a list of ``{"role", "content"}``
+``messages``                           its messages, see `message_reader`
 ``prompt``, ``completion``             text: one user and one assistant message; lists: their messages
-``instruction``, ``output`` (Alpaca)   user: instruction, a blank line and ``input`` where there is one
+``instruction``, ``output`` (Alpaca)   user: instruction, a blank line and ``input`` where there is one; pairs of
+                                       texts in ``history`` are turns before them
 ``question``, ``answer``               one user and one assistant message
 =====================================  ==================================================================
 
-Beside the first three, ``answer`` may hold the one checkable answer; in ``question``/``answer`` it is what follows
-``####`` (GSM8K). Other keys are left alone.
+``system`` beside any of them is the system message, ``tools`` the tools that the assistant may call. Beside the first
+three, ``answer`` may hold the one checkable answer; in ``question``/``answer`` it is what follows ``####`` (GSM8K). A
+key whose value is null counts as absent. Other keys are left alone, and can be counted; those that would change what
+is learned are refused.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import cast
 
 from configs import InputError
+from finetune.conversations.message_reader import read_messages, say
 from finetune.conversations.messages import Conversation, Message, Role, ToolCall
-from finetune.conversations.records import read_all, type_names
+from finetune.conversations.records import kind_of, read_all, read_text
+from finetune.conversations.tool_calls import read_tools
 
 __all__ = ["Conversation", "Message", "Role", "ToolCall", "final_answer", "read_conversations", "to_conversation"]
 
-ROLES: tuple[Role, ...] = ("system", "user", "assistant")  # those that can be read
 ANSWER_MARK = "####"
+READ_BESIDE = ("system", "tools", "answer")
+OF_PICTURES_OR_SOUND = "only text is learned here"
+REFUSED_COLUMNS = {
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), OF_PICTURES_OR_SOUND),
+    "functions": "write them as tools",
+    "chat_template_kwargs": "what a template is told is set for the whole run",
+}
 
 
-def read_conversations(data: str) -> list[Conversation]:
+def read_conversations(data: str, unread: Counter[str] | None = None) -> list[Conversation]:
     """All conversations of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
+
+    `unread` counts the values of each key that is left alone.
 
     Raises:
         InputError: a record cannot be used; place and field of the first one, and the number of others.
 
     """
-    return read_all(data, to_conversation, "conversations")
+
+    def parse(record: Mapping[str, object], place: str) -> Conversation:
+        conversation = to_conversation(record, place)
+        if unread is not None:
+            unread.update(unread_keys(record))
+        return conversation
+
+    return read_all(data, parse, "conversations")
 
 
 def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
@@ -46,14 +66,37 @@ def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
         InputError: the record cannot be used; it begins with `place`.
 
     """
-    read = next((read for keys, read in FORMATS.items() if all(key in record for key in keys)), None)
-    if read is None:
+    keys = _keys_of_format(record)
+    if keys is None:
         found = ", ".join(repr(key) for key in record)[:120] or "nothing"
         expected = "; or ".join(" and ".join(keys) for keys in FORMATS)
         raise InputError(f"{place}: keys are {found}, expected {expected}")
-    messages, answer = read(record, place)
+    refuse_columns(record, place)
+    messages, answer = FORMATS[keys](record, place)
+    messages = _begin_with_system(record, messages, place)
     _check_order(messages, place)
-    return Conversation(messages=tuple(messages), source=place, answer=answer)
+    return Conversation(tuple(messages), place, answer, read_tools(record.get("tools"), place))
+
+
+def unread_keys(record: Mapping[str, object]) -> list[str]:
+    """The keys of a record that hold something and are left alone."""
+    keys = _keys_of_format(record) or ()
+    read = {*keys, *READ_BESIDE, *BESIDE.get(keys, ())}
+    return [key for key, value in record.items() if value is not None and key not in read]
+
+
+def refuse_columns(record: Mapping[str, object], place: str) -> None:
+    """Refuses what would change what is learned, if it were read.
+
+    Raises:
+        InputError: there is such a value; it begins with `place`.
+
+    """
+    for key, advice in REFUSED_COLUMNS.items():
+        if record.get(key) not in (None, [], {}, ""):
+            raise InputError(
+                f"{place}: has {key!r}, which is not read ({advice}): take it out if nothing is lost by it"
+            )
 
 
 def final_answer(text: str) -> str | None:
@@ -70,10 +113,16 @@ Reading = tuple[list[Message], str | None]
 
 
 def _read_messages(record: Mapping[str, object], place: str) -> Reading:
-    return _message_list(record["messages"], place, "messages"), _checkable(record, place)
+    return read_messages(record["messages"], place, "messages"), _checkable(record, place)
 
 
 def _read_completion(record: Mapping[str, object], place: str) -> Reading:
+    label = record.get("label")
+    if isinstance(label, bool | int) and not label:
+        raise InputError(
+            f"{place}: label is {str(label).lower()}, so that completion is not to be learned (KTO): take such records "
+            "out, or make pairs of prompt, chosen and rejected for finetune/dpo.py"
+        )
     prompt = _one_or_more("user", record["prompt"], place, "prompt")
     completion = _one_or_more("assistant", record["completion"], place, "completion")
     if all(message.role != "assistant" for message in completion):
@@ -83,70 +132,68 @@ def _read_completion(record: Mapping[str, object], place: str) -> Reading:
 
 def _read_instruction(record: Mapping[str, object], place: str) -> Reading:
     given = record.get("input")
-    parts = [_text(record["instruction"], place, "instruction"), "" if given is None else _text(given, place, "input")]
+    parts = [read_text(record["instruction"], place, "instruction")]
+    parts += [] if given is None else [read_text(given, place, "input")]
     user = Message("user", "\n\n".join(part for part in parts if part))
-    return [user, _message("assistant", record["output"], place, "output")], _checkable(record, place)
+    reply = say("assistant", record["output"], place, "output")
+    return [*_read_history(record.get("history"), place), user, reply], _checkable(record, place)
+
+
+def _read_history(value: object, place: str) -> list[Message]:
+    """Earlier turns of Alpaca's: pairs of what the user said and what the assistant replied."""
+    if value in (None, ""):
+        return []
+    if not isinstance(value, list) or not all(isinstance(turn, list) and len(turn) == 2 for turn in value):
+        raise InputError(f'{place}: history is {kind_of(value)}, expected a list of pairs ["asked", "replied"]')
+    return [
+        say(role, turn[side], place, f"history[{number}][{side}]")
+        for number, turn in enumerate(value)
+        for side, role in enumerate(HISTORY_ROLES)
+    ]
 
 
 def _read_question(record: Mapping[str, object], place: str) -> Reading:
-    reply = _message("assistant", record["answer"], place, "answer")
-    return [_message("user", record["question"], place, "question"), reply], final_answer(reply.content)
+    reply = say("assistant", record["answer"], place, "answer")
+    return [say("user", record["question"], place, "question"), reply], final_answer(reply.content)
 
 
+HISTORY_ROLES: tuple[Role, Role] = ("user", "assistant")
 FORMATS: dict[tuple[str, ...], Callable[[Mapping[str, object], str], Reading]] = {
     ("messages",): _read_messages,
     ("prompt", "completion"): _read_completion,
     ("instruction", "output"): _read_instruction,
     ("question", "answer"): _read_question,
 }
+BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("prompt", "completion"): ("label",),
+    ("instruction", "output"): ("input", "history"),
+}
+
+
+def _keys_of_format(record: Mapping[str, object]) -> tuple[str, ...] | None:
+    """The keys of the first format that a record has values for, else of the first whose keys it has."""
+    with_values = (keys for keys in FORMATS if all(record.get(key) is not None for key in keys))
+    with_keys = (keys for keys in FORMATS if all(key in record for key in keys))
+    return next(with_values, None) or next(with_keys, None)
 
 
 def _checkable(record: Mapping[str, object], place: str) -> str | None:
     answer = record.get("answer")  # the Hub fills absent fields with null
-    return None if answer is None else _text(answer, place, "answer")
+    return None if answer is None else read_text(answer, place, "answer")
 
 
 def _one_or_more(role: Role, value: object, place: str, field: str) -> list[Message]:
-    return _message_list(value, place, field) if isinstance(value, list) else [_message(role, value, place, field)]
+    return read_messages(value, place, field) if isinstance(value, list) else [say(role, value, place, field)]
 
 
-def _message_list(value: object, place: str, field: str) -> list[Message]:
-    if not isinstance(value, list):
-        raise InputError(f"{place}: {field} is {_kind(value)}, expected a list of messages")
-    return [_message_object(entry, place, f"{field}[{index}]") for index, entry in enumerate(value)]
-
-
-def _message_object(value: object, place: str, field: str) -> Message:
-    if not isinstance(value, dict) or not {"role", "content"} <= value.keys():
-        found = (
-            f"an object with {', '.join(map(repr, value)) or 'no keys'}"[:120]
-            if isinstance(value, dict)
-            else _kind(value)
-        )
-        raise InputError(f'{place}: {field} is {found}, expected {{"role": ..., "content": ...}}')
-    role = value["role"]
-    if role not in ROLES:
-        found = repr(role)[:40] if isinstance(role, str) else _kind(role)
-        raise InputError(f"{place}: {field}.role is {found}, expected one of {', '.join(ROLES)}")
-    return _message(cast(Role, role), value["content"], place, f"{field}.content")
-
-
-def _message(role: Role, content: object, place: str, field: str) -> Message:
-    message = Message(role, _text(content, place, field))
-    if role == "assistant" and not message.content.strip():
-        raise InputError(f"{place}: {field} of the assistant is empty, expected the text to learn")
-    return message
-
-
-def _text(value: object, place: str, field: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{place}: {field} is {_kind(value)}, expected text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        found = f"\\u{ord(value[error.start]):04x}"
-        raise InputError(f"{place}: {field} holds half a surrogate pair ({found}) at character {error.start}") from None
-    return value
+def _begin_with_system(record: Mapping[str, object], messages: list[Message], place: str) -> list[Message]:
+    """The messages behind that of the column `system`; it may say again what the first of them says."""
+    if record.get("system") in (None, ""):
+        return messages
+    system = say("system", record["system"], place, "system")
+    if messages and messages[0].role == "system" and messages[0].content != system.content:
+        raise InputError(f"{place}: system and the first message say two different things, expected one of them")
+    return messages if messages[:1] == [system] else [system, *messages]
 
 
 def _check_order(messages: list[Message], place: str) -> None:
@@ -159,7 +206,3 @@ def _check_order(messages: list[Message], place: str) -> None:
     if "assistant" not in roles:
         found = ", ".join(roles) or "no message"
         raise InputError(f"{place}: no assistant message (found {found}), nothing to learn from")
-
-
-def _kind(value: object) -> str:
-    return type_names.get(type(value), type(value).__name__)

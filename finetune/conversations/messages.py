@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
+THINK, END_OF_THINKING = "<think>", "</think>"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,19 @@ class Message:
     """Of a tool's message, which tool."""
     tool_call_id: str | None = None
     """Of a tool's message, which call it answers."""
+    reasoning_in_content: bool = False
+    """Whether the reasoning stood at the beginning of the content, between ``<think>`` and ``</think>``."""
+
+    def as_written(self) -> "Message":
+        """The message with reasoning that stood in the content put back there, letter by letter.
+
+        >>> Message("assistant", "4", reasoning="2+2=4", reasoning_in_content=True).as_written().content
+        '<think>2+2=4</think>4'
+        """
+        if not self.reasoning_in_content:
+            return self
+        content = f"{THINK}{self.reasoning}{END_OF_THINKING}{self.content}"
+        return replace(self, content=content, reasoning=None, reasoning_in_content=False)
 
     def beside_content(self) -> str:
         """All but role and content as JSON, the empty text where there is nothing: it belongs into every hash.
@@ -41,11 +55,11 @@ class Message:
         >>> Message("user", "1+1?").beside_content(), Message("assistant", "2", learned=False).beside_content()
         ('', '{"learned": false}')
         """
-        if self == Message(self.role, self.content):
+        usual = Message(self.role, self.content)
+        if self == usual:
             return ""
-        told = asdict(self)
-        del told["role"], told["content"]
-        return json.dumps({name: value for name, value in told.items() if value not in (None, (), True)})
+        unsaid = asdict(usual)
+        return json.dumps({name: value for name, value in asdict(self).items() if value != unsaid[name]})
 
 
 @dataclass(frozen=True)

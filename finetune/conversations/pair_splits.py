@@ -1,12 +1,13 @@
 """The preference pairs of a run: those to learn from and those held out."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.embedded_pairs import embedded_pairs
 from finetune.conversations.pairs import Pair, read_pairs
-from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked, hash_messages
+from finetune.conversations.splits import HELD_OUT_EVERY, count_unread, hash_asked, hash_messages
 from scratch_models.embedded_default import EMBEDDED
 
 
@@ -35,13 +36,15 @@ def read_preference_splits(data: str) -> PreferenceSplits:
     """
     if data == EMBEDDED:
         return PreferenceSplits(*embedded_pairs(), left_out={})
-    return split_pairs(data, read_pairs(data))
+    unread: Counter[str] = Counter()
+    return split_pairs(data, read_pairs(data, unread), unread)
 
 
-def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSplits:
+def split_pairs(data: str, pairs: Sequence[Pair], unread: Mapping[str, int] | None = None) -> PreferenceSplits:
     """One prompt in twenty is held out, chosen by its hash; pairs of two equal replies are left out.
 
-    So all pairs of a prompt lie on one side, and the order of the lines has no effect.
+    So all pairs of a prompt lie on one side, and the order of the lines has no effect. `unread` are the values of keys
+    that were left alone.
 
     Raises:
         InputError: there are too few prompts.
@@ -58,5 +61,5 @@ def split_pairs(data: str, pairs: Sequence[Pair]) -> PreferenceSplits:
     return PreferenceSplits(
         training=[pair for pair in differing if hash_asked(pair.prompt) not in held_out],
         held_out=[pair for pair in differing if hash_asked(pair.prompt) in held_out],
-        left_out={"pairs whose two replies are the same": len(pairs) - len(differing)},
+        left_out={"pairs whose two replies are the same": len(pairs) - len(differing), **count_unread(unread or {})},
     )

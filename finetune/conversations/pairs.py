@@ -8,14 +8,16 @@ keys of a record                       becomes
 =====================================  ==================================================================
 
 A ``chosen`` or ``rejected`` that says the prompt again before its reply, as many data sets on the Hub do, is read
-without it. ``answer`` may hold the one checkable answer. Other keys are left alone.
+without it. ``system``, ``tools`` and ``answer`` are read as in `formats`. Other keys are left alone, and can
+be counted.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs import InputError
-from finetune.conversations.formats import Conversation, Message, to_conversation
+from finetune.conversations.formats import READ_BESIDE, Conversation, Message, refuse_columns, to_conversation
 from finetune.conversations.records import read_all
 
 KEYS = ("prompt", "chosen", "rejected")
@@ -42,21 +44,31 @@ class Pair:
         return Conversation((*self.prompt, *self.rejected), self.source, tools=self.tools)
 
 
-def read_pairs(data: str) -> list[Pair]:
+def read_pairs(data: str, unread: Counter[str] | None = None) -> list[Pair]:
     """All pairs of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
+
+    `unread` counts the values of each key that is left alone.
 
     Raises:
         InputError: a record cannot be used; place and field of the first one, and the number of others.
 
     """
-    return read_all(data, to_pair, "pairs")
+
+    def parse(record: Mapping[str, object], place: str) -> Pair:
+        pair = to_pair(record, place)
+        if unread is not None:
+            read = {*KEYS, *READ_BESIDE}
+            unread.update(key for key, value in record.items() if value is not None and key not in read)
+        return pair
+
+    return read_all(data, parse, "pairs")
 
 
 def to_pair(record: Mapping[str, object], place: str) -> Pair:
     """The pair of one record.
 
-    >>> to_pair({"prompt": "Half of 48?", "chosen": "24", "rejected": "42"}, "pairs.jsonl:1").rejected
-    (Message(role='assistant', content='42'),)
+    >>> to_pair({"prompt": "Half of 48?", "chosen": "24", "rejected": "42"}, "pairs.jsonl:1").rejected[0].content
+    '42'
 
     Raises:
         InputError: the record cannot be used; it begins with `place`.
@@ -66,10 +78,10 @@ def to_pair(record: Mapping[str, object], place: str) -> Pair:
         if record.get(key) is None:  # the Hub fills absent fields with null
             found = ", ".join(repr(name) for name, value in record.items() if value is not None)[:120] or "nothing"
             raise InputError(f"{place}: no {key!r} (found {found}), expected {', '.join(KEYS)} in each pair")
+    refuse_columns(record, place)
     prompt = record["prompt"] if record.get("prompt") is not None else _shared_beginning(record, place)
-    chosen, rejected = (_read_side(record, key, prompt, place) for key in ("chosen", "rejected"))
-    turns = len(prompt) if isinstance(prompt, list) else 1
-    return Pair(chosen.messages[:turns], chosen.messages[turns:], rejected.messages[turns:], place, chosen.answer)
+    (said, chosen), (_, rejected) = (_read_side(record, key, prompt, place) for key in ("chosen", "rejected"))
+    return Pair(said, chosen.messages[len(said) :], rejected.messages[len(said) :], place, chosen.answer, chosen.tools)
 
 
 def _shared_beginning(record: Mapping[str, object], place: str) -> list[object]:
@@ -77,7 +89,7 @@ def _shared_beginning(record: Mapping[str, object], place: str) -> list[object]:
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         raise InputError(f"{place}: no 'prompt', expected one beside chosen and rejected that are text")
     both = list(zip(chosen, rejected, strict=False))
-    alike = next((number for number, (left, right) in enumerate(both) if left != right), len(both))
+    alike = next((place for place, (left, right) in enumerate(both) if _essence(left) != _essence(right)), len(both))
     # Two equal lists share everything; their last message is a reply all the same.
     prompt = chosen[: min(alike, len(chosen) - 1, len(rejected) - 1)]
     if not prompt:
@@ -85,22 +97,37 @@ def _shared_beginning(record: Mapping[str, object], place: str) -> list[object]:
     return prompt
 
 
-def _read_side(record: Mapping[str, object], key: str, prompt: object, place: str) -> Conversation:
+def _read_side(
+    record: Mapping[str, object], key: str, prompt: object, place: str
+) -> tuple[tuple[Message, ...], Conversation]:
+    """What was said before the reply, and all of it with the reply."""
     reply = record[key]
     said = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
     if not said:
         raise InputError(f"{place}: prompt is an empty list, expected at least one message")
-    if isinstance(reply, list) and list(map(_essence, reply[: len(said)])) == list(map(_essence, said)):
-        reply = reply[len(said) :]
-    conversation = to_conversation(
-        {"prompt": prompt, "completion": reply, "answer": record.get("answer")}, f"{place}, {key}"
-    )
-    roles = [message.role for message in conversation.messages[len(said) :]]
+    reply = _without_prompt(reply, said, record.get("system"))
+    beside = {name: record.get(name) for name in READ_BESIDE}
+    conversation = to_conversation({"prompt": prompt, "completion": reply, **beside}, f"{place}, {key}")
+    turns = len(conversation.messages) - (len(reply) if isinstance(reply, list) else 1)
+    replied = conversation.messages[turns:]
+    roles = [message.role for message in replied]
     if roles[0] != "assistant" or roles[-1] != "assistant":
         raise InputError(f"{place}: {key} is by {', '.join(roles)}, expected it to begin and end with the assistant")
-    return conversation
+    if not any(message.learned for message in replied if message.role == "assistant"):
+        raise InputError(f"{place}: {key} has no message to learn: all are marked weight 0 or train false")
+    return conversation.messages[:turns], conversation
+
+
+def _without_prompt(reply: object, said: list[object], system: object) -> object:
+    """A reply without the prompt that it says again, with or without the column `system` as a first message."""
+    for start in (said, [{"role": "system", "content": system}, *said]):
+        if isinstance(reply, list) and list(map(_essence, reply[: len(start)])) == list(map(_essence, start)):
+            return reply[len(start) :]
+    return reply
 
 
 def _essence(message: object) -> object:
-    """A message without keys that other tools add to it."""
-    return (message.get("role"), message.get("content")) if isinstance(message, dict) else message
+    """A message without keys that say nothing, or only whether it is learned."""
+    if not isinstance(message, dict):
+        return message
+    return {key: value for key, value in message.items() if value is not None and key not in ("weight", "train")}

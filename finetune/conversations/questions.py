@@ -9,7 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from configs import InputError
-from finetune.conversations.formats import Conversation, Message, final_answer, to_conversation
+from finetune.conversations.formats import (
+    READ_BESIDE,
+    REFUSED_COLUMNS,
+    Conversation,
+    Message,
+    final_answer,
+    to_conversation,
+)
 from finetune.conversations.records import read_all
 from finetune.conversations.splits import until_last_reply
 from tokenizer_ext.pages.shortened import shorten
@@ -103,7 +110,8 @@ def to_question(record: Mapping[str, object], place: str) -> Question:
         InputError: the record cannot be used; it begins with `place`.
 
     """
-    if record.get("choices") is not None:
+    record = {key: value for key, value in record.items() if value is not None}  # the Hub fills absent fields with null
+    if "choices" in record:
         # The choices are the replies; to read the question alone it gets one that is never looked at.
         return to_choice_question(record, _with_reply(record, FILLER, place).messages[:-1], place)
     answer = _written(record.get("answer"))
@@ -117,12 +125,14 @@ def to_question(record: Mapping[str, object], place: str) -> Question:
 def _with_reply(record: Mapping[str, object], answer: object, place: str) -> Conversation:
     """The conversation of a record; the answer becomes the reply where a question stands alone."""
     answered = {**record, "answer": answer}
+    beside = {key: value for key, value in record.items() if key in (*READ_BESIDE, *REFUSED_COLUMNS)}
     prompt = record.get("prompt") if "completion" not in record else None
     messages = record.get("messages", prompt)
     if isinstance(messages, list) and _is_the_users(messages[-1:]):
-        answered = {"messages": [*messages, {"role": "assistant", "content": answer}], "answer": answer}
+        messages = [*messages, {"role": "assistant", "content": answer}]
+        answered = {**beside, "messages": messages, "answer": answer}
     elif "messages" not in record and prompt is not None:
-        answered = {"question": prompt, "answer": answer}
+        answered = {**beside, "question": prompt, "answer": answer}
     elif "instruction" in record and "output" not in record:
         answered["output"] = answer
     return until_last_reply(to_conversation(answered, place))

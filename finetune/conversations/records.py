@@ -96,6 +96,32 @@ def parse_record(place: str, record: object) -> dict[str, object]:
     return value
 
 
+def kind_of(value: object) -> str:
+    """What a value is, in JSON's words.
+
+    >>> kind_of(None), kind_of([])
+    ('null', 'a list')
+    """
+    return type_names.get(type(value), type(value).__name__)
+
+
+def read_text(value: object, place: str, field: str) -> str:
+    """The value, which must be text that can be written as UTF-8.
+
+    Raises:
+        InputError: it is not; it begins with `place`.
+
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{place}: {field} is {kind_of(value)}, expected text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = f"\\u{ord(value[error.start]):04x}"
+        raise InputError(f"{place}: {field} holds half a surrogate pair ({found}) at character {error.start}") from None
+    return value
+
+
 def _mode(path: Path) -> int | None:
     """What kind of file `path` is, None where there is none."""
     try:

@@ -1,6 +1,7 @@
 """The conversations of a run: those to learn from and those held out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,19 +40,23 @@ def read_conversation_splits(data: str) -> ConversationSplits:
         InputError: the data cannot be read, or is too little to hold anything out.
 
     """
-    return _read_embedded() if data == EMBEDDED else _split(data, read_conversations(data))
+    if data == EMBEDDED:
+        return _read_embedded()
+    unread: Counter[str] = Counter()
+    return _split(data, read_conversations(data, unread), unread)
 
 
 def until_last_reply(conversation: Conversation) -> Conversation:
-    """The conversation up to its last assistant message; what follows that is answered by nobody.
+    """The conversation up to the last reply that is learned; what follows is answered by nobody, or not to be learned.
 
     >>> from finetune.conversations.formats import Message
     >>> asked = Conversation((Message("user", "1+1?"), Message("assistant", "2"), Message("user", "Thanks")), "x:1")
     >>> len(until_last_reply(asked).messages)
     2
     """
-    last = max(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
-    return replace(conversation, messages=conversation.messages[: last + 1])
+    replies = [place for place, message in enumerate(conversation.messages) if message.role == "assistant"]
+    learned = [place for place in replies if conversation.messages[place].learned]
+    return replace(conversation, messages=conversation.messages[: max(learned or replies) + 1])
 
 
 def _read_embedded() -> ConversationSplits:
@@ -70,26 +75,46 @@ def _read_embedded() -> ConversationSplits:
     return ConversationSplits(training, held_out, [document.text for document in corpus.domain], left_out)
 
 
-def _split(data: str, conversations: Sequence[Conversation]) -> ConversationSplits:
+def _split(data: str, conversations: Sequence[Conversation], unread: Mapping[str, int]) -> ConversationSplits:
     """One question in twenty is held out, chosen by its hash.
 
     So a question that stands there twice lies on one side, and the order of the lines has no effect.
     """
-    ended = [until_last_reply(conversation) for conversation in conversations]
+    learned = [conversation for conversation in conversations if _has_a_reply_to_learn(conversation)]
+    ended = [until_last_reply(conversation) for conversation in learned]
     questions = sorted({_question(conversation) for conversation in ended})
+    marked = len(conversations) - len(learned)
     if len(questions) < HELD_OUT_EVERY:
+        without = f" beside {marked} conversations whose replies are all marked weight 0 or train false" * (marked > 0)
         raise InputError(
-            f"{data}: {len(questions)} different questions are too few, expected at least {HELD_OUT_EVERY}: one in "
-            f"{HELD_OUT_EVERY} is held out; give more conversations"
+            f"{data}: {len(questions)} different questions{without} are too few, expected at least {HELD_OUT_EVERY}: "
+            f"one in {HELD_OUT_EVERY} is held out; give more conversations"
         )
     held_out = set(questions[: len(questions) // HELD_OUT_EVERY])
-    unanswered = sum(len(one.messages) for one in conversations) - sum(len(one.messages) for one in ended)
+    unanswered = sum(len(one.messages) for one in learned) - sum(len(one.messages) for one in ended)
     return ConversationSplits(
         training=[conversation for conversation in ended if _question(conversation) not in held_out],
         held_out=[conversation for conversation in ended if _question(conversation) in held_out],
         corpus=[],
-        left_out={"messages after a last reply": unanswered},
+        left_out={
+            "messages after a last reply": unanswered,
+            "conversations whose replies are all marked weight 0 or train false": marked,
+            **count_unread(unread),
+        },
     )
+
+
+def count_unread(unread: Mapping[str, int]) -> dict[str, int]:
+    """What is said of values that were left alone -> how many they are.
+
+    >>> count_unread({"id": 2})
+    {"values of the key 'id', which is not read": 2}
+    """
+    return {f"values of the key {key!r}, which is not read": count for key, count in unread.items()}
+
+
+def _has_a_reply_to_learn(conversation: Conversation) -> bool:
+    return any(message.role == "assistant" and message.learned for message in conversation.messages)
 
 
 def _question(conversation: Conversation) -> bytes:
@@ -117,6 +142,7 @@ def hash_messages(groups: Iterable[Sequence[Message]], tools: Iterable[str | Non
 
 
 def _said(message: Message) -> str:
-    """A message as one text; one of role and content alone reads as it did before there was more."""
-    beside = message.beside_content()
-    return f"{message.role}\0{message.content}" + (f"\0{beside}" if beside else "")
+    """A message as one text; what could be read before there was more than content reads as it did then."""
+    written = message.as_written()
+    beside = written.beside_content()
+    return f"{written.role}\0{written.content}" + (f"\0{beside}" if beside else "")

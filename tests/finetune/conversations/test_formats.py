@@ -101,6 +101,63 @@ def test_blank_lines_a_byte_order_mark_and_carriage_returns_are_accepted_and_lin
     assert [conversation.source for conversation in read_conversations(path)] == [f"{path}:1", f"{path}:4"]
 
 
+SYSTEM = Message("system", "Be brief.")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]},
+        {"prompt": "1+1?", "completion": "2"},
+        {"instruction": "1+1?", "output": "2"},
+        {"question": "1+1?", "answer": "2"},
+    ],
+    ids=lambda record: next(iter(record)),
+)
+def test_a_system_column_is_the_system_message_of_every_format(record):
+    assert to_conversation({**record, "system": "Be brief."}, "p").messages == (SYSTEM, USER, ASSISTANT)
+    assert to_conversation({**record, "system": ""}, "p").messages == (USER, ASSISTANT)
+    with pytest.raises(InputError, match="p: system is a list, expected text"):
+        to_conversation({**record, "system": ["Be brief."]}, "p")
+
+
+def test_a_system_column_may_repeat_the_first_message_but_not_contradict_it():
+    chat = _chat(("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"))
+    assert to_conversation({**chat, "system": "Be brief."}, "p").messages == (SYSTEM, USER, ASSISTANT)
+    with pytest.raises(InputError, match="p: system and the first message say two different things"):
+        to_conversation({**chat, "system": "Be long."}, "p")
+
+
+def test_the_history_of_an_instruction_is_earlier_turns():
+    record = {"instruction": "1+1?", "output": "2", "system": "Be brief.", "history": [["Hi", "Hello"], ["0+0?", "0"]]}
+    said = [message.content for message in to_conversation(record, "p").messages]
+    assert said == ["Be brief.", "Hi", "Hello", "0+0?", "0", "1+1?", "2"]
+    assert to_conversation({**record, "history": [], "system": None}, "p").messages == (USER, ASSISTANT)
+    for history, expected in (("Hi", "history is text, expected a list of pairs"), ([["Hi"]], "history is a list")):
+        with pytest.raises(InputError, match=f"p: {expected}"):
+            to_conversation({**record, "history": history}, "p")
+    with pytest.raises(InputError, match=r"p: history\[0\]\[1\] of the assistant is empty"):
+        to_conversation({**record, "history": [["Hi", ""]]}, "p")
+
+
+@pytest.mark.parametrize("label", [False, 0])
+def test_a_completion_labelled_as_a_bad_one_is_refused(label):
+    record = {"prompt": "Hi", "completion": "Go away", "label": label}
+    with pytest.raises(InputError, match=r"p: label is (false|0), so that completion is not to be learned \(KTO\)"):
+        to_conversation(record, "p")
+    assert len(to_conversation({**record, "label": True}, "p").messages) == 2
+
+
+@pytest.mark.parametrize("roles", ["uua", "aua", "uaa", "suaua", "uau", "uauu", "a"])
+def test_roles_in_an_odd_order_are_read_as_they_are(roles):
+    """smol-course#260."""
+    names = {"u": "user", "a": "assistant", "s": "system"}
+    read = to_conversation(_chat(*((names[role], str(place)) for place, role in enumerate(roles))), "p")
+    assert [(message.role[0], message.content) for message in read.messages] == [
+        (r, str(n)) for n, r in enumerate(roles)
+    ]
+
+
 BAD_LINES = {
     '{"question": "a", answer: "b"}': ":2: not JSON (column 19: Expecting property name enclosed in double quotes)",
     '{"question": "a", "answer"': ":2: not JSON (column 27:",
@@ -117,7 +174,7 @@ BAD_LINES = {
     json.dumps(_chat(("user", None), ("assistant", "b"))): ":2: messages[0].content is null, expected text",
     json.dumps(_chat(("user", "a"), ("assistant", 7))): ":2: messages[1].content is a number, expected text",
     json.dumps(_chat(("user", [{"type": "text"}]))): ":2: messages[0].content is a list, expected text",
-    json.dumps(_chat(("sytem", "a"))): ":2: messages[0].role is 'sytem', expected one of system, user, assistant",
+    json.dumps(_chat(("sytem", "a"))): ":2: messages[0].role is 'sytem', expected one of system, user, assistant, tool",
     json.dumps(_chat((["user"], "a"))): ":2: messages[0].role is a list, expected one of",
     json.dumps(_chat()): ":2: no assistant message (found no message), nothing to learn from",
     json.dumps(_chat(("system", "a"), ("user", "b"))): ":2: no assistant message (found system, user), nothing",
@@ -132,6 +189,9 @@ BAD_LINES = {
     '{"question": "a", "answer": ""}': ":2: answer of the assistant is empty",
     '{"prompt": "a", "completion": "b", "answer": 2}': ":2: answer is a number, expected text",
     '{"question": "\\ud800", "answer": "b"}': ":2: question holds half a surrogate pair (\\ud800) at character 0",
+    '{"messages": "[1"}': ":2: messages is text, expected a list of messages",  # axolotl PR#3739
+    '{"question": "a", "answer": "b", "images": ["a.png"]}': ":2: has 'images', which is not read (only text is",
+    '{"question": "a", "answer": "b", "functions": [{"name": "f"}]}': ":2: has 'functions', which is not read (write",
     "[" * 100_000: ":2: nested too deep to read",
     f'{{"question": {"9" * 5000}, "answer": "b"}}': ":2: not usable JSON (Exceeds the limit",
 }

@@ -42,9 +42,54 @@ def test_replies_that_begin_alike_without_a_prompt_leave_the_last_message_to_eac
     assert pair.chosen == pair.rejected == (Message("assistant", "2"),)
 
 
+CALL = {"name": "add", "arguments": {"a": 1, "b": 1}}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": CALL}]}
+RESULT = {"role": "tool", "content": "2", "name": "add"}
+
+
+def test_a_pair_keeps_calls_results_reasoning_tools_and_the_system_column():
+    record = {"prompt": [USER], "chosen": [CALLING, RESULT, TWO], "rejected": "<think>1+1</think>3"}
+    pair = to_pair({**record, "tools": [{"name": "add"}], "system": "Be brief."}, "x:1")
+    assert pair.prompt == (Message("system", "Be brief."), Message("user", "1+1?"))
+    assert [message.role for message in pair.chosen] == ["assistant", "tool", "assistant"]
+    assert pair.chosen[0].tool_calls[0].name == "add" and pair.rejected[0].reasoning == "1+1"
+    assert pair.with_chosen().tools == pair.with_rejected().tools == '[{"name": "add"}]'
+
+
+@pytest.mark.parametrize("prompt", ["1+1?", [USER], [SYSTEM, USER], None], ids=["text", "list", "with system", "none"])
+@pytest.mark.parametrize("start", [[], [USER], [SYSTEM, USER]], ids=["reply alone", "prompt", "system and prompt"])
+def test_a_system_column_stands_before_the_prompt_once(prompt, start):
+    unsaid, in_the_middle = prompt is None and start != [SYSTEM, USER], prompt == [SYSTEM, USER] and start == [USER]
+    if unsaid or in_the_middle:  # nothing says what the prompt is, or the reply begins in the middle of it
+        return
+    record = {"prompt": prompt, "chosen": [*start, TWO], "rejected": [*start, THREE], "system": SYSTEM["content"]}
+    pair = to_pair(record, "x:1")
+    assert pair.prompt == (Message("system", "Be brief."), Message("user", "1+1?"))
+    assert pair.chosen == (Message("assistant", "2"),) and pair.rejected == (Message("assistant", "3"),)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [("<think>2+2=4</think>It is 4.", "It is 4."), ("It is 4", "It is 4."), ("It is 4.", "It is 4")],
+)
+def test_neither_reply_loses_what_both_begin_with(chosen, rejected):
+    """huggingface/trl PR#6433: the prompt was cut from each side by what the two have in common."""
+    for prompt in ("What is 2+2?", [{"role": "user", "content": "What is 2+2?"}]):
+        pair = to_pair({"prompt": prompt, "chosen": chosen, "rejected": rejected}, "x:1")
+        whole = [side.messages for side in (pair.with_chosen(), pair.with_rejected())]
+        assert [side[0].content for side in whole] == ["What is 2+2?"] * 2
+        assert [side[-1].as_written().content for side in whole] == [chosen, rejected]
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [
+        ({"prompt": "a", "chosen": [{**TWO, "weight": 0}], "rejected": "c"}, "x:1: chosen has no message to learn"),
+        (
+            {"prompt": [{**USER, "images": ["a"]}], "chosen": "b", "rejected": "c"},
+            "x:1, chosen: prompt[0] has 'images'",
+        ),
+        ({"prompt": "a", "chosen": "b", "rejected": "c", "images": ["a.png"]}, "x:1: has 'images', which is not read"),
         ({"prompt": "a", "chosen": "b"}, "x:1: no 'rejected' (found 'prompt', 'chosen'), expected prompt, chosen"),
         ({"prompt": "a", "chosen": "b", "rejected": None}, "x:1: no 'rejected'"),
         ({"prompt": "a", "rejected": "b"}, "x:1: no 'chosen'"),

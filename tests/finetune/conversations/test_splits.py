@@ -84,8 +84,45 @@ def test_what_nobody_answers_is_left_out_and_counted(write):
     talk = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
     thanks = [{"role": "user", "content": "Thanks"}, {"role": "user", "content": "Bye"}]
     splits = read_conversation_splits(write([*_records(30), {"messages": talk + thanks}]))
-    assert splits.left_out == {"messages after a last reply": 2}
+    assert {what: count for what, count in splits.left_out.items() if count} == {"messages after a last reply": 2}
     assert all(one.messages[-1].role == "assistant" for one in (*splits.training, *splits.held_out))
+
+
+def test_messages_marked_as_not_to_be_learned_end_no_conversation_and_those_without_any_other_are_counted(write):
+    def talk(*weights):
+        turns = [
+            ({"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2", "weight": w}) for w in weights
+        ]
+        return {"messages": [message for turn in turns for message in turn]}
+
+    splits = read_conversation_splits(write([*_records(30), talk(0, 1), talk(1, 0), talk(0, 0), talk(0)]))
+    assert {what: count for what, count in splits.left_out.items() if count} == {
+        "messages after a last reply": 2,
+        "conversations whose replies are all marked weight 0 or train false": 2,
+    }
+    marked = [one for one in (*splits.training, *splits.held_out) if one.messages[0].content == "1+1?"]
+    assert [[one.learned for one in talk.messages if one.role == "assistant"] for talk in marked] == [
+        [False, True],
+        [True],
+    ]
+    with pytest.raises(InputError, match="1 different questions beside 30 conversations whose replies are all marked"):
+        read_conversation_splits(write([*_records(1), *[talk(0)] * 30]))
+
+
+def test_values_of_keys_that_are_not_read_are_counted(write):
+    records = [{**record, "id": number, "topic": None, "tools": []} for number, record in enumerate(_records(30))]
+    splits = read_conversation_splits(write(records))
+    assert splits.left_out["values of the key 'id', which is not read"] == 30
+    assert not [what for what in splits.left_out if "topic" in what or "tools" in what]
+
+
+def test_the_system_column_and_the_tools_reach_the_conversations_and_change_the_hash(write):
+    records = _records(30)
+    hashes = {
+        read_conversation_splits(write([{**record, **beside} for record in records])).sha256()
+        for beside in ({}, {"system": "Be brief."}, {"tools": [{"name": "add"}]}, {"tools": [{"name": "sub"}]})
+    }
+    assert len(hashes) == 4
 
 
 def test_the_hash_changes_with_any_message(write):

@@ -1,0 +1,153 @@
+"""Messages as people write them: ``{"role", "content"}`` and what may stand beside these.
+
+=====================================  ==================================================================
+key of a message                       becomes
+=====================================  ==================================================================
+``reasoning_content``, ``reasoning``   what an assistant thought first; so does ``<think>...</think>`` at the
+                                       beginning of its content
+``tool_calls``                         an assistant's calls, with or without text beside them
+``name``, ``tool_call_id``             of a message with the role ``tool``: which tool, and which call it answers
+``weight``, ``train``                  0 or false: the assistant's message is read and not learned
+=====================================  ==================================================================
+
+Any other key is refused by name: what is not read would be lost without a word. A value that is null, an empty list or
+an empty object counts as absent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from configs import InputError
+from finetune.conversations.messages import END_OF_THINKING, ROLES, THINK, Message, Role
+from finetune.conversations.records import kind_of, read_text
+from finetune.conversations.tool_calls import read_tool_calls
+from tokenizer_ext.pages.shortened import shorten
+
+KEYS_OF: dict[str, tuple[Role, ...]] = {
+    "role": ROLES,
+    "content": ROLES,
+    "weight": ROLES,
+    "train": ROLES,
+    "reasoning_content": ("assistant",),
+    "reasoning": ("assistant",),
+    "tool_calls": ("assistant",),
+    "name": ("tool",),
+    "tool_call_id": ("tool",),
+}
+REPLACED = {"function_call": "write it as tool_calls"}
+
+
+def read_messages(value: object, place: str, field: str) -> list[Message]:
+    """The messages of a list.
+
+    Raises:
+        InputError: one cannot be used; it begins with `place`.
+
+    """
+    if not isinstance(value, list):
+        raise InputError(f"{place}: {field} is {kind_of(value)}, expected a list of messages")
+    return [_read_message(entry, place, f"{field}[{index}]") for index, entry in enumerate(value)]
+
+
+def say(role: Role, content: object, place: str, field: str, *, may_be_empty: bool = False) -> Message:
+    r"""A message of text alone; an assistant's thoughts at its beginning are taken apart.
+
+    >>> say("assistant", "<think>2+2=4</think>\n\n4", "chat.jsonl:1", "content").reasoning
+    '2+2=4'
+
+    Raises:
+        InputError: it is no text, or an assistant says nothing and may not be empty.
+
+    """
+    message = Message(role, read_text(content, place, field))
+    if role == "assistant":
+        message = split_thoughts(message)
+        if not message.content.strip() and not may_be_empty:
+            raise InputError(f"{place}: {field} of the assistant is empty, expected the text to learn")
+    return message
+
+
+def split_thoughts(message: Message) -> Message:
+    """The message with what its content holds between ``<think>`` and ``</think>`` at its beginning as reasoning."""
+    thoughts, end, content = message.content.removeprefix(THINK).partition(END_OF_THINKING)
+    if not message.content.startswith(THINK) or not end:
+        return message
+    return replace(message, content=content, reasoning=thoughts, reasoning_in_content=True)
+
+
+def _read_message(value: object, place: str, field: str) -> Message:
+    told = _told(value, place, field)
+    role = _read_role(told.pop("role"), place, field)
+    for key in told:
+        _expect_known(key, role, place, field)
+    calls = read_tool_calls(told["tool_calls"], place, f"{field}.tool_calls") if "tool_calls" in told else ()
+    content = told.get("content", "" if calls else None)  # a message that only calls has none in OpenAI's API
+    return replace(
+        _with_reasoning(say(role, content, place, f"{field}.content", may_be_empty=bool(calls)), told, place, field),
+        learned=_read_learned(told, role, place, field),
+        tool_calls=calls,
+        name=_optional_text(told, "name", place, field),
+        tool_call_id=_optional_text(told, "tool_call_id", place, field),
+    )
+
+
+def _told(value: object, place: str, field: str) -> dict[str, object]:
+    """What a message holds: no key whose value says nothing."""
+    if not isinstance(value, dict):
+        raise InputError(f'{place}: {field} is {kind_of(value)}, expected {{"role": ..., "content": ...}}')
+    told = {key: one for key, one in value.items() if one is not None and (key == "content" or one not in ([], {}))}
+    if "role" not in value or not ("content" in value or "tool_calls" in told):
+        found = f"an object with {', '.join(map(repr, value)) or 'no keys'}"[:120]
+        raise InputError(f'{place}: {field} is {found}, expected {{"role": ..., "content": ...}}')
+    return {**told, "role": value["role"]}
+
+
+def _read_role(role: object, place: str, field: str) -> Role:
+    if role not in ROLES:
+        found = repr(role)[:40] if isinstance(role, str) else kind_of(role)
+        raise InputError(f"{place}: {field}.role is {found}, expected one of {', '.join(ROLES)}")
+    return role
+
+
+def _expect_known(key: str, role: Role, place: str, field: str) -> None:
+    if key in KEYS_OF and role not in KEYS_OF[key]:
+        raise InputError(
+            f"{place}: {field} has {key!r} in a message by {role}, expected it by {KEYS_OF[key][0]} alone: take it out"
+        )
+    if key not in KEYS_OF:
+        advice = REPLACED.get(key, "take it out, or write what it says into the content")
+        raise InputError(f"{place}: {field} has {key!r}, which is not read, expected {', '.join(KEYS_OF)}: {advice}")
+
+
+def _with_reasoning(message: Message, told: Mapping[str, object], place: str, field: str) -> Message:
+    keys = [key for key in ("reasoning_content", "reasoning") if told.get(key) not in (None, "")]
+    if not keys:
+        return message
+    given = {read_text(told[key], place, f"{field}.{key}") for key in keys}
+    if len(given) > 1 or message.reasoning is not None:
+        second = "another reasoning" if len(given) > 1 else f"{THINK} in its content"
+        raise InputError(f"{place}: {field} has {keys[0]!r} and {second}, expected one of them")
+    return replace(message, reasoning=given.pop())
+
+
+def _read_learned(told: Mapping[str, object], role: Role, place: str, field: str) -> bool:
+    """Whether the message is learned; of another role than the assistant's nothing is, and nothing may be asked."""
+    flags = {key: _read_flag(key, told[key], place, field) for key in ("weight", "train") if key in told}
+    if role != "assistant" and any(flags.values()):
+        raise InputError(f"{place}: {field} asks to learn a message by {role}, expected it of the assistant's alone")
+    if len(set(flags.values())) > 1:
+        raise InputError(
+            f"{place}: {field} has weight {told['weight']} and train {told['train']}, expected one of them"
+        )
+    return role != "assistant" or all(flags.values())
+
+
+def _read_flag(key: str, value: object, place: str, field: str) -> bool:
+    if not (isinstance(value, bool) if key == "train" else not isinstance(value, bool) and value in (0, 1)):
+        expected = "true or false" if key == "train" else "0 (read, not learned) or 1"
+        raise InputError(f"{place}: {field}.{key} is {shorten(repr(value), 60)}, expected {expected}")
+    return bool(value)
+
+
+def _optional_text(told: Mapping[str, object], key: str, place: str, field: str) -> str | None:
+    return read_text(told[key], place, f"{field}.{key}") if key in told else None
