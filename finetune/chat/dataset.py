@@ -128,7 +128,7 @@ def _turns_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation])
     rows_of = np.bincount(rendered.sources, minlength=len(conversations)) if len(rendered) else []
     turns: list[list[str]] = []
     for conversation, rows in zip(conversations, rows_of, strict=True):
-        said = [one.content for one in conversation.messages if one.role == "assistant" and one.learned]
+        said = [one.said() for one in conversation.messages if one.role == "assistant" and one.learned]
         turns += [said] if rows == 1 else [[text] for text in said[-rows:]]
     return turns
 

@@ -96,8 +96,7 @@ class GraftFormat:
             InputError: a conversation holds what this format does not carry: tools, or reasoning.
 
         """
-        _refuse_more_than_text(conversations)
-        turns = [conversation.messages for conversation in conversations]
+        turns = [_as_text(conversation) for conversation in conversations]
         chunks = [turns[start : start + ENCODED_AT_ONCE] for start in range(0, len(turns), ENCODED_AT_ONCE)]
         with ThreadPoolExecutor(max_workers=1) as thread:
             parts = [self._assemble(chunk, ids_of) for chunk, ids_of in _one_ahead(thread, self._encode, chunks)]
@@ -107,8 +106,8 @@ class GraftFormat:
 
     def render_prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the assistant speaks: all of `messages`, then ``<|assistant|>``."""
-        _refuse_more_than_text([Conversation(tuple(messages), "prompt", tools=tools)])
-        history = self._assemble([messages], self._encode([messages]))[0]
+        said = _as_text(Conversation(tuple(messages), "prompt", tools=tools))
+        history = self._assemble([said], self._encode([said]))[0]
         return [*history.input_ids, self.role_ids["assistant"]]
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
@@ -164,13 +163,15 @@ class GraftFormat:
         return RenderedSet(np.array(input_ids, dtype=np.int32), supervised, starts_of(lengths), lengths)
 
 
-def _refuse_more_than_text(conversations: Sequence[Conversation]) -> None:
-    for conversation in conversations:
-        if found := needs(conversation):
-            raise InputError(
-                f"{conversation.source}: holds {', '.join(sorted(found))}, expected text of system, user, assistant: "
-                "the project's own chat format carries nothing else; take a base whose chat template does"
-            )
+def _as_text(conversation: Conversation) -> tuple[Message, ...]:
+    """The messages, with thoughts that an assistant wrote into its text left there; nothing else beside text."""
+    written = replace(conversation, messages=tuple(message.as_written() for message in conversation.messages))
+    if found := needs(written):
+        raise InputError(
+            f"{conversation.source}: holds {', '.join(sorted(found))}, expected text of system, user, assistant: "
+            "the project's own chat format carries nothing else; take a base whose chat template does"
+        )
+    return written.messages
 
 
 def _one_ahead(

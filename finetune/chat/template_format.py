@@ -5,6 +5,7 @@ renders, and so are the ids wherever no message holds the letters of a control t
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -69,7 +70,7 @@ class TemplateFormat:
         """
         parts, failures = list[RenderedSet](), list[str]()
         for start in range(0, len(conversations), ROWS_AT_ONCE):
-            chunk = conversations[start : start + ROWS_AT_ONCE]
+            chunk = [self._as_shown(one) for one in conversations[start : start + ROWS_AT_ONCE]]
             rows, sources = self._rows_of(chunk, failures)
             parts.append(_to_set(rows, [start + number for number in sources]))
         if failures:
@@ -79,12 +80,14 @@ class TemplateFormat:
 
     def render_prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the assistant speaks."""
+        messages = self._as_shown(Conversation(tuple(messages), "prompt")).messages
         structure = self.structures.of_prompt(messages, tools)
         row = self._row(structure, messages, tools, prompt=True)
         return self._encode([row])[0].ids
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
         """The ids of the last message behind the prompt, without an end; supervised is what of it is its own text."""
+        conversation = self._as_shown(conversation)
         messages, number = conversation.messages, len(conversation.messages) - 1
         structure = self.structures.of_turns(messages, [number], conversation.tools)
         row = self._row(structure, messages, conversation.tools)
@@ -115,6 +118,20 @@ class TemplateFormat:
         """The template with what it is given, and what it writes today: some write the date."""
         probe = self.structures.of_turns(PROBE, [1], None).layout.text
         return {"format": self.name, "template": self.template.text, "options": self.template.options, "writes": probe}
+
+    def _as_shown(self, conversation: Conversation) -> Conversation:
+        """The conversation; thoughts in an assistant's text stay there where the template knows of no reasoning."""
+        if self._shows_reasoning:
+            return conversation
+        return replace(conversation, messages=tuple(message.as_written() for message in conversation.messages))
+
+    @cached_property
+    def _shows_reasoning(self) -> bool:
+        thinking = (PROBE[0], replace(PROBE[1], reasoning="."))
+        try:
+            return self.structures.of_turns(thinking, [1], None).layout.holds(1, "reasoning")
+        except InputError:
+            return False
 
     @cached_property
     def _encoder(self) -> Tokenizer:

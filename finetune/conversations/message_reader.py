@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from configs import InputError
-from finetune.conversations.messages import END_OF_THINKING, ROLES, THINK, Message, Role
+from finetune.conversations.messages import ROLES, Message, Role
 from finetune.conversations.records import kind_of, read_text
 from finetune.conversations.tool_calls import read_tool_calls
 from tokenizer_ext.pages.shortened import shorten
@@ -34,6 +34,7 @@ KEYS_OF: dict[str, tuple[Role, ...]] = {
     "name": ("tool",),
     "tool_call_id": ("tool",),
 }
+THINK, END_OF_THINKING = "<think>", "</think>"
 REPLACED = {"function_call": "write it as tool_calls"}
 
 
@@ -52,8 +53,9 @@ def read_messages(value: object, place: str, field: str) -> list[Message]:
 def say(role: Role, content: object, place: str, field: str, *, may_be_empty: bool = False) -> Message:
     r"""A message of text alone; an assistant's thoughts at its beginning are taken apart.
 
-    >>> say("assistant", "<think>2+2=4</think>\n\n4", "chat.jsonl:1", "content").reasoning
-    '2+2=4'
+    >>> message = say("assistant", "<think>\n2+2=4\n</think>\n\n4", "chat.jsonl:1", "content")
+    >>> message.reasoning, message.content
+    ('2+2=4', '4')
 
     Raises:
         InputError: it is no text, or an assistant says nothing and may not be empty.
@@ -72,7 +74,8 @@ def split_thoughts(message: Message) -> Message:
     thoughts, end, content = message.content.removeprefix(THINK).partition(END_OF_THINKING)
     if not message.content.startswith(THINK) or not end:
         return message
-    return replace(message, content=content, reasoning=thoughts, reasoning_in_content=True)
+    # Line breaks around the marks are the format's, not the speaker's: templates write their own.
+    return replace(message, content=content.lstrip("\n"), reasoning=thoughts.strip("\n"), written=message.content)
 
 
 def _read_message(value: object, place: str, field: str) -> Message:

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
-THINK, END_OF_THINKING = "<think>", "</think>"
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,27 @@ class Message:
     """Of a tool's message, which tool."""
     tool_call_id: str | None = None
     """Of a tool's message, which call it answers."""
-    reasoning_in_content: bool = False
-    """Whether the reasoning stood at the beginning of the content, between ``<think>`` and ``</think>``."""
+    written: str | None = None
+    """The content letter by letter, where the reasoning stood at its beginning and was taken out."""
 
     def as_written(self) -> "Message":
         """The message with reasoning that stood in the content put back there, letter by letter.
 
-        >>> Message("assistant", "4", reasoning="2+2=4", reasoning_in_content=True).as_written().content
+        >>> Message("assistant", "4", reasoning="2+2=4", written="<think>2+2=4</think>4").as_written().content
         '<think>2+2=4</think>4'
         """
-        if not self.reasoning_in_content:
+        if self.written is None:
             return self
-        content = f"{THINK}{self.reasoning}{END_OF_THINKING}{self.content}"
-        return replace(self, content=content, reasoning=None, reasoning_in_content=False)
+        return replace(self, content=self.written, reasoning=None, written=None)
+
+    def said(self) -> str:
+        """All texts of the message: reasoning, content, and what it calls.
+
+        >>> Message("assistant", "I add.", tool_calls=(ToolCall("add", '{"a": 1}'),)).said()
+        'I add.add{"a": 1}'
+        """
+        calls = (text for call in self.tool_calls for text in (call.name, call.arguments))
+        return "".join((self.reasoning or "", self.content, *calls))
 
     def beside_content(self) -> str:
         """All but role and content as JSON, the empty text where there is nothing: it belongs into every hash.

@@ -81,7 +81,8 @@ def _split(data: str, conversations: Sequence[Conversation], unread: Mapping[str
     So a question that stands there twice lies on one side, and the order of the lines has no effect.
     """
     learned = [conversation for conversation in conversations if _has_a_reply_to_learn(conversation)]
-    ended = [until_last_reply(conversation) for conversation in learned]
+    ended = [_without_greeting(until_last_reply(conversation)) for conversation in learned]
+    greetings = sum(one != _without_greeting(one) for one in learned)
     questions = sorted({_question(conversation) for conversation in ended})
     marked = len(conversations) - len(learned)
     if len(questions) < HELD_OUT_EVERY:
@@ -98,10 +99,19 @@ def _split(data: str, conversations: Sequence[Conversation], unread: Mapping[str
         corpus=[],
         left_out={
             "messages after a last reply": unanswered,
+            "greetings before a first question": greetings,
             "conversations whose replies are all marked weight 0 or train false": marked,
             **count_unread(unread),
         },
     )
+
+
+def _without_greeting(conversation: Conversation) -> Conversation:
+    """The conversation, whose first message is not learned where the assistant says it and nobody asked."""
+    first, *others = conversation.messages
+    if first.role != "assistant" or not any(one.role == "assistant" and one.learned for one in others):
+        return conversation
+    return replace(conversation, messages=(replace(first, learned=False), *others))
 
 
 def count_unread(unread: Mapping[str, int]) -> dict[str, int]:
@@ -118,9 +128,13 @@ def _has_a_reply_to_learn(conversation: Conversation) -> bool:
 
 
 def _question(conversation: Conversation) -> bytes:
-    """A hash of what was said before the first reply."""
-    first_reply = next(place for place, message in enumerate(conversation.messages) if message.role == "assistant")
-    return hash_asked(conversation.messages[:first_reply])
+    """A hash of what was said before the first reply; a greeting before the first question is none.
+
+    The conversation ends with a reply.
+    """
+    roles = [message.role for message in conversation.messages]
+    asked = roles.index("user") if "user" in roles else 0
+    return hash_asked(conversation.messages[: roles.index("assistant", asked)])
 
 
 def hash_asked(messages: Sequence[Message]) -> bytes:

@@ -58,8 +58,8 @@ def _messages(*messages):
         ([], "data.jsonl: found 0 conversations"),
         ([json.dumps(GOOD), "{not json"], "data.jsonl:2: not JSON"),
         (
-            [_messages(("tool", "a"), ("assistant", "b"))],
-            "data.jsonl:1: messages[0].role is 'tool', expected one of system",
+            [_messages(("observer", "a"), ("assistant", "b"))],
+            "data.jsonl:1: messages[0].role is 'observer', expected one of system",
         ),
         ([json.dumps(GOOD), "", _messages(("user", "a"))], "data.jsonl:3: no assistant message (found user)"),
         ([_messages(("user", 5), ("assistant", "b"))], "data.jsonl:1: messages[0].content is a number, expected text"),

@@ -1,5 +1,6 @@
 """The cache gives what rendering gives, is found by whatever decides the ids, and by nothing else."""
 
+import copy
 import os
 import shutil
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from finetune.chat import token_cache
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.template_format import TemplateFormat
 from finetune.chat.token_cache import default_token_cache, entry_key, render_through_cache
 from finetune.conversations.formats import Conversation, Message, ToolCall
 from tests.finetune.tiny_models import questions
@@ -34,15 +36,25 @@ def chat(chat_tokenizer):
 
 @pytest.fixture
 def count_renders(monkeypatch):
-    """How many times something was rendered."""
+    """How many times something was rendered in the project's own format."""
+    return _count_renders(monkeypatch, GraftFormat)
+
+
+@pytest.fixture
+def count_templates(monkeypatch):
+    """How many times something was rendered by a template."""
+    return _count_renders(monkeypatch, TemplateFormat)
+
+
+def _count_renders(monkeypatch, chat_format):
     calls = []
 
     def spy(self, conversations):
         calls.append(len(conversations))
         return usual(self, conversations)
 
-    usual = GraftFormat.render_set
-    monkeypatch.setattr(GraftFormat, "render_set", spy)
+    usual = chat_format.render_set
+    monkeypatch.setattr(chat_format, "render_set", spy)
     return calls
 
 
@@ -105,6 +117,27 @@ def test_tokenizer_calculator_libraries_and_code_have_keys_of_their_own(chat, ch
     monkeypatch.setattr(token_cache, "code_sha256", lambda: "other code")
     keys.append(entry_key(CHATS, chat))
     assert len(set(keys)) == 5
+
+
+TURNS = "{% for one in messages %}<|{{ one.role }}|>{{ one.content }}<|end|>{% endfor %}"
+TEMPLATE = TURNS + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+
+
+def test_a_template_is_found_again_and_its_text_and_options_have_keys_of_their_own(
+    chat_tokenizer, tmp_path, count_templates
+):
+    """huggingface/trl PR#6206: a fingerprint that changed with every run, so that no cache was ever hit."""
+
+    def chat(template, **options):
+        tokenizer = copy.deepcopy(chat_tokenizer)
+        tokenizer.chat_template = template
+        return TemplateFormat(tokenizer, options=options)
+
+    first, second = (render_through_cache(CHATS, chat(TEMPLATE), tmp_path) for _ in range(2))
+    assert list(first) == list(second) and count_templates == [len(CHATS)]
+    others = [chat(TEMPLATE.replace("one.content }}", "one.content }} ")), chat(TEMPLATE, brief=True)]
+    keys = {entry_key(CHATS, other) for other in (chat(TEMPLATE), *others, GraftFormat(chat_tokenizer))}
+    assert len(keys) == 4
 
 
 DECIDING = ["finetune/chat/graft_format.py", "finetune/chat/calculator.py", "tokenizer_ext/huggingface/hf_tokenizer.py"]

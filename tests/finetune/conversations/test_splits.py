@@ -109,6 +109,20 @@ def test_messages_marked_as_not_to_be_learned_end_no_conversation_and_those_with
         read_conversation_splits(write([*_records(1), *[talk(0)] * 30]))
 
 
+def test_a_greeting_is_read_and_not_learned_and_the_question_is_what_is_asked_after_it(write):
+    hello = {"role": "assistant", "content": "Hello!"}
+    records = [
+        {"messages": [hello, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+        for asked, answer in questions(40)
+    ]
+    splits = read_conversation_splits(write(records))
+    assert (len(splits.training), len(splits.held_out)) == (38, 2)
+    assert splits.left_out["greetings before a first question"] == 40
+    assert {tuple(one.learned for one in talk.messages) for talk in splits.training} == {(False, True, True)}
+    alone = read_conversation_splits(write([*_records(30), {"messages": [hello]}]))
+    assert alone.left_out["greetings before a first question"] == 0, "else nothing of it would be learned"
+
+
 def test_values_of_keys_that_are_not_read_are_counted(write):
     records = [{**record, "id": number, "topic": None, "tools": []} for number, record in enumerate(_records(30))]
     splits = read_conversation_splits(write(records))
