@@ -86,7 +86,10 @@ class TemplateFormat:
         return self._encode([row])[0].ids
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
-        """The ids of the last message behind the prompt, without an end; supervised is what of it is its own text."""
+        """The ids of the last message behind the prompt, without an end; supervised is what of it is its own text.
+
+        Of a message that calls tools that is all of it: how a call is written is the assistant's to say.
+        """
         conversation = self._as_shown(conversation)
         messages, number = conversation.messages, len(conversation.messages) - 1
         structure = self.structures.of_turns(messages, [number], conversation.tools)
@@ -98,6 +101,7 @@ class TemplateFormat:
             for slot, span in zip(structure.layout.slots, filled.slots, strict=True)
             if slot.message == number and slot.text == "content"
         ]
+        said = [(begin, end)] if messages[number].tool_calls else said
         nexts = [*encoded.places[1:], len(row.text)]
         reply = [
             (id_, any(a <= place < b or place < a < following for a, b in said) and not _is_inside(place, row.given))

@@ -66,7 +66,7 @@ class Answered:
     @property
     def expected(self) -> str:
         """The known reply."""
-        return self.conversation.messages[-1].content
+        return self.conversation.messages[-1].content or self.conversation.messages[-1].said()
 
     @property
     def is_right(self) -> bool | None:

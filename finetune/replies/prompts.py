@@ -105,7 +105,8 @@ class ChatPromptFormat:
     def known_reply(self, conversation: Conversation) -> KnownReply:
         """The last turn; what the format itself writes in it, and the calculator, is not the model's own."""
         reply, calculator = self.chat.render_reply(conversation), self.calculator is not None
-        own_bytes = _own_bytes(conversation.messages[-1].content, calculator)
+        last = conversation.messages[-1]
+        own_bytes = len(last.said().encode()) if last.tool_calls else _own_bytes(last.content, calculator)
         return KnownReply(reply.input_ids, reply.supervised, own_bytes)
 
     def text(self, ids: Sequence[int]) -> str:
