@@ -22,11 +22,12 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import Batches, MicroBatch
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import train
+from tokenizer_ext.pages.progress import progress
 
 FEW_TOKENS, MORE_TOKENS = 2, 18
-
-
 REPEATS = 2
+SLOW_SECONDS = 3.0
+"""What takes longer is measured once, with fewer questions and parts of steps: a look ahead must not take minutes."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def in_words(seconds: float) -> str:
 
 def estimate_asking(asking: Asking) -> float:
     """Seconds that all those replies take: what goes before the first token, and so much for each token."""
-    asking.ask(FEW_TOKENS)  # fills caches
-    few, more = (
-        min(seconds_of(partial(asking.ask, tokens)) for _ in range(REPEATS)) for tokens in (FEW_TOKENS, MORE_TOKENS)
-    )
+    few = seconds_of(partial(asking.ask, FEW_TOKENS))  # fills caches
+    repeats = 1 if few > SLOW_SECONDS else REPEATS
+    if few <= SLOW_SECONDS:
+        few = min(seconds_of(partial(asking.ask, FEW_TOKENS)) for _ in range(repeats))
+    more = min(seconds_of(partial(asking.ask, MORE_TOKENS)) for _ in range(repeats))
     per_token = max(0.0, more - few) / (MORE_TOKENS - FEW_TOKENS)
     return asking.times * (few + per_token * max(0, asking.tokens - FEW_TOKENS))
 
@@ -126,6 +128,8 @@ MEASURED_TOKENS = 20_000
 
 
 FEWEST_STEPS, MOST_STEPS = 5, 20
+LARGE_STEP_TOKENS, LARGE_STEPS = 3_000, 3
+"""Of steps with more tokens so many are done, and of each the largest micro-batch alone."""
 
 
 def estimate_training(
@@ -137,21 +141,36 @@ def estimate_training(
 ) -> float:
     """Seconds that all steps take, without evaluations; every process trains the model a few steps meanwhile."""
     costs = step_costs(batches, settings.max_steps, accelerator.num_processes)
-    steps = choose_steps(costs)
-    seconds = rehearse(loss_model, ChosenSteps(batches, steps), optimizer, settings, accelerator)
-    return seconds_of_all(costs, dict(zip(steps, seconds, strict=True)), settings.max_steps)
+    steps, in_part = choose_steps(costs), mean_tokens(costs) > LARGE_STEP_TOKENS
+    if in_part:
+        steps = steps[:LARGE_STEPS]
+    seconds = rehearse(loss_model, ChosenSteps(batches, steps, in_part), optimizer, settings, accelerator)
+    return seconds_of_all(costs, dict(zip(steps, seconds, strict=True)), settings.max_steps, in_part=in_part)
 
 
-def seconds_of_all(costs: Mapping[int, "StepCost"], done: Mapping[int, float], max_steps: int) -> float:
+def seconds_of_all(
+    costs: Mapping[int, "StepCost"], done: Mapping[int, float], max_steps: int, *, in_part: bool = False
+) -> float:
     """Seconds that all steps take, told from those of some, which stand in the order in which they were done.
 
-    >>> seconds_of_all({0: StepCost(100, 100), 1: StepCost(300, 100)}, {1: 5.0, 0: 0.2}, max_steps=11)
+    With `in_part` the largest micro-batch of each was done alone.
+
+    >>> costs = {0: StepCost(100, 100), 1: StepCost(300, 100)}
+    >>> seconds_of_all(costs, {1: 5.0, 0: 0.2}, max_steps=11)
     9.0
+    >>> round(seconds_of_all(costs, {1: 5.0, 0: 0.2}, max_steps=11, in_part=True), 6)
+    9.4
     """
     first, *others = done  # the first step warms up: it fills caches, makes the optimizer's state, compiles
-    rate = sum(done[step] for step in others) / sum(costs[step].filled for step in others)
-    mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    return done[first] + rate * mean_tokens * (max_steps - 1)
+    read = {step: costs[step].largest if in_part else costs[step].filled for step in done}
+    others = others or [first]
+    rate = sum(done[step] for step in others) / sum(read[step] for step in others)
+    return done[first] + rate * (costs[first].filled - read[first] + mean_tokens(costs) * (max_steps - 1))
+
+
+def mean_tokens(costs: Mapping[int, "StepCost"]) -> float:
+    """What a process reads in a step on average."""
+    return sum(cost.filled for cost in costs.values()) / len(costs)
 
 
 @dataclass(frozen=True)
@@ -181,8 +200,7 @@ def choose_steps(costs: Mapping[int, StepCost]) -> list[int]:
     [2, 0, 2, 4, 6]
     """
     heaviest = max(costs, key=lambda step: costs[step].largest)
-    mean_tokens = sum(cost.filled for cost in costs.values()) / len(costs)
-    number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens)))
+    number = max(FEWEST_STEPS, min(MOST_STEPS, round(MEASURED_TOKENS / mean_tokens(costs))))
     return [heaviest, *evenly_spaced(list(costs), number - 1)]
 
 
@@ -192,10 +210,13 @@ class ChosenSteps:
 
     batches: Batches
     steps: Sequence[int]
+    in_part: bool = False
+    """Whether of each the largest micro-batch is read alone."""
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """What the chosen step reads."""
-        return self.batches.micro_batches(self.steps[step], rank, world_size)
+        found = self.batches.micro_batches(self.steps[step], rank, world_size)
+        return [max(found, key=lambda one: one["input_ids"].numel())] if self.in_part else found
 
 
 def rehearse(
@@ -210,6 +231,7 @@ def rehearse(
     short = settings.rehearsal(steps=steps, warmup_steps=0)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder))
-        train(loss_model, chosen, [optimizer], short, accelerator=accelerator, run=run, evaluate=lambda step: {})
+        with progress("trying a few steps"):
+            train(loss_model, chosen, [optimizer], short, accelerator=accelerator, run=run, evaluate=lambda step: {})
         ended = [entry["seconds"] for entry in run.read_metrics()]  # none where this is not the main process
     return [end - start for start, end in zip([0.0, *ended], ended or [0.0] * steps, strict=False)]

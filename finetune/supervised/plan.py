@@ -3,17 +3,24 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 
 from accelerate import Accelerator
+from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.chat.chat_format import describe_format
 from finetune.chat.dataset import first_example
 from finetune.chat.mask_page import mask_as_html
-from finetune.evaluation.scoring import answer, evaluate, ways_to_ask
+from finetune.conversations.formats import Conversation
+from finetune.evaluation.questions_asked import FEWEST_QUESTIONS, spread
+from finetune.evaluation.scoring import evaluate, ways_to_ask
 from finetune.lora.resolved_settings import describe_course
 from finetune.replies.generation import ROWS_AT_ONCE
+from finetune.replies.prompts import PromptFormat
 from finetune.supervised.estimate import (
+    FEW_TOKENS,
+    SLOW_SECONDS,
     Asking,
     Estimate,
     estimate_asking,
@@ -25,9 +32,10 @@ from finetune.supervised.estimate import (
 )
 from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import Start, Training, prepare_training
-from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.run_folder import RUNS, RunFolder
 from tokenizer_ext.extension.report import describe as describe_extension
+
+QUESTIONS_WHERE_SLOW = 8
 
 
 def rehearse_run(settings: SftSettings, start: Start, run: RunFolder, accelerator: Accelerator, started: float) -> str:
@@ -73,27 +81,42 @@ def estimate_run(
     )
     seconds["evaluations"] = (evaluations + 1) * seconds_of(monitor.held_out)
     if accelerator.is_main_process:
-        watched, times = evenly_spaced(start.asked, settings.evaluation_replies), evaluations + limit / usual
-        asking = Asking(lambda tokens: answer(model, monitor.prompt_format, watched, tokens), times, usual)
-        seconds["evaluations"] += estimate_asking(asking) if watched else 0.0
-        at_once = evenly_spaced(start.asked, ROWS_AT_ONCE)
-        batches = len(start.asked) / len(at_once)
-        asking = Asking(lambda tokens: evaluate(model, monitor.prompt_format, at_once, tokens), batches, usual)
-        seconds["asking the assistant"] = estimate_asking(asking)
+        of_one = estimate_asking(asking_of(model, [monitor.prompt_format], start.asked, usual))
+        watched = min(settings.evaluation_replies, len(start.asked))
+        seconds["evaluations"] += of_one * watched * (evaluations + limit / usual)
+        seconds["asking the assistant"] = of_one * questions_in_time(settings, start, seconds["asking the base"])
+        seconds["asking the base"] *= questions_in_time(settings, start, seconds["asking the base"])
     # What is merged is read back while the model that was trained still lies beside it.
     merged = sum(weight.numel() * weight.element_size() for weight in model.parameters()) if settings.merge else 0
     return Estimate(seconds, peak_memory_bytes() + merged, peak_device_bytes(accelerator))
 
 
+def questions_in_time(settings: SftSettings, start: Start, seconds_each: float) -> int:
+    """How many questions the run would ask, where the base takes so long for each."""
+    if settings.evaluation_conversations is not None:
+        return len(start.asked)
+    fitting = int(60 * settings.evaluation_minutes / seconds_each) // FEWEST_QUESTIONS * FEWEST_QUESTIONS
+    return min(len(start.asked), max(fitting, FEWEST_QUESTIONS))
+
+
+def asking_of(
+    model: PreTrainedModel, ways: Sequence[PromptFormat], askable: Sequence[Conversation], tokens: int
+) -> Asking:
+    """What one question of many costs, tried with as many as are answered at once, or with few where that is slow."""
+
+    def ask(number: int, tokens: int) -> object:
+        return [evaluate(model, way, spread(askable, number), tokens) for way in ways]
+
+    few = min(2, len(askable))
+    is_slow = seconds_of(lambda: ask(few, FEW_TOKENS)) / few * ROWS_AT_ONCE > SLOW_SECONDS
+    number = min(len(askable), QUESTIONS_WHERE_SLOW if is_slow else ROWS_AT_ONCE)
+    return Asking(lambda tokens: ask(number, tokens), 1 / number, tokens)
+
+
 def estimate_base(settings: SftSettings, start: Start) -> float:
-    """Seconds that the base's replies take."""
-    at_once = evenly_spaced(start.asked, ROWS_AT_ONCE)
-    ways = ways_to_ask(settings, start.plan.base, start.model).values()
-
-    def ask(tokens: int) -> object:
-        return [evaluate(start.model, way, at_once, tokens) for way in ways]
-
-    return estimate_asking(Asking(ask, len(start.asked) / len(at_once), settings.reply_tokens))
+    """Seconds that the base takes for a question."""
+    ways = list(ways_to_ask(settings, start.plan.base, start.model).values())
+    return estimate_asking(asking_of(start.model, ways, start.asked, settings.reply_tokens))
 
 
 def inspect_example(number: int, start: Start, accelerator: Accelerator) -> str:

@@ -30,12 +30,23 @@ def test_replies_take_what_goes_before_the_first_token_and_so_much_for_each(cloc
 
 
 def test_a_disturbance_of_one_measurement_is_left_out(clock):
-    disturbed = iter([9.0, 0.0, 30.0, 30.0, 0.0])  # the first of the five warms up
+    disturbed = iter([1.9, 0.0, 30.0, 30.0, 0.0])  # the first of the five warms up
 
     def ask(tokens):
-        clock[0] += 1.0 + 0.5 * tokens + next(disturbed)
+        clock[0] += 0.1 + 0.05 * tokens + next(disturbed)
 
-    assert estimate_asking(Asking(ask, 1, 10)) == pytest.approx(6.0)
+    assert estimate_asking(Asking(ask, 1, 10)) == pytest.approx(0.6)
+
+
+def test_what_is_slow_is_asked_twice_and_no_more(clock):
+    asked = []
+
+    def ask(tokens):
+        asked.append(tokens)
+        clock[0] += 20.0 + tokens
+
+    assert estimate_asking(Asking(ask, 1, 10)) == pytest.approx(30.0)
+    assert asked == [estimate.FEW_TOKENS, estimate.MORE_TOKENS]
 
 
 @pytest.mark.parametrize(("steps", "every", "number"), [(320, 100, 4), (300, 100, 3), (5, 100, 1), (320, 0, 1)])
