@@ -21,6 +21,7 @@ from finetune.export.saved_model import find_model, load_adapted, tokenizer_fold
 from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.pages.progress import shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 CARD = """# {title}
@@ -59,6 +60,7 @@ def load_adapters(tuned: Mapping[str, str | Path]) -> tuple[PeftModel, PreTraine
     return adapted.eval(), tokenizer
 
 
+@shown("gathering the adapters")
 def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
     """Writes the base once and every adapter, complete or not at all; the largest difference to each one alone.
 

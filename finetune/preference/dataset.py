@@ -11,6 +11,7 @@ from finetune.conversations.pair_splits import PreferenceSplits
 from finetune.conversations.pairs import Pair
 from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
 from scratch_models.corpus.evenly_spaced import evenly_spaced
+from tokenizer_ext.pages.progress import shown
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class PreferenceDataset:
         )
 
 
+@shown("rendering the pairs")
 def prepare_preferences(
     chat: ChatFormat,
     splits: PreferenceSplits,

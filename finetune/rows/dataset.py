@@ -29,6 +29,7 @@ from scratch_models.corpus.text_files import read_text
 from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
+from tokenizer_ext.pages.progress import shown
 
 HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
 PROMPTS, PROMPT_TOKENS = 32, 32
@@ -104,6 +105,7 @@ def read_texts(path: str | None) -> Texts:
     return Texts([training], [held_out], hashlib.sha256(text.encode()).hexdigest())
 
 
+@shown("cutting the text into blocks")
 def text_dataset(
     texts: Texts,
     tokenizer: PreTrainedTokenizerFast,
@@ -135,6 +137,7 @@ def text_dataset(
     )
 
 
+@shown("rendering the conversations")
 def conversation_dataset(
     splits: ConversationSplits,
     tokenizer: PreTrainedTokenizerFast,

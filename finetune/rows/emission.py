@@ -18,6 +18,7 @@ from finetune.replies.generation import generate_ids
 from scratch_models.loop.micro_batches import MicroBatch
 from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
+from tokenizer_ext.pages.progress import shown
 
 CONTINUATION_TOKENS = 64
 PLACES_PER_CHUNK = 256
@@ -96,6 +97,7 @@ def measure_emission(
 
 
 @torch.inference_mode()
+@shown("looking at first choices")
 def count_first_choices(
     model: PreTrainedModel, new_ids: Collection[int], held_out: Iterable[MicroBatch]
 ) -> tuple[int, int]:

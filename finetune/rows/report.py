@@ -20,6 +20,7 @@ from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
 from tokenizer_ext.huggingface.hf_model import positions_of
+from tokenizer_ext.pages.progress import shown
 
 REPORT = "new_rows.json"
 RARELY = 100  # times that a row is read in training
@@ -92,6 +93,7 @@ def finish(
     print(f"Saved: {run.final}")
 
 
+@shown("saving")
 def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certificate, final: Path) -> None:
     """Writes `final/`, a plain Hugging Face folder with the certificate beside the weights, complete or not at all."""
     with whole_folder(final) as partial:
@@ -117,6 +119,7 @@ def count_seen(dataset: RowDataset, base: ExtendedBase, epochs: float) -> list[f
 
 
 @torch.no_grad()
+@shown("the base on the same text")
 def measure_base(
     model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut, accelerator: Accelerator
 ) -> float | None:

@@ -29,6 +29,7 @@ from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.seeds import mixed_seed
 from scratch_models.loop.training import train
 from tokenizer_ext.embeddings.start_names import Start
+from tokenizer_ext.pages.progress import tracked
 
 PROBE_STEPS = 50
 PROBE_SEEDS = 3
@@ -109,7 +110,7 @@ class Prober:
         as_found = copy_new_rows(self.model)
         kept: dict[str, dict[str, torch.Tensor]] = {}
         tried: dict[str, list[tuple[float, float]]] = {}
-        for name in (*STARTS, DISTILLED):
+        for name in tracked((*STARTS, DISTILLED), "trying starts of the new rows", "starts"):
             for number in range(self.seeds):
                 seed = mixed_seed(self.settings.seed, number)
                 put_back_new_rows(self.model, as_found)

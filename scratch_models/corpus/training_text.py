@@ -16,6 +16,7 @@ from scratch_models.corpus.text_files import read_text, tiny_shakespeare
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
+from tokenizer_ext.pages.progress import shown
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -35,6 +36,7 @@ class TrainingText:
     """Hash of the text; of the embedded corpus, of what may be learned from."""
 
 
+@shown("reading the text")
 def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabulary_size: int) -> TrainingText:
     """The corpus named by `data`: `embedded`, `tinyshakespeare`, or the path of a text file.
 
