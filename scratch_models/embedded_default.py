@@ -7,5 +7,16 @@ EMBEDDED = "embedded"
 
 
 def folder_of_base(name: str) -> str:
-    """Where the base of this name is: `embedded` ships with the project, every other name is a folder or the Hub's."""
-    return str(EMBEDDED_BASE) if name == EMBEDDED else name
+    """Where the base of this name is: `embedded` ships with the project, every other name is a folder or the Hub's.
+
+    A GGUF file, also that of `smollm2`, becomes a folder in this machine's cache.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+
+    """
+    if name == EMBEDDED:
+        return str(EMBEDDED_BASE)
+    from tokenizer_ext.huggingface.gguf_base import plain_folder
+
+    return plain_folder(name)

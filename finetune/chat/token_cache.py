@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from configs.cache_folder import cache_folder
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
 from finetune import templates
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.rendered import RenderedSet, starts_of
 from finetune.conversations.formats import Conversation
-from scratch_models.corpus.embedded_corpus import cache_folder
 from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.pages.progress import shown

@@ -13,13 +13,13 @@ A group with members in torch and in another package belongs to the base's side,
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from configs.cache_folder import cache_folder
 from configs.whole_folder import write_whole
 from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
 from scratch_models.corpus.near_duplicates import near_duplicate_groups
@@ -103,11 +103,6 @@ def split_documents(documents: Sequence[Document]) -> EmbeddedCorpus:
 
 def _uniform(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
-
-
-def cache_folder() -> Path:
-    """Where things that can be made again are kept: `$XDG_CACHE_HOME/graft`, or `~/.cache/graft`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
 
 
 def _cache_path() -> Path:

@@ -1,5 +1,7 @@
-"""What `tokenizer.json` holds for a byte-level BPE tokenizer, and by what names the other families are known."""
+"""What `tokenizer.json` holds, parsed once for each tokenizer, and by what names the families are known."""
 
+import copy
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.bpe.byte_characters import visible
-from tokenizer_ext.huggingface.parsed_backend import parse_backend
+from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 
 _WHAT_WORKS = (
     "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo): learned words need byte-level BPE with all 256 bytes, and so "
@@ -18,6 +20,21 @@ _FAMILIES = {
     "WordPiece": "WordPiece (as in BERT)",
     "WordLevel": "whole words",
 }
+
+
+def parse_backend(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """What `tokenizer.json` holds, without truncation and padding, for the caller to change.
+
+    Only the parts of a merge are shared with other callers.
+
+    Raises:
+        InputError: the tokenizer has no fast backend.
+
+    """
+    content = _parsed(tokenizer)
+    model = {name: part.copy() if isinstance(part, dict | list) else part for name, part in content["model"].items()}
+    rest = {name: part for name, part in content.items() if name != "model"}
+    return copy.deepcopy(rest) | {"model": model}
 
 
 def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -63,3 +80,8 @@ def _stages(stage: Mapping[str, Any] | None) -> list[str]:
         return []
     parts = stage.get("pretokenizers", stage.get("normalizers", []))
     return [stage["type"], *(name for part in parts for name in _stages(part))]
+
+
+@kept_while_unchanged
+def _parsed(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}

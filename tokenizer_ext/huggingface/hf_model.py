@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
+from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
+from tokenizer_ext.huggingface.quantised_base import refuse_quantised
 from tokenizer_ext.huggingface.rebuilt_tokenizer import as_published
 from tokenizer_ext.pages.progress import progress, tracked
 
@@ -28,18 +30,20 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # of today, and of GPT-2's f
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a model.
+    """The fast tokenizer of a model: of a folder, a Hub name, a GGUF file, or `smollm2`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the model's weights are quantised.
 
     """
+    name_or_folder = plain_folder(name_or_folder)
     path = Path(name_or_folder)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):  # the folder of an adapter has no config.json
         _check_place(name_or_folder)
         # Without them transformers makes a tokenizer with hardly a token, and says nothing.
         if path.is_dir():
             raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
+    refuse_quantised(name_or_folder)
     try:
         with progress(f"reading the tokenizer of {name_or_folder}"):
             tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
@@ -49,13 +53,15 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
 
 
 def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
-    """The causal model, in evaluation mode; with "auto" in the type that it is stored in.
+    """The causal model, named as its tokenizer, in evaluation mode; with "auto" in the type that it is stored in.
 
     Raises:
-        InputError: there is none, or a weight is missing or not finite.
+        InputError: there is none, its weights are quantised, or one is missing or not finite.
 
     """
+    name_or_folder = plain_folder(name_or_folder)
     _check_place(name_or_folder)
+    refuse_quantised(name_or_folder)
     try:
         with progress(f"reading the model {name_or_folder}"):
             model, report = AutoModelForCausalLM.from_pretrained(

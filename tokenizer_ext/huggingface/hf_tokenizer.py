@@ -15,8 +15,7 @@ from configs import InputError
 from tokenizer_ext.bpe.byte_characters import from_visible, visible
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.bpe.tiktoken_files import merges_from_ranks
-from tokenizer_ext.huggingface.byte_level_backend import backend_json
-from tokenizer_ext.huggingface.parsed_backend import parse_backend
+from tokenizer_ext.huggingface.byte_level_backend import backend_json, parse_backend
 from tokenizer_ext.huggingface.rebuilt_tokenizer import rebuilt
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.huggingface.parsed_backend import parse_backend
+from tokenizer_ext.huggingface.byte_level_backend import parse_backend
 from tokenizer_ext.huggingface.tokenizer_state import check_fast, kept_while_unchanged
 
 _SPACES = " \n\t\r▁"
