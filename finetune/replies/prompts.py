@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.chat.calculator import split_results
 from finetune.chat.chat_format import ChatFormat
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.messages import Conversation, Message, needs
 from finetune.replies.calculator_decoding import ReplyCalculator
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
@@ -144,11 +144,13 @@ class PlainPromptFormat:
 
 
 def fits(model: PreTrainedModel, prompt_format: PromptFormat, conversation: Conversation) -> bool:
-    """Whether there is a question, and it fits the model's positions with the known reply and one more token."""
+    """Whether there is a question that the format can put, and it fits the positions with its reply and one token."""
     positions = positions_of(model)
     asked = conversation.messages[:-1]
     if not any(message.content for message in asked):
         return False
+    if isinstance(prompt_format, PlainPromptFormat) and needs(conversation) - {"reasoning"}:
+        return False  # plain text has no place for tools and their results
     prompt = prompt_format.prompt_ids(asked, conversation.tools)
     tokens = len(prompt) + len(prompt_format.known_reply(conversation).ids)
     return positions is None or tokens + 1 <= positions
