@@ -79,7 +79,6 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
 
     Raises:
         InputError: no conversation fits, of those to learn from or of those held out.
-
     """
     all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)

@@ -32,7 +32,6 @@ from finetune.preference.stages import (
     read_splits,
 )
 from finetune.preference.start_model import prepare_start, take_calculator
-from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
@@ -64,7 +63,6 @@ def teach_preferences(settings: DpoSettings) -> None:
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     if accelerator.is_main_process:
         run.note(questions_asked=len(asked_questions(reference)))
-    wait_for_all(accelerator)
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
     if not settings.resume:
@@ -76,8 +74,7 @@ def teach_preferences(settings: DpoSettings) -> None:
     engine.release()
     if accelerator.is_main_process:
         round_new_rows(trainable.model)
-        facts = describe_facts(settings, trainable, dataset, engine, run)
-        asked = asked_questions(reference)
+        facts, asked = describe_facts(settings, trainable, dataset, engine, run), asked_questions(reference)
         with progress("the tuned model"):
             tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
         report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)

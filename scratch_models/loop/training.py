@@ -119,6 +119,7 @@ def _prepare(
     unit: Unit,
 ) -> tuple[Stepper, int]:
     """What steps are made with, and the first step to take: sharded or wrapped, and as the newest checkpoint has it."""
+    wait_for_all(accelerator)
     is_sharded = wants_sharding(accelerator)
     if is_sharded:
         shard(loss_model, accelerator, optimizers)
@@ -165,7 +166,8 @@ def _take_step(
 def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:
     """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
     with progress("the model before training"):
-        figures = evaluate(0)
+        wait_for_all(accelerator)  # the main process may have asked a model alone before
+    figures = evaluate(0)
     wait_for_all(accelerator)
     if accelerator.is_main_process:
         metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
