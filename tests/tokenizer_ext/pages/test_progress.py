@@ -13,70 +13,92 @@ import pytest
 from tokenizer_ext.pages import progress as module
 from tokenizer_ext.pages.progress import progress, shown, tracked
 
-PAUSE = 0.3
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The same in a twentieth of the time."""
     for name, seconds in (("DELAY_SECONDS", 0.05), ("LINE_SECONDS", 0.1), ("TICK_SECONDS", 0.02)):
         monkeypatch.setattr(module, name, seconds)
-    time.sleep(0.1)  # the thread of an earlier test has ended, and its last line is long ago
 
 
-def test_a_log_gets_whole_lines_while_one_item_takes_long(capsys):
-    for _ in tracked(["a", "b"], "hashing", "files"):
-        time.sleep(PAUSE)
-    lines = capsys.readouterr().err.splitlines()
-    assert 2 <= len(lines) <= 2 * PAUSE / 0.1 + 1
-    assert lines[0].startswith("hashing 0 of 2 files, ") and lines[-1].startswith("hashing 1 of 2 files, ")
+class _Log:
+    """What a log has got so far."""
+
+    def __init__(self, capsys):
+        self.capsys, self.text = capsys, ""
+
+    def getvalue(self):
+        self.text += self.capsys.readouterr().err
+        return self.text
 
 
-def test_what_is_over_soon_is_not_shown(capsys):
+@pytest.fixture
+def log(capsys):
+    return _Log(capsys)
+
+
+def _lines(log, number):
+    """The lines of a log, once it has so many."""
+    end = time.monotonic() + 20
+    while len(log.getvalue().splitlines()) < number and time.monotonic() < end:
+        time.sleep(0.01)
+    return log.getvalue().splitlines()
+
+
+def test_a_log_gets_whole_lines_while_one_item_takes_long(log):
+    started = time.monotonic()
+    for number, _ in enumerate(tracked(["a", "b"], "hashing", "files"), 1):
+        _lines(log, 3 * number)
+    lines = log.getvalue().splitlines()
+    assert 6 <= len(lines) <= (time.monotonic() - started) / 0.1 + 1
+    assert [line[:20] for line in (lines[0], lines[-1])] == ["hashing 0 of 2 files", "hashing 1 of 2 files"]
+
+
+def test_what_is_over_soon_is_not_shown(log, monkeypatch):
+    monkeypatch.setattr(module, "DELAY_SECONDS", 10.0)
     with progress("short"):
-        pass
-    time.sleep(PAUSE)
-    assert capsys.readouterr().err == ""
+        time.sleep(0.3)
+    assert log.getvalue() == ""
 
 
-def test_a_line_says_what_goes_on_around_it_and_what_is_counted_beside(capsys):
+def test_a_line_says_what_goes_on_around_it_and_what_is_counted_beside(log):
     with progress("the base"), progress("replies", 4, "questions") as bar:
         bar.update(3)
         bar.set_postfix_str("70 tokens", refresh=False)
-        time.sleep(PAUSE)
-    lines = capsys.readouterr().err.splitlines()
+        lines = _lines(log, 2)
     assert lines and all(line.startswith("the base: replies 3 of 4 questions, ") for line in lines)
     assert all(line.endswith(", 70 tokens") for line in lines)
 
 
-def test_a_bar_that_is_kept_ends_in_a_line_and_others_do_not(capsys):
-    for keep in (True, False):
-        with progress("training", 2, "steps", keep=keep) as bar:
-            time.sleep(PAUSE)
-            bar.update(2)
-        time.sleep(0.05)
-        assert capsys.readouterr().err.splitlines()[-1].startswith("training 2 of 2" if keep else "training 0 of 2")
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_bar_that_is_kept_ends_in_a_line_and_another_does_not(keep, log):
+    with progress("training", 2, "steps", keep=keep) as bar:
+        bar.update()
+        _lines(log, 1)
+        bar.close()
+    assert log.getvalue().count("training 1 of 2") == (2 if keep else 1)
 
 
-def test_what_fails_is_silent_afterwards(capsys):
+def test_what_fails_is_silent_afterwards(log):
     @shown("failing")
     def fail():
-        time.sleep(PAUSE)
+        _lines(log, 1)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    assert "failing" in capsys.readouterr().err
-    time.sleep(PAUSE)
-    assert capsys.readouterr().err == ""
+    said = log.getvalue()
+    assert "failing" in said
+    time.sleep(0.3)
+    assert log.getvalue() == said
 
 
-def test_of_several_processes_the_first_one_speaks(capsys, monkeypatch):
+def test_of_several_processes_the_first_one_speaks(log, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     with progress("reading", 3, "files") as bar:
-        time.sleep(PAUSE)
+        time.sleep(0.3)
         bar.update()
-    assert capsys.readouterr().err == ""
+    assert log.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar_whose_clock_runs_on_and_which_is_cleared(monkeypatch):
