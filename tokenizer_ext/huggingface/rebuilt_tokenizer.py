@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
-from tokenizer_ext.huggingface.tokenizer_state import cutting_of, pipeline_of
+from tokenizer_ext.huggingface.tokenizer_state import pipeline_of, what_decides_pieces, what_decides_text
 
 
 def rebuilt(
@@ -47,7 +47,7 @@ def rebuilt(
 
 
 def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> PreTrainedTokenizerFast:
-    """`tokenizer`, or one that goes by the tokenizer.json there, where the class of `tokenizer` cuts text otherwise.
+    """`tokenizer`, or one that goes by the tokenizer.json there, where its class makes other ids or text.
 
     The model was trained with what the file says.
     """
@@ -60,11 +60,12 @@ def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> Pre
     if path is None or type(tokenizer) is PreTrainedTokenizerFast:
         return tokenizer
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if content["model"].get("type") != "BPE":
-        return tokenizer
-    content["model"] |= {"vocab": {}, "merges": []}
-    published = Tokenizer.from_str(json.dumps(content | {"added_tokens": [], "post_processor": None}))
-    if cutting_of(published) == cutting_of(tokenizer.backend_tokenizer):
+    model = content["model"]
+    is_bpe = model.get("type", "BPE" if "merges" in model else "") == "BPE"
+    small = model | {"vocab": {}, "merges": []} if is_bpe else {"type": "BPE", "vocab": {}, "merges": []}
+    published = Tokenizer.from_str(json.dumps(content | {"added_tokens": [], "model": small}))
+    compare = what_decides_text if is_bpe else what_decides_pieces
+    if compare(published) == compare(tokenizer.backend_tokenizer):
         return tokenizer
     return PreTrainedTokenizerFast.from_pretrained(name_or_folder)
 

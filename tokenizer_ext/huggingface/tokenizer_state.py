@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 
 Made = TypeVar("Made")
-_MODEL_FLAGS = ("byte_fallback", "fuse_unk", "dropout", "unk_token")
+_MODEL_FLAGS = ("ignore_merges", "byte_fallback", "fuse_unk", "dropout", "unk_token")
 
 
 def kept_while_unchanged(
@@ -51,14 +51,41 @@ def check_fast(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def pipeline_of(backend: Tokenizer) -> list[Any]:
     """All that makes ids of text, and text of ids, but for the vocabulary, merges and added tokens."""
-    flags = [getattr(backend.model, name, None) for name in _MODEL_FLAGS]
-    return [*cutting_of(backend), _content(backend.post_processor), _content(backend.decoder), *flags]
+    return [*map(_content, _stages(backend)), *_flags(backend.model)]
 
 
-def cutting_of(backend: Tokenizer) -> list[Any]:
-    """What cuts a text into pieces."""
-    stages = [_content(backend.normalizer), _content(backend.pre_tokenizer)]
-    return [*stages, getattr(backend.model, "ignore_merges", None)]
+def what_decides_text(backend: Tokenizer) -> list[Any]:
+    """Of that what ids and text depend on; not where the offsets of a byte-level token begin."""
+    return [*what_decides_pieces(backend), *_flags(backend.model)]
+
+
+def what_decides_pieces(backend: Tokenizer) -> list[Any]:
+    """The same without what the model itself does."""
+    normalizer, pre_tokenizer, post_processor, decoder = map(_content, _stages(backend))
+    added = [part for part in _parts(post_processor) if part["type"] != "ByteLevel"]  # that one moves offsets only
+    read_back = [{"type": part["type"]} if part["type"] == "ByteLevel" else part for part in _parts(decoder)]
+    return [_without_offsets(normalizer), _without_offsets(pre_tokenizer), added, read_back]
+
+
+def _stages(backend: Tokenizer) -> list[Any]:
+    return [backend.normalizer, backend.pre_tokenizer, backend.post_processor, backend.decoder]
+
+
+def _flags(model: Any) -> list[Any]:
+    return [getattr(model, name, None) for name in _MODEL_FLAGS]
+
+
+def _without_offsets(stage: Any) -> Any:
+    if isinstance(stage, list):
+        return [_without_offsets(part) for part in stage]
+    if not isinstance(stage, dict):
+        return stage
+    return {name: _without_offsets(part) for name, part in stage.items() if name != "trim_offsets"}
+
+
+def _parts(stage: Any) -> list[Any]:
+    """The stages that a stage after the model is made of."""
+    return [] if stage is None else stage.get("processors") or stage.get("decoders") or [stage]
 
 
 def _state(tokenizer: PreTrainedTokenizerFast) -> list[Any]:
