@@ -16,6 +16,7 @@ twice the rank.
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs.whole_folder import whole_folder
-from finetune.export.adapter_base import AdapterBase, write_adapter_base
+from finetune.export.adapter_base import BASE_RECORD, AdapterBase, write_adapter_base
 from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.base_on_disk import base_on_disk, round_new_rows
 from finetune.export.conversational import make_conversational
@@ -72,6 +73,8 @@ def save_assistant(
             kept = _write_whole(model, tokenizer, partial, extended)
         else:
             kept = _write_adapter(model, adapted, tokenizer, partial, extended)
+            if own_stops:
+                _take_published_tokenizer(model, partial)
         if write_card is not None:
             write_card(partial, kept)
     return kept
@@ -157,6 +160,14 @@ def _write_base(
         return f"{stored}: with these weights it is nowhere else on the disk"
     rounded = f", rounded from {_name(trained_in)}, in which they trained" if model.dtype != trained_in else ""
     return f"{stored}, with rows for {extended.plan.new_ids:,} new tokens{rounded}"
+
+
+def _take_published_tokenizer(model: PreTrainedModel, folder: Path) -> None:
+    """Has a tokenizer that nothing changed be the file that its base came with: written anew it can be twice as big."""
+    base = base_on_disk(model)
+    published = None if base is None or base.folder is None else base.folder / "tokenizer.json"
+    if published is not None and published.is_file() and (folder / BASE_RECORD).is_file():
+        shutil.copyfile(published, folder / "tokenizer.json")
 
 
 def _name_base(adapter: Path, base: str, revision: str | None = None) -> None:

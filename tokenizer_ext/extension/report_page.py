@@ -123,7 +123,7 @@ def _curve_parts(curve: GrowthCurve) -> list[str]:
 
 
 def _token_parts(plan: Plan) -> list[str]:
-    known = token_bytes(plan.base)
+    known = token_bytes(plan.base) if plan.merges else {}  # control tokens are added to families that have no bytes
     uses: Sequence[float] = plan.curve.uses if plan.curve else ()
     rarely = set(rarely_seen(uses, RARELY))
     texts = [merge.token_bytes.decode(errors="backslashreplace") for merge in plan.merges]
