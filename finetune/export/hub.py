@@ -24,6 +24,7 @@ def push(final: str | Path, repository: str, *, private: bool = True) -> str:
     folder = Path(final)
     if not any((folder / name).is_file() for name in ("config.json", "base/config.json", ADAPTER_CONFIG)):
         raise MissingInput(f"{folder}: holds no finished model, expected the final/ or merged folder of a run")
+    _refuse_lonely_adapter(folder, repository)
     check_repository(repository)
     api = HfApi()
     try:
@@ -55,6 +56,20 @@ def check_repository(repository: str) -> None:
     if get_token() is None:
         raise InputError(
             f"push_to_hub {repository}: this machine is not logged in to the Hub: run `hf auth login` or set HF_TOKEN"
+        )
+
+
+def _refuse_lonely_adapter(folder: Path, repository: str) -> None:
+    """Refuses an adapter whose base is a folder of this machine, which nobody else could open."""
+    path = folder / ADAPTER_CONFIG
+    if not path.is_file():
+        return
+    base = str(json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    if not is_on_hub(base):
+        raise InputError(
+            f"push_to_hub {repository}: the adapter in {folder} lies on {base}, a folder of this machine, without "
+            f"which nobody can open it: upload both as one model: python -m finetune.merge --tuned {folder} "
+            f"--push_to_hub {repository}"
         )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from configs.cache_folder import cache_folder
 from configs.whole_folder import write_whole
-from scratch_models.corpus.embedded_corpus import cache_folder
 from tokenizer_ext.extension.certificate import hash_weights, weights_sha256
 from tokenizer_ext.pages.progress import progress
 

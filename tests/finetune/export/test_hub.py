@@ -1,5 +1,6 @@
 """A finished folder is uploaded whole, private unless told, and what stands in the way is said before training."""
 
+import json
 from fnmatch import fnmatch
 
 import huggingface_hub
@@ -64,6 +65,18 @@ def test_a_folder_without_a_model_is_not_uploaded(tmp_path, local):
     with pytest.raises(InputError, match="holds no finished model"):
         push(tmp_path, "me/chat")
     assert local.private == {}
+
+
+@pytest.mark.parametrize(("base", "taken"), [("me/small", True), ("/home/somebody/models/small", False)])
+def test_an_adapter_is_uploaded_alone_where_its_base_is_on_the_hub(tmp_path, local, base, taken):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    if taken:
+        push(tmp_path, "me/chat")
+        assert local.files["me/chat"].keys() == {"adapter_config.json"}
+        return
+    with pytest.raises(InputError, match=r"python -m finetune\.merge --tuned .* --push_to_hub me/chat") as refused:
+        push(tmp_path, "me/chat")
+    assert local.private == {} and "\n" not in str(refused.value)
 
 
 def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(tmp_path, monkeypatch):

@@ -1,15 +1,18 @@
 """peft's options pass through; what it would take and not do is refused in one line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 
-from configs import InputError
+from configs import InputError, load_config
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora
 from finetune.lora.lora_options import FIXED, OURS, REFUSED, check_options
 from finetune.lora.target_layers import linear_layer_names
+from finetune.supervised.settings import SftSettings
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 
 
@@ -106,11 +109,25 @@ def _adapted_layers(adapted):
     return [name for name, layer in adapted.get_base_model().named_modules() if isinstance(layer, LoraLayer)]
 
 
-@pytest.mark.parametrize("blocks", [1, [1]])
-def test_layers_to_transform_keeps_adapters_to_some_blocks(blocks):
-    adapted = _attach(tiny_gpt2(), layers_to_transform=blocks)
-    names = _adapted_layers(adapted)
-    assert len(names) == 4 and all(name.startswith("transformer.h.1.") for name in names)
+@pytest.mark.parametrize(("given", "block"), [("0", 0), ("[0]", 0), ("1", 1), ("[1]", 1)])
+def test_layers_to_transform_keeps_adapters_to_one_block_also_where_that_is_number_0(given, block):
+    # Public report of peft (PR 3425): 0 was taken for "not given".
+    settings = load_config(SftSettings, [f"--lora_options.layers_to_transform={given}", "--lora_dropout=0"])
+    assert settings.lora is not None and settings.lora.dropout == 0
+    names = _adapted_layers(attach_lora(tiny_gpt2(), replace(settings.lora, rank=4)))
+    assert len(names) == 4 and all(name.startswith(f"transformer.h.{block}.") for name in names)
+
+
+@pytest.mark.parametrize("name", ["rank_pattern", "alpha_pattern"])
+def test_a_pattern_for_one_layer_changes_that_layer_alone(name):
+    adapted = _attach(tiny_gpt2(), **{name: {"h.0.attn.c_attn": 2}})
+    scales = {
+        layer: (part.r["default"], part.scaling["default"])
+        for layer, part in adapted.get_base_model().named_modules()
+        if isinstance(part, LoraLayer)
+    }
+    changed = scales.pop("transformer.h.0.attn.c_attn")
+    assert len(set(scales.values())) == 1 and changed not in scales.values()
 
 
 def test_excluded_layers_have_no_adapter():
