@@ -128,7 +128,7 @@ MEASURED_TOKENS = 20_000
 
 
 FEWEST_STEPS, MOST_STEPS = 5, 20
-LARGE_STEP_TOKENS, LARGE_STEPS = 3_000, 3
+LARGE_STEP_TOKENS, LARGE_STEPS = 3_000, 2
 """Of steps with more tokens so many are done, and of each the largest micro-batch alone."""
 
 

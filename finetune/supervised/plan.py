@@ -34,10 +34,12 @@ from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import Start, Training, prepare_training
 from scratch_models.loop.run_folder import RUNS, RunFolder
 from tokenizer_ext.extension.report import describe as describe_extension
+from tokenizer_ext.pages.progress import shown
 
-QUESTIONS_WHERE_SLOW = 8
+QUESTIONS_WHERE_SLOW = 4
 
 
+@shown("looking ahead")
 def rehearse_run(settings: SftSettings, start: Start, run: RunFolder, accelerator: Accelerator, started: float) -> str:
     """What a run would do and take: each part of it is done a little, in its order; `started` is when it began."""
     read = time.perf_counter()

@@ -20,12 +20,12 @@ from tqdm.std import tqdm
 T = TypeVar("T")
 P = ParamSpec("P")
 
-DELAY_SECONDS = 1.0
+DELAY_SECONDS = 0.5
 """What takes no longer is not shown."""
 LINE_SECONDS = 2.0
 """Between two lines of a log, for its first ten minutes."""
 LATER_LINE_SECONDS = 30.0
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.25
 
 
 def progress(what: str, total: int | None = None, unit: str = "", *, initial: int = 0, keep: bool = False) -> tqdm:
