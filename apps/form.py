@@ -4,6 +4,7 @@ import reprlib
 from dataclasses import dataclass
 
 from configs import InputError
+from finetune.replies.side import CHAT
 from scratch_models.sampling_settings import Sampling
 
 MAXIMUM_CHARACTERS = 20_000
@@ -13,13 +14,14 @@ MAXIMUM_TOP_K = 200
 MAXIMUM_SEED = 2**32 - 1
 
 RAW = "raw"
-PLAIN_FORMATS = {
+FORMATS = {
+    CHAT: "Its own chat format",
     "question": "Question: … Answer:",
     "dialogue": "User: … Assistant:",
     "bare": "The prompt, then a blank line",
     RAW: "Raw completion of the prompt",
 }
-"""The ways to ask the base, by the words that the page has for them."""
+"""The prompt formats in which a model can be asked, with the words that the page has for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,10 @@ class Asked:
     """One prompt for both models."""
 
     prompt: str
-    plain_format: str
-    """How the base is asked: a key of `PLAIN_FORMATS`."""
+    base_format: str
+    """How the base is asked: a key of `FORMATS`."""
+    tuned_format: str
+    """The same of the other model."""
     sampling: Sampling
     """Shared by both, so that they draw with the same noise."""
     maximum_tokens: int
@@ -36,18 +40,19 @@ class Asked:
 
 
 def read_form(*values: object) -> Asked:
-    """The request in the form's values, in the order: prompt, way, temperature, top-k, top-p, seed, maximum tokens.
+    """The request in the form's values: prompt, both formats, temperature, top-k, top-p, seed, maximum tokens.
 
-    >>> read_form("1+1?", "question", 0.8, 0, 1, 7, 96).sampling
+    >>> read_form("1+1?", "question", "chat", 0.8, 0, 1, 7, 96).sampling
     Sampling(temperature=0.8, top_k=0, top_p=1.0, seed=7)
 
     Raises:
         InputError: a value is of another type or out of its range.
     """
-    prompt, prompt_format, temperature, top_k, top_p, seed, maximum_tokens = values
+    prompt, base_format, tuned_format, temperature, top_k, top_p, seed, maximum_tokens = values
     return Asked(
         prompt=_text(prompt),
-        plain_format=_prompt_format(prompt_format),
+        base_format=_prompt_format("base", base_format),
+        tuned_format=_prompt_format("tuned", tuned_format),
         sampling=Sampling(
             temperature=_number("temperature", temperature, 0, MAXIMUM_TEMPERATURE),
             top_k=_whole("top-k", top_k, 0, MAXIMUM_TOP_K),
@@ -70,11 +75,9 @@ def _text(prompt: object) -> str:
     return prompt
 
 
-def _prompt_format(prompt_format: object) -> str:
-    if not isinstance(prompt_format, str) or prompt_format not in PLAIN_FORMATS:
-        raise InputError(
-            f"way to ask the base: found {reprlib.repr(prompt_format)}, expected one of {', '.join(PLAIN_FORMATS)}"
-        )
+def _prompt_format(which: str, prompt_format: object) -> str:
+    if not isinstance(prompt_format, str) or prompt_format not in FORMATS:
+        raise InputError(f"{which} format: found {reprlib.repr(prompt_format)}, expected one of {', '.join(FORMATS)}")
     return prompt_format
 
 

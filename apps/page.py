@@ -17,12 +17,21 @@ def build_page(pair: Pair, examples: list[str]) -> gr.Blocks:
     base, assistant = pair.names.titles
     with gr.Blocks(title=f"{assistant} beside {base}", analytics_enabled=False) as page:
         gr.HTML(
-            f"<h1>Base {escape(base)} beside assistant {escape(assistant)}</h1>"
-            "<p>Both answer the same prompt with the same noise, so the replies differ only where the models do.</p>",
+            f"<h1>Base {escape(base)} beside assistant {escape(assistant)}</h1><p>{escape(explain(pair))}</p>",
             elem_id="heading",
         )
         side_by_side.build(page, pair, examples)
     return page.queue(max_size=WAITING_REQUESTS, api_open=False)
+
+
+def explain(pair: Pair) -> str:
+    """What can be read off the replies."""
+    if all(side.is_local for side in pair.sides):
+        return "Both answer the same prompt with the same noise, so the replies differ only where the models do."
+    return (
+        "Both answer the same prompt. A server draws with noise of its own: at temperature 0 there is none, and the "
+        "replies differ only where the models do."
+    )
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:

@@ -4,15 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from apps.form import RAW, Asked
-from apps.panes import Side
+from apps.form import CHAT, FORMATS, RAW, Asked
 from configs import InputError, MissingInput
-from finetune.chat.choose_format import choose_format
-from finetune.export.saved_model import find_base, load_assistant
-from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPrompt, PlainPromptFormat
-from scratch_models.embedded_default import folder_of_base
+from finetune.export.opened_sides import open_both
+from finetune.export.saved_model import find_base
+from finetune.replies.asked_model import AskedModel
+from finetune.replies.prompts import PlainPrompt
+from finetune.replies.server_address import is_server, read_address
+from finetune.replies.side import Side, asked_as, is_asked_in_chat
+from finetune.replies.side_settings import FormatChoice, SideSettings
 from scratch_models.loop.run_folder import RUNS, find_recorded, newest_run
 
 MAXIMUM_EXAMPLES = 4
@@ -37,7 +37,7 @@ VERBATIM = Verbatim(labels={"user": "", "assistant": ""}, between="", separator=
 
 @dataclass(frozen=True)
 class Names:
-    """Where both models are: a folder or Hub name each."""
+    """What both models are called on the command line."""
 
     base: str
     tuned: str
@@ -48,9 +48,19 @@ class Names:
 
         >>> Names("openai-community/gpt2", "runs/sft-3/final").titles
         ('openai-community/gpt2', 'sft-3')
+        >>> Names("runs/sft-3/final", "http://127.0.0.1:8000/v1#tiny").titles
+        ('sft-3', 'tiny at 127.0.0.1:8000')
         """
-        base = Path(self.base)
-        return base.name if base.is_dir() else self.base, run_of(self.tuned).name
+        return title_of(self.base), title_of(self.tuned)
+
+
+def title_of(name: str) -> str:
+    """A short name: of a server model and host, of a path into a run the run's, of another folder its last part."""
+    if is_server(name):
+        address = read_address(name)
+        return f"{address.model} at {address.host}" if address.model else address.host
+    run = run_of(name)
+    return run.name if run != Path(name) or run.is_dir() or name.startswith(FOLDER_STARTS) else name
 
 
 def choose_names(base: str | None, tuned: str | None) -> Names:
@@ -65,10 +75,10 @@ def choose_names(base: str | None, tuned: str | None) -> Names:
         raise MissingInput(
             f"tuned {tuned}: no such folder, expected a run's folder, or leave it out for the newest run"
         )
-    base = base or find_base(tuned)
+    base = base or (None if is_server(tuned) else find_base(tuned))
     if base is None:
         raise InputError(f"tuned {tuned}: no run.json says what it was made from: pass --base")
-    return Names(folder_of_base(base), tuned)
+    return Names(base, tuned)
 
 
 def run_of(tuned: str) -> Path:
@@ -96,25 +106,41 @@ def read_examples(tuned: str) -> list[str]:
 
 
 class Pair:
-    """Both models, loaded."""
+    """Both models, opened."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, settings: SideSettings) -> None:
         self.names = names
-        self.assistant, tokenizer = load_assistant(names.tuned)
-        try:
-            self.calculator = find_recorded(names.tuned, "calculator") is True
-            config = self.assistant.generation_config
-            chat = choose_format(tokenizer, calculator=self.calculator, generation_config=config)
-            self.chat = ChatPromptFormat(chat)
-        except InputError as error:
-            raise InputError(f"tuned {names.tuned}: {error}") from None
-        self.base, self.base_tokenizer = load_assistant(names.base)
-        if torch.accelerator.is_available():
-            for model in (self.assistant, self.base):
-                model.to(torch.accelerator.current_accelerator())
+        self.calculator = not is_server(names.tuned) and find_recorded(names.tuned, "calculator") is True
+        self.base, self.tuned = open_both(names.base, names.tuned, settings)
+        self.first_formats = (
+            _first_format(self.base, settings.base_format),
+            _first_format(self.tuned, settings.tuned_format),
+        )
 
-    def sides(self, asked: Asked) -> tuple[Side, Side]:
-        """The base in the plain-text format that was chosen, the assistant in its chat format."""
-        prompt = VERBATIM if asked.plain_format == RAW else PLAIN_PROMPTS[asked.plain_format]
-        plain = PlainPromptFormat(self.base_tokenizer, prompt, calculator=self.calculator)
-        return Side(self.base, plain), Side(self.assistant, self.chat)
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Base and assistant."""
+        return self.base, self.tuned
+
+    def models(self, asked: Asked) -> tuple[AskedModel, AskedModel]:
+        """Both models in the formats that were chosen.
+
+        Raises:
+            InputError: one of them has no chat format, and was to be asked in it.
+
+        """
+        return self._asked(self.base, asked.base_format), self._asked(self.tuned, asked.tuned_format)
+
+    def _asked(self, side: Side, prompt_format: str) -> AskedModel:
+        if prompt_format == RAW:
+            return side.in_plain_text(VERBATIM, calculator=self.calculator)
+        return asked_as(side, prompt_format, calculator=self.calculator)
+
+
+def formats_of(side: Side) -> dict[str, str]:
+    """The prompt formats that the page offers for a side, with its words for them."""
+    return {name: words for name, words in FORMATS.items() if name != CHAT or side.knows_chat}
+
+
+def _first_format(side: Side, choice: FormatChoice) -> str:
+    return CHAT if is_asked_in_chat(side, choice) else "question"

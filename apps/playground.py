@@ -1,32 +1,36 @@
-"""Shows base and assistant side by side in the browser.
+"""Shows two models side by side in the browser.
 
     python -m apps.playground
-    python -m apps.playground --base openai-community/gpt2 --tuned runs/sft-2 --port 8000
+    python -m apps.playground --base openai-community/gpt2 --tuned runs/sft-2 --port 8001
+    python -m apps.playground --base smollm2 --tuned http://127.0.0.1:8000/v1
 
 With no argument it opens the newest finished run under `runs/` beside the base that the run was started from. Nothing
-leaves this machine: the page listens on 127.0.0.1 and brings its own fonts and scripts.
+leaves this machine, but to a server that is named: the page listens on 127.0.0.1 and brings its own fonts and scripts.
 """
 
 import socket
 from dataclasses import dataclass
 
 from configs import InputError, run_entry
+from finetune.replies.side_settings import SideSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaygroundSettings:
-    """Base and assistant in the browser."""
+class PlaygroundSettings(SideSettings):
+    """Two models in the browser."""
 
     base: str | None = None
-    """Base model: `embedded`, a folder or a Hub name; by default what the assistant's run was started from."""
+    """A run, folder, Hub name, GGUF file, adapter, or server (`http://127.0.0.1:8000/v1#model`), or `embedded`; by
+    default what the other's run was started from."""
     tuned: str | None = None
-    """Assistant: a run's folder, its `final/`, or a model with the chat format; by default the newest finished run."""
+    """The model to show beside it, named in the same ways; by default the newest finished run."""
     port: int = 7860
     """Port that the page is served on."""
     host: str = "127.0.0.1"
     """Address that the page is served on; any other than 127.0.0.1 lets other machines in, without a password."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.port <= 65535:
             raise InputError(f"port: found {self.port}, expected a number from 1 to 65535")
 
@@ -41,7 +45,7 @@ def main(settings: PlaygroundSettings) -> None:
     check_address(settings.host, settings.port)
     names = choose_names(settings.base, settings.tuned)
     examples = read_examples(names.tuned)
-    page = build_page(Pair(names), examples)
+    page = build_page(Pair(names, settings), examples)
     serve(page, settings.host, settings.port)
 
 

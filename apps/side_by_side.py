@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, PLAIN_FORMATS, read_form
+from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, read_form
 from apps.look import escape
-from apps.pair import Pair
+from apps.pair import Pair, formats_of
 from apps.panes import Pane, answer_side_by_side
 from configs import InputError
+from finetune.replies.side import Side
 from tokenizer_ext.pages.shortened import shorten
 
 LABEL_CHARACTERS = 60
@@ -47,9 +48,9 @@ def build(page: gr.Blocks, pair: Pair, examples: list[str]) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             prompt, ask, stop = _prompt_box(examples)
-            outputs = _reply_panes(*pair.names.titles)
+            outputs = _reply_panes(pair)
         with gr.Column(scale=1, min_width=260):
-            settings = _settings()
+            settings = [*_formats(pair), *_sampling(pair)]
     stops = Stops()
     _wire(pair, stops, [prompt, *settings], outputs, ask, stop)
     page.unload(stops.leave)
@@ -58,8 +59,8 @@ def build(page: gr.Blocks, pair: Pair, examples: list[str]) -> None:
 def render(panes: tuple[Pane, ...]) -> list[str]:
     """What the components show: the text of each pane, and its line below.
 
-    >>> render((Pane(text="<b>", tokens=1, ended="end of turn"), Pane(refused="1 < 2")))
-    ['<b>', '1 token · end of turn', '', '<span class="refused">1 &lt; 2</span>']
+    >>> render((Pane(), Pane(refused="1 < 2")))
+    ['', '0 tokens · …', '', '<span class="refused">1 &lt; 2</span>']
     """
     shown = []
     for pane in panes:
@@ -102,10 +103,12 @@ def _prompt_box(examples: list[str]) -> tuple[gr.Textbox, gr.Button, gr.Button]:
     return prompt, ask, stop
 
 
-def _reply_panes(base: str, assistant: str) -> list[gr.Component]:
+def _reply_panes(pair: Pair) -> list[gr.Component]:
     outputs = []
+    base, assistant = pair.names.titles
+    labels = {"base": f"Base: {base}", "assistant": f"Assistant: {assistant}"}
     with gr.Row():
-        for name, label in (("base", f"Base: {base}"), ("assistant", f"Assistant: {assistant}")):
+        for (name, label), side in zip(labels.items(), pair.sides, strict=True):
             with gr.Column(min_width=300, elem_classes="reply"):
                 # A text box shows what a model says as it is, whatever markup is in it.
                 outputs.append(
@@ -119,23 +122,42 @@ def _reply_panes(base: str, assistant: str) -> list[gr.Component]:
                     )
                 )
                 outputs.append(gr.HTML(elem_id=f"{name}-status", elem_classes="status"))
+                gr.HTML(escape(describe(side)), elem_id=f"{name}-badge", elem_classes="status")
     return outputs
 
 
-def _settings() -> list[gr.Component]:
-    """The rest of the form, in the order of `read_form`."""
+def describe(side: Side) -> str:
+    """The badge of a side: its name, what exactly it is, and its chat format."""
+    return " · ".join((side.name, side.identity, side.chat_format))
+
+
+def _formats(pair: Pair) -> list[gr.Component]:
+    """How each is asked, in the order of `read_form`."""
     with gr.Group():
         return [
             gr.Radio(
-                [(words, prompt_format) for prompt_format, words in PLAIN_FORMATS.items()],
-                value="question",
-                label="How the base is asked",
-                info="It knows no chat format, so it continues a text. The assistant is asked in its own format.",
-            ),
+                [(words, prompt_format) for prompt_format, words in formats_of(side).items()],
+                value=first,
+                label=f"How the {name} is asked",
+                info=None if side.knows_chat else "It has no chat format, so it continues a text.",
+                elem_id=f"{name}-format",
+            )
+            for name, side, first in zip(("base", "assistant"), pair.sides, pair.first_formats, strict=True)
+        ]
+
+
+def _sampling(pair: Pair) -> list[gr.Component]:
+    """The rest of the form, in the order of `read_form`."""
+    local = all(side.is_local for side in pair.sides)
+    noise = "Gives both the same noise." if local else "A server makes of it what it can."
+    with gr.Group():
+        return [
             gr.Slider(0, MAXIMUM_TEMPERATURE, 0.8, step=0.05, label="Temperature", info="0 is greedy."),
-            gr.Slider(0, MAXIMUM_TOP_K, 0, step=1, label="Top-k", info="0 is off."),
+            gr.Slider(
+                0, MAXIMUM_TOP_K, 0, step=1, label="Top-k", info="0 is off." if local else "A server has none: 0."
+            ),
             gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", info="1 is off."),
-            gr.Number(0, minimum=0, maximum=MAXIMUM_SEED, step=1, label="Seed", info="Gives both the same noise."),
+            gr.Number(0, minimum=0, maximum=MAXIMUM_SEED, step=1, label="Seed", info=noise),
             gr.Slider(1, MAXIMUM_TOKENS, 96, step=1, label="Maximum tokens"),
         ]
 
@@ -155,11 +177,12 @@ def _wire(
     def answer(request: gr.Request, *values: object) -> Iterator[list[Any]]:
         try:
             asked = read_form(*values)
+            models = pair.models(asked)
         except InputError as error:
             gr.Warning(escape(str(error)))
             yield [gr.skip()] * len(outputs)  # the last replies stay
             return
-        for panes in answer_side_by_side(pair.sides(asked), asked, stops.current(request)):
+        for panes in answer_side_by_side(models, asked, stops.current(request)):
             yield render(panes)
         if all(pane.refused for pane in panes):
             gr.Warning(escape(panes[0].refused))

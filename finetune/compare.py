@@ -1,10 +1,12 @@
-"""Shows what tuning changed: both replies to a prompt, or the figures of both models over a file.
+"""Shows how two models differ: both replies to a prompt, or the figures of both over a file.
 
     python -m finetune.compare --tuned runs/sft-1 --prompt "What does torch.sum do?"
     python -m finetune.compare --base openai-community/gpt2 --tuned runs/sft-2 --data my_questions.jsonl
+    python -m finetune.compare --base smollm2 --tuned http://127.0.0.1:8000/v1 --data my_questions.jsonl
 
-The base is asked in plain text, or in the chat format where it knows it, the tuned model in that, both with the same
-noise. Over a file every figure has its interval at 95 %; questions with `choices` are multiple choice, by likelihood.
+Any two can be compared: a run, a folder, a Hub name, a GGUF file, an adapter of any tool, an OpenAI-compatible server.
+Each is asked in its own chat format where it has one, else in plain text, on this machine both with the same noise.
+Over a file every figure has its interval at 95 %; questions with `choices` are multiple choice, by likelihood.
 """
 
 import json
@@ -17,22 +19,25 @@ from configs import InputError, run_entry
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion, read_questions
 from finetune.conversations.splits import read_conversation_splits
-from scratch_models.embedded_default import EMBEDDED, folder_of_base
+from finetune.replies.server_address import is_server
+from finetune.replies.side_settings import SideSettings
+from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling_settings import Sampling
 
 if TYPE_CHECKING:
-    from finetune.evaluation.comparison import Measured, Model
+    from finetune.evaluation.comparison import Measured
+    from finetune.replies.side import Side
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings:
+class CompareSettings(SideSettings):
     """Two models and what they are asked."""
 
     tuned: str
-    """Assistant: a run's folder, its `final/`, an adapter beside its base, or a model with the chat format."""
+    """A run, a folder, a Hub name, a GGUF file, an adapter, or a server such as `http://127.0.0.1:8000/v1#model`."""
     base: str | None = None
-    """Model to compare it with: `embedded`, a folder or a Hub name; by default the one that its run started from."""
+    """Model to compare it with, named in the same ways, or `embedded`; by default the one that its run started from."""
     prompt: str | None = None
     """A question; both replies are printed."""
     data: str | None = None
@@ -44,7 +49,7 @@ class CompareSettings:
     calculator: Literal["auto", "on", "off"] = "auto"
     """Whether arithmetic inside << >> is completed by evaluating it; `auto` where the tuned model learned with it."""
     plain_prompt: Literal["question", "dialogue", "bare"] = "question"
-    """How a base without the chat format is asked a prompt; over data it is asked in all three ways."""
+    """How a model that is asked in plain text is asked a prompt; over data it is asked in all three ways."""
     reply_tokens: int = 96
     """Longest reply in tokens."""
     temperature: float = 0.0
@@ -57,6 +62,7 @@ class CompareSettings:
     """Seed of the draws, for both models."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.prompt is None) == (self.data is None):
             raise InputError("pass either --prompt TEXT, to see both replies, or --data FILE, to measure both models")
         if self.prompt is not None and not self.prompt.strip():
@@ -67,6 +73,15 @@ class CompareSettings:
         for field in ("conversations", "reply_tokens"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
+        for name in filter(is_server, (self.base, self.tuned)):
+            self._check_server(str(name))
+
+    def _check_server(self, name: str) -> None:
+        """Refuses what a server cannot do."""
+        if self.top_k:
+            raise InputError(f"top_k: found {self.top_k}, and a server has no such setting: leave it at 0")
+        if self.calculator == "on":
+            raise InputError(f"calculator: {name} generates by itself, without it: leave it at auto or off")
 
     @property
     def sampling(self) -> Sampling:
@@ -76,43 +91,61 @@ class CompareSettings:
 
 def main(settings: CompareSettings) -> None:
     """Loads both models, asks both, shows what they say."""
-    from finetune.evaluation.comparison import Asking, measure_choices, measure_replies
-    from finetune.evaluation.side_by_side import show_replies
+    from finetune.export.opened_sides import open_both
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
     conversations, choices = read_asked(settings.data) if settings.data is not None else ([], [])
-    base, tuned = load_both(settings)
+    if choices:
+        refuse_servers(settings)
+    base, tuned = open_both(choose_base(settings), settings.tuned, settings)
     if settings.prompt is not None:
-        how = (settings.plain_prompt, settings.reply_tokens, settings.sampling, has_calculator(settings))
-        print(show_replies(base, tuned, settings.prompt, *how))
-        return
-    asking = Asking(settings.conversations, settings.reply_tokens, has_calculator(settings))
-    print(f"Asking both on {settings.data}{', with the calculator' if asking.calculator else ''} …", flush=True)
-    parts = [measure_replies(base, tuned, conversations, asking)] if conversations else []
-    parts += [measure_choices(base, tuned, choices, asking)] if choices else []
+        answer_prompt(base, tuned, settings.prompt, settings)
+    else:
+        measure_both(base, tuned, conversations, choices, settings)
+
+
+def answer_prompt(base: "Side", tuned: "Side", prompt: str, settings: CompareSettings) -> None:
+    """Prints what each model is and what it replies."""
+    from finetune.evaluation.side_by_side import show_replies
+    from finetune.replies.side import asked_as, describe, format_for_a_prompt
+
+    models = {}
+    for which, side, choice in (("base", base, settings.base_format), ("tuned", tuned, settings.tuned_format)):
+        prompt_format = format_for_a_prompt(side, choice, settings.plain_prompt)
+        models[which] = asked_as(side, prompt_format, calculator=has_calculator(settings))
+        print(f"{which}: {describe(side, [prompt_format])}")
+    print(f"\n{show_replies(models, prompt, settings.reply_tokens, settings.sampling)}")
+
+
+def measure_both(
+    base: "Side",
+    tuned: "Side",
+    conversations: list[Conversation],
+    choices: list[ChoiceQuestion],
+    settings: CompareSettings,
+) -> None:
+    """Asks both models over the data, prints the figures, and writes them where a file is named."""
+    from finetune.evaluation.comparison import Asking, measure_choices, measure_replies
+    from finetune.replies.side import asked_over_data, describe
+
+    calculator = has_calculator(settings)
+    asking = Asking(settings.conversations, settings.reply_tokens)
+    asked = (base, settings.base_format), (tuned, settings.tuned_format)
+    of_base, of_tuned = (asked_over_data(*one, calculator=calculator) for one in asked)
+    print(f"base: {describe(base, of_base)}\ntuned: {describe(tuned, of_tuned)}")
+    print(f"Asking both on {settings.data}{', with the calculator' if calculator else ''} …", flush=True)
+    parts = [measure_replies(of_base, of_tuned, conversations, asking)] if conversations else []
+    if choices:  # a calculator has nothing to do where nothing is generated
+        of_base, of_tuned = (asked_over_data(*one) for one in asked)
+        parts.append(measure_choices(of_base, of_tuned, choices, asking))
     print("\n\n".join(part.text for part in parts))
     if settings.output is not None:
-        write_record(Path(settings.output), settings, parts)
-
-
-def load_both(settings: CompareSettings) -> "tuple[Model, Model]":
-    """The base and the tuned model with their tokenizers, on the accelerator where there is one."""
-    import torch
-
-    from finetune.export.saved_model import load_assistant
-
-    name = choose_base(settings)
-    tuned = load_assistant(settings.tuned)
-    base = load_assistant(name)
-    if torch.accelerator.is_available():
-        for model, _ in (base, tuned):
-            model.to(torch.accelerator.current_accelerator())
-    return base, tuned
+        write_record(Path(settings.output), settings, (base, tuned), parts)
 
 
 def choose_base(settings: CompareSettings) -> str:
-    """The folder or name of the base: the one given, else the one in the run's record.
+    """The base: the one given, else the one in the run's record.
 
     Raises:
         InputError: neither says it.
@@ -120,17 +153,32 @@ def choose_base(settings: CompareSettings) -> str:
     """
     from finetune.export.saved_model import find_base
 
-    base = settings.base or find_base(settings.tuned)
+    base = settings.base or (None if is_server(settings.tuned) else find_base(settings.tuned))
     if base is None:
         raise InputError(f"base: no run.json in {settings.tuned} says what it was made from: pass --base")
-    return folder_of_base(base)
+    return base
 
 
 def has_calculator(settings: CompareSettings) -> bool:
-    """Whether both models have the calculator; by default as the run recorded it."""
+    """Whether the models on this machine have the calculator; by default as the run recorded it."""
     if settings.calculator == "auto":
-        return find_recorded(settings.tuned, "calculator") is True
+        return not is_server(settings.tuned) and find_recorded(settings.tuned, "calculator") is True
     return settings.calculator == "on"
+
+
+def refuse_servers(settings: CompareSettings) -> None:
+    """Refuses multiple choice of a server, before anything is opened.
+
+    Raises:
+        InputError: one of the models is on a server.
+
+    """
+    for which, name in (("base", settings.base), ("tuned", settings.tuned)):
+        if is_server(name):
+            raise InputError(
+                f"{which} {name}: a server gives no likelihood of a choice, and {settings.data} has multiple-choice "
+                "questions: name a model on this machine, or leave those questions out"
+            )
 
 
 def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
@@ -138,14 +186,17 @@ def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     return (read_conversation_splits(data).held_out, []) if data == EMBEDDED else read_questions(data)
 
 
-def write_record(path: Path, settings: CompareSettings, parts: "Sequence[Measured]") -> None:
-    """Writes the figures and every question as JSON."""
+def write_record(
+    path: Path, settings: CompareSettings, sides: "tuple[Side, Side]", parts: "Sequence[Measured]"
+) -> None:
+    """Writes what was compared, the figures and every question as JSON."""
     from finetune.evaluation.figures import to_record
-    from finetune.export.saved_model import find_base
 
+    base, tuned = sides
     record = {
-        "tuned": settings.tuned,
-        "base": settings.base or find_base(settings.tuned),
+        "tuned": tuned.name,
+        "base": base.name,
+        "identities": {"tuned": tuned.identity, "base": base.identity},
         "data": settings.data,
         "calculator": has_calculator(settings),
         **{part.kind: {"figures": to_record(part.figures), "questions": part.questions} for part in parts},

@@ -1,28 +1,21 @@
-"""Base and tuned model measured over the questions of a file: figures, the questions behind them, and how to say it."""
+"""Two models measured over the questions of a file: figures, the questions behind them, and how to say it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-from finetune.chat.choose_format import choose_format
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion
-from finetune.evaluation.figures import Figure, compare_choices, compare_replies, to_table
+from finetune.evaluation.figures import MISSING, Figure, compare_choices, compare_replies, to_table
 from finetune.evaluation.multiple_choice import Chosen, choose, choose_fitting
 from finetune.evaluation.questions_asked import choose_askable
-from finetune.evaluation.scoring import (
-    Answered,
-    Evaluation,
-    ask_in_chat,
-    base_prompt_formats,
-    best_scores,
-    evaluate_base,
-)
+from finetune.evaluation.scoring import Answered, Evaluation, best_scores, measure
 from finetune.evaluation.tables import calculation_rows
-from finetune.replies.prompts import ChatPromptFormat, PromptFormat
+from finetune.replies.asked_model import AskedModel
+from finetune.replies.local_model import LocalModel
 
-Model = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+Ways = Mapping[str, AskedModel]
+"""A model in each prompt format in which it is asked, by the format's name."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,6 @@ class Asking:
     questions: int
     """At most so many of them, spread evenly."""
     reply_tokens: int
-    calculator: bool
 
 
 @dataclass(frozen=True)
@@ -45,28 +37,36 @@ class Measured:
     text: str
 
 
-def measure_replies(base: Model, tuned: Model, conversations: list[Conversation], asking: Asking) -> Measured:
+def measure_replies(base: Ways, tuned: Ways, conversations: list[Conversation], asking: Asking) -> Measured:
     """The figures over the conversations that can be asked of both models, with the number of those left out."""
-    asked = choose_askable(conversations, asking.questions, _prompt_formats(base, tuned, asking.calculator))
-    of_base = evaluate_base(*base, asked, asking.reply_tokens, calculator=asking.calculator)
-    of_tuned = ask_in_chat(*tuned, asked, asking.reply_tokens, calculator=asking.calculator)
+    asked = choose_askable(conversations, asking.questions, [*base.values(), *tuned.values()])
+    of_base, of_tuned = (
+        {name: measure(one, asked, asking.reply_tokens) for name, one in side.items()} for side in (base, tuned)
+    )
     figures = compare_replies(of_base, of_tuned)
-    arithmetic = calculation_rows(best_scores([one.scores for one in of_base.values()]), of_tuned.scores)
+    best = [best_scores([one.scores for one in side.values()]) for side in (of_base, of_tuned)]
     left_out = min(asking.questions, len(conversations)) - len(asked)
     text = (
-        f"{to_table(f'on {len(asked)} questions', figures, arithmetic)}\n"
+        f"{to_table(f'on {len(asked)} questions', figures, calculation_rows(*best))}\n"
         f"asked {len(asked)} of {len(conversations)} conversations, spread evenly; "
         f"{left_out} left out as too long for the models or without a question"
     )
+    if any(scores.bits_per_byte is None for scores in best):
+        text += f"\n{MISSING if figures[0].difference is None else 'no bits per byte'}: a server gives no likelihoods"
     return Measured("replies", figures, _list_replies(of_base, of_tuned), text)
 
 
-def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], asking: Asking) -> Measured:
-    """The figures over the multiple-choice questions that fit both models, with the number of those left out."""
-    prompt_formats = _prompt_formats(base, tuned, False)
-    asked = choose_fitting(choices, asking.questions, prompt_formats)
-    *of_base_formats, of_tuned = [choose(model, prompt_format, asked) for model, prompt_format in prompt_formats]
-    of_base = dict(zip(base_prompt_formats(base[1]), of_base_formats, strict=True))
+def measure_choices(base: Ways, tuned: Ways, choices: list[ChoiceQuestion], asking: Asking) -> Measured:
+    """The figures over the multiple-choice questions that fit both models, with the number of those left out.
+
+    Both have to be on this machine: a server gives no likelihood of a choice.
+    """
+    local = _local(base), _local(tuned)
+    models = [(one.model, one.prompt_format) for side in local for one in side.values()]
+    asked = choose_fitting(choices, asking.questions, models)
+    of_base, of_tuned = (
+        {name: choose(one.model, one.prompt_format, asked) for name, one in side.items()} for side in local
+    )
     figures = compare_choices(asked, of_base, of_tuned)
     guessed = sum(1 / len(question.choices) for question in asked) / len(asked)
     left_out = min(asking.questions, len(choices)) - len(asked)
@@ -78,16 +78,23 @@ def measure_choices(base: Model, tuned: Model, choices: list[ChoiceQuestion], as
     return Measured("multiple_choice", figures, _list_choices(asked, of_base, of_tuned), text)
 
 
-def _list_replies(base: dict[str, Evaluation], tuned: Evaluation) -> list[dict[str, Any]]:
+def _local(ways: Ways) -> dict[str, LocalModel]:
+    local = {name: one for name, one in ways.items() if isinstance(one, LocalModel)}
+    assert len(local) == len(ways), "a server gives no likelihood of a choice"
+    return local
+
+
+def _list_replies(base: Mapping[str, Evaluation], tuned: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    first = next(iter(base.values())).answered
     return [
         {
             "source": one.conversation.source,
             "question": one.question,
             "expected": one.conversation.answer or one.expected,
-            "base": {name: _reply(prompt_format.answered[number]) for name, prompt_format in base.items()},
-            "tuned": _reply(one),
+            "base": {name: _reply(asked.answered[number]) for name, asked in base.items()},
+            "tuned": {name: _reply(asked.answered[number]) for name, asked in tuned.items()},
         }
-        for number, one in enumerate(tuned.answered)
+        for number, one in enumerate(first)
     ]
 
 
@@ -100,14 +107,16 @@ def _reply(answered: Answered) -> dict[str, Any]:
     }
 
 
-def _list_choices(questions: list[ChoiceQuestion], base: dict[str, Chosen], tuned: Chosen) -> list[dict[str, Any]]:
+def _list_choices(
+    questions: Sequence[ChoiceQuestion], base: Mapping[str, Chosen], tuned: Mapping[str, Chosen]
+) -> list[dict[str, Any]]:
     return [
         {
             "source": question.source,
             "question": question.asked[-1].content,
             "expected": question.choices[question.right],
             "base": {name: _choice(question, one, number) for name, one in base.items()},
-            "tuned": _choice(question, tuned, number),
+            "tuned": {name: _choice(question, one, number) for name, one in tuned.items()},
         }
         for number, question in enumerate(questions)
     ]
@@ -118,10 +127,3 @@ def _choice(question: ChoiceQuestion, chosen: Chosen, number: int) -> dict[str, 
         "by_nats": question.choices[chosen.by_nats[number]],
         "by_nats_per_byte": question.choices[chosen.by_nats_per_byte[number]],
     }
-
-
-def _prompt_formats(base: Model, tuned: Model, calculator: bool) -> list[tuple[PreTrainedModel, PromptFormat]]:
-    """Every way in which the base is asked, then that of the tuned model."""
-    of_base = base_prompt_formats(base[1], calculator=calculator, generation_config=base[0].generation_config)
-    chat = choose_format(tuned[1], calculator=calculator, generation_config=tuned[0].generation_config)
-    return [*((base[0], prompt_format) for prompt_format in of_base.values()), (tuned[0], ChatPromptFormat(chat))]

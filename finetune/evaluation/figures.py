@@ -1,19 +1,20 @@
-"""Base against assistant on the same questions: each figure with how sure it is, as a table and as a record.
+"""Two models on the same questions: each figure with how sure it is, as a table and as a record.
 
 A share has the score interval beside it, and the difference of two shares its own and the chance of so large a one were
-both equally good. Of the ways to ask the base each figure takes the one that suits it best; where there
-are several, that makes the base look a little better than it is, never the assistant.
+both equally good. Of the prompt formats in which a model is asked each figure takes the one that suits it best; where
+there are several, as for a base in plain text, that makes the model look a little better than it is. A model that
+gives no likelihoods, as on a server, has no bits per byte: a dash stands in their place, and there is no difference.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from finetune.conversations.questions import ChoiceQuestion
 from finetune.evaluation.intervals import (
-    Difference,
     Interval,
     mcnemar_p,
     ratio_difference,
@@ -23,8 +24,9 @@ from finetune.evaluation.intervals import (
 )
 from finetune.evaluation.multiple_choice import Chosen
 from finetune.evaluation.reply_checks import repeats_itself
-from finetune.evaluation.scoring import Evaluation
+from finetune.evaluation.scoring import Answered, Evaluation, bits_of
 from finetune.evaluation.tables import CONTAINED
+from finetune.replies.asked_model import Costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,14 @@ class Figure:
     """One figure of both models."""
 
     name: str
-    base: float
-    tuned: float
-    difference: float
-    """Tuned minus base."""
-    base_interval: Interval
-    tuned_interval: Interval
-    difference_interval: Interval
+    base: float | None
+    """None where the model does not give it."""
+    tuned: float | None
+    difference: float | None
+    """Tuned minus base; None where one of them is missing."""
+    base_interval: Interval | None
+    tuned_interval: Interval | None
+    difference_interval: Interval | None
     questions: int
     p_value: float | None = None
     """Of McNemar's exact test, for shares."""
@@ -47,51 +50,58 @@ class Figure:
     def cells(self) -> tuple[str, str, str, str]:
         """Name, base, tuned and difference, written out."""
         write = _write_share if self.p_value is not None else _write_cost
-        difference = Difference(self.difference, self.difference_interval)
         return (
             self.name,
             write(self.base, self.base_interval),
             write(self.tuned, self.tuned_interval),
-            _write_difference(difference, self.p_value),
+            _write_difference(self.difference, self.difference_interval, self.p_value),
         )
 
 
-def compare_replies(base: Mapping[str, Evaluation], tuned: Evaluation) -> list[Figure]:
-    """The figures of known replies and of the models' own."""
-    prompt_formats = list(base.values())
-    checkable = [number for number, one in enumerate(tuned.answered) if one.is_right is not None]
-    figures = [_compare_costs(min(prompt_formats, key=lambda one: one.scores.bits_per_byte), tuned)]
+Asked = Mapping[str, Evaluation]
+"""A model in every prompt format in which it was asked."""
+
+
+def compare_replies(base: Asked, tuned: Asked) -> list[Figure]:
+    """The figures of known replies, where a model gives their likelihood, and of the models' own."""
+    both = list(base.values()), list(tuned.values())
+    conversations = [one.conversation for one in both[0][0].answered]
+    checkable = [number for number, one in enumerate(conversations) if one.answer is not None]
+    every = range(len(conversations))
+    figures = [] if (costs := _compare_costs(*both, len(conversations))) is None else [costs]
     if checkable:
-        for name, check in (
-            (f"exact match on {len(checkable)} checkable questions", "is_right"),
-            (CONTAINED, "contains_answer"),
-        ):
-            found = [
-                [bool(getattr(prompt_format.answered[number], check)) for number in checkable]
-                for prompt_format in (*prompt_formats, tuned)
-            ]
-            figures.append(_compare_shares(name, max(found[:-1], key=sum), found[-1]))
-    stopped = [[one.stopped for one in prompt_format.answered] for prompt_format in (*prompt_formats, tuned)]
-    figures.append(_compare_shares("replies that end by themselves", max(stopped[:-1], key=sum), stopped[-1]))
-    repeated = [
-        [repeats_itself(one.reply) for one in prompt_format.answered] for prompt_format in (*prompt_formats, tuned)
-    ]
-    figures.append(_compare_shares("replies that repeat themselves", min(repeated[:-1], key=sum), repeated[-1]))
+        name = f"exact match on {len(checkable)} checkable questions"
+        figures.append(_compare_shares(name, *(_most(side, checkable, attrgetter("is_right")) for side in both)))
+        contained = (_most(side, checkable, attrgetter("contains_answer")) for side in both)
+        figures.append(_compare_shares(CONTAINED, *contained))
+    stopped = (_most(side, every, attrgetter("stopped")) for side in both)
+    figures.append(_compare_shares("replies that end by themselves", *stopped))
+    repeated = (_fewest(side, every, lambda one: repeats_itself(one.reply)) for side in both)
+    figures.append(_compare_shares("replies that repeat themselves", *repeated))
     return figures
 
 
-def compare_choices(questions: Sequence[ChoiceQuestion], base: Mapping[str, Chosen], tuned: Chosen) -> list[Figure]:
+def compare_choices(
+    questions: Sequence[ChoiceQuestion], base: Mapping[str, Chosen], tuned: Mapping[str, Chosen]
+) -> list[Figure]:
     """Multiple choice in both readings."""
     figures = []
     for name, reading in (("right by nats", "by_nats"), ("right by nats per byte", "by_nats_per_byte")):
         rights = [
-            [place == question.right for place, question in zip(getattr(one, reading), questions, strict=True)]
-            for one in (*base.values(), tuned)
+            max(
+                (
+                    [place == question.right for place, question in zip(getattr(one, reading), questions, strict=True)]
+                    for one in side.values()
+                ),
+                key=sum,
+            )
+            for side in (base, tuned)
         ]
-        figures.append(_compare_shares(name, max(rights[:-1], key=sum), rights[-1]))
+        figures.append(_compare_shares(name, *rights))
     return figures
 
 
+MISSING = "–"
 LEGEND = "in brackets: 95 % intervals; differences of shares in points; p: McNemar's exact test"
 
 
@@ -112,19 +122,42 @@ def to_record(figures: Sequence[Figure]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(figure) for figure in figures]
 
 
-def _compare_costs(base: Evaluation, tuned: Evaluation) -> Figure:
-    base_bits, tuned_bits = _bits(base.reply_nats), _bits(tuned.reply_nats)
-    bits = ratio_difference(base_bits, tuned_bits, base.reply_bytes, tuned.reply_bytes)
+def _compare_costs(base: Sequence[Evaluation], tuned: Sequence[Evaluation], questions: int) -> Figure | None:
+    """Bits per byte, each model in the prompt format with the fewest; None where neither gives them."""
+    first, second = (min(side, key=bits_of) for side in (base, tuned))
+    if first.costs is None and second.costs is None:
+        return None
+    difference = None
+    if first.costs and second.costs:
+        weights = first.costs.text_bytes, second.costs.text_bytes
+        difference = ratio_difference(_bits(first.costs), _bits(second.costs), *weights)
     return Figure(
         name="bits per byte, lower is better",
-        base=base.scores.bits_per_byte,
-        tuned=tuned.scores.bits_per_byte,
-        difference=bits.value,
-        base_interval=ratio_interval(base_bits, base.reply_bytes),
-        tuned_interval=ratio_interval(tuned_bits, tuned.reply_bytes),
-        difference_interval=bits.interval,
-        questions=len(tuned.answered),
+        base=first.scores.bits_per_byte,
+        tuned=second.scores.bits_per_byte,
+        difference=difference.value if difference else None,
+        base_interval=ratio_interval(_bits(first.costs), first.costs.text_bytes) if first.costs else None,
+        tuned_interval=ratio_interval(_bits(second.costs), second.costs.text_bytes) if second.costs else None,
+        difference_interval=difference.interval if difference else None,
+        questions=questions,
     )
+
+
+def _bits(costs: Costs) -> list[float]:
+    return [nats / math.log(2) for nats in costs.nats]
+
+
+def _most(side: Sequence[Evaluation], numbers: Sequence[int], holds: Callable[[Answered], object]) -> list[bool]:
+    """Of which questions something holds, in the prompt format where it does most often."""
+    return max(_each(side, numbers, holds), key=sum)
+
+
+def _fewest(side: Sequence[Evaluation], numbers: Sequence[int], holds: Callable[[Answered], object]) -> list[bool]:
+    return min(_each(side, numbers, holds), key=sum)
+
+
+def _each(side: Sequence[Evaluation], numbers: Sequence[int], holds: Callable[[Answered], object]) -> list[list[bool]]:
+    return [[bool(holds(one.answered[number])) for number in numbers] for one in side]
 
 
 def _compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool]) -> Figure:
@@ -142,21 +175,22 @@ def _compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool]) -> F
     )
 
 
-def _bits(nats: Sequence[float]) -> list[float]:
-    return [one / math.log(2) for one in nats]
-
-
-def _write_cost(cost: float, interval: Interval) -> str:
+def _write_cost(cost: float | None, interval: Interval | None) -> str:
+    if cost is None or interval is None:
+        return MISSING
     return f"{cost:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 
-def _write_share(share: float, interval: Interval) -> str:
+def _write_share(share: float | None, interval: Interval | None) -> str:
+    if share is None or interval is None:
+        return MISSING
     return f"{share:.1%} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
 
 
-def _write_difference(difference: Difference, p_value: float | None) -> str:
-    low, high = difference.interval.low, difference.interval.high
+def _write_difference(difference: float | None, interval: Interval | None, p_value: float | None) -> str:
+    if difference is None or interval is None:
+        return MISSING
     if p_value is None:
-        return f"{difference.value:+.3f} ({low:+.3f} to {high:+.3f})"
+        return f"{difference:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
     chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-    return f"{100 * difference.value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), {chance}"
+    return f"{100 * difference:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f}), {chance}"

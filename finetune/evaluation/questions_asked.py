@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.conversations.formats import Conversation
-from finetune.evaluation.scoring import Evaluation, answer, evaluate, score
+from finetune.evaluation.scoring import Answered, Evaluation, answer, evaluate, score
+from finetune.replies.asked_model import AskedModel, Costs
 from finetune.replies.likelihood import reply_costs
-from finetune.replies.prompts import PromptFormat, fits
+from finetune.replies.prompts import PromptFormat
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tokenizer_ext.pages.progress import progress
 
@@ -25,16 +26,16 @@ FEWEST_QUESTIONS = 20
 
 
 def choose_askable(
-    conversations: Sequence[Conversation], number: int, prompt_formats: Sequence[tuple[PreTrainedModel, PromptFormat]]
+    conversations: Sequence[Conversation], number: int, models: Sequence[AskedModel]
 ) -> list[Conversation]:
-    """Of `number` conversations, spread evenly over all, those that can be asked in every prompt format.
+    """Of `number` conversations, spread evenly over all, those that every model can be asked.
 
     Raises:
         InputError: there is none.
 
     """
     chosen = evenly_spaced(conversations, number)
-    askable = [one for one in chosen if all(fits(model, prompt_format, one) for model, prompt_format in prompt_formats)]
+    askable = [one for one in chosen if all(model.fits(one) for model in models)]
     if not askable:
         raise InputError(
             f"none of {len(chosen)} conversations has a question that fits the models' positions with its reply, "
@@ -90,7 +91,7 @@ def ask_in_time(
 ) -> dict[str, Evaluation]:
     """The model asked in every way as many of the conversations as fit into so many seconds, all ways the same ones."""
     order, started, longest, asked = spread_order(len(conversations)), clock(), 0.0, 0
-    found: dict[str, dict[int, tuple]] = {name: {} for name in ways}
+    found: dict[str, dict[int, tuple[Answered, float, int]]] = {name: {} for name in ways}
     while asked < len(order) and (not asked or clock() - started + longest <= seconds):
         places, begun = order[asked : asked + FEWEST_QUESTIONS], clock()
         batch = [conversations[place] for place in places]
@@ -99,10 +100,14 @@ def ask_in_time(
                 parts = answer(model, way, batch, max_new_tokens), *reply_costs(model, way, batch)
             found[name] |= dict(zip(places, zip(*parts, strict=True), strict=True))
         asked, longest = asked + len(places), max(longest, clock() - begun)
-    return {
-        name: score(*map(list, zip(*(by_place[place] for place in sorted(by_place)), strict=True)))
-        for name, by_place in found.items()
-    }
+    return {name: _score(by_place) for name, by_place in found.items()}
+
+
+def _score(by_place: Mapping[int, tuple[Answered, float, int]]) -> Evaluation:
+    """The figures of the questions, in their order, with the nats and bytes of their known replies."""
+    in_order = [by_place[place] for place in sorted(by_place)]
+    costs = Costs(nats=[nats for _, nats, _ in in_order], text_bytes=[text_bytes for _, _, text_bytes in in_order])
+    return score([answered for answered, _, _ in in_order], costs)
 
 
 def ask_all(

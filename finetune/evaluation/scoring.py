@@ -8,6 +8,7 @@ tokens that spell it, without the end-of-turn token that only an assistant has; 
 neither side. Of a conversation with several replies the last is asked for, with all that came before it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from finetune.chat.annotations import count_annotations
 from finetune.chat.choose_format import ChatSettings, choose_format, has_own_template, knows_chat
 from finetune.conversations.formats import Conversation
 from finetune.evaluation.reply_checks import contains_answer, is_right, repeats_itself
-from finetune.replies.generation import generate_ids
-from finetune.replies.likelihood import reply_costs
+from finetune.replies.asked_model import AskedModel, Costs
+from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.evenly_spaced import evenly_spaced
@@ -32,8 +33,8 @@ GREEDY = Sampling(temperature=0)
 class Scores:
     """The figures of one model on one set of conversations."""
 
-    bits_per_byte: float
-    """Of the known replies."""
+    bits_per_byte: float | None
+    """Of the known replies; None of a model that gives no likelihoods, as on a server."""
     exact_match: float
     """Share of checkable questions whose answer the reply is."""
     answer_contained: float
@@ -85,9 +86,8 @@ class Evaluation:
 
     scores: Scores
     answered: list[Answered]
-    reply_nats: list[float]
-    """What each known reply costs."""
-    reply_bytes: list[int]
+    costs: Costs | None
+    """What the known replies cost, where the model says."""
 
 
 def evaluate_base(
@@ -156,16 +156,20 @@ def evaluate(
     model: PreTrainedModel, prompt_format: PromptFormat, conversations: Sequence[Conversation], max_new_tokens: int
 ) -> Evaluation:
     """The model's greedy replies to each conversation without its last message, and the figures."""
-    answered = answer(model, prompt_format, conversations, max_new_tokens)
-    return score(answered, *reply_costs(model, prompt_format, conversations))
+    return measure(LocalModel(model, prompt_format), conversations, max_new_tokens)
 
 
-def score(answered: list[Answered], nats: list[float], text_bytes: list[int]) -> Evaluation:
+def measure(asked: AskedModel, conversations: Sequence[Conversation], reply_tokens: int) -> Evaluation:
+    """The greedy replies of a model, wherever it is, to each conversation without its last message, and the figures."""
+    return score(read_replies(asked, conversations, reply_tokens), asked.costs(conversations))
+
+
+def score(answered: list[Answered], costs: Costs | None) -> Evaluation:
     """The figures of replies, and of what the known ones cost."""
     conversations = [one.conversation for one in answered]
     calculations = count_annotations(one.reply for one in answered)
     scores = Scores(
-        bits_per_byte=bits_per_byte(sum(nats), sum(text_bytes)),
+        bits_per_byte=None if costs is None else bits_per_byte(sum(costs.nats), sum(costs.text_bytes)),
         exact_match=share_of_checkable([one.is_right for one in answered]),
         answer_contained=share_of_checkable([one.contains_answer for one in answered]),
         stop_rate=sum(one.stopped for one in answered) / len(answered),
@@ -175,14 +179,14 @@ def score(answered: list[Answered], nats: list[float], text_bytes: list[int]) ->
         calculations=calculations.right + calculations.wrong,
         calculations_right=calculations.right,
     )
-    return Evaluation(scores, answered, nats, text_bytes)
+    return Evaluation(scores, answered, costs)
 
 
 def best_scores(scores: Sequence[Scores]) -> Scores:
     """Each figure of the prompt format that suits the model best, taken figure by figure in the model's favour."""
     of_arithmetic = max(scores, key=lambda one: one.calculations_right)
     return Scores(
-        bits_per_byte=min(one.bits_per_byte for one in scores),
+        bits_per_byte=min((one.bits_per_byte for one in scores if one.bits_per_byte is not None), default=None),
         exact_match=max(one.exact_match for one in scores),
         answer_contained=max(one.answer_contained for one in scores),
         stop_rate=max(one.stop_rate for one in scores),
@@ -202,17 +206,16 @@ def answer(
     sampling: Sampling = GREEDY,
 ) -> list[Answered]:
     """The model's replies to each conversation without its last message."""
-    prompts = [prompt_format.prompt_ids(one.messages[:-1], one.tools) for one in conversations]
-    replies = generate_ids(
-        model,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        stop_ids=prompt_format.stop_ids,
-        sampling=sampling,
-        calculator=prompt_format.calculator,
-    )
+    return read_replies(LocalModel(model, prompt_format), conversations, max_new_tokens, sampling)
+
+
+def read_replies(
+    asked: AskedModel, conversations: Sequence[Conversation], reply_tokens: int, sampling: Sampling = GREEDY
+) -> list[Answered]:
+    """Each conversation with the reply of a model, wherever it is."""
+    replies = asked.answer(conversations, reply_tokens, sampling)
     return [
-        Answered(conversation, prompt_format.text(reply.ids), reply.stopped)
+        Answered(conversation, reply.text, reply.stopped)
         for conversation, reply in zip(conversations, replies, strict=True)
     ]
 
@@ -240,4 +243,10 @@ def choose_watched(answered: Sequence[Answered], number: int = SHOWN_REPLIES) ->
 
 def best_replies(base: Mapping[str, Evaluation]) -> list[Answered]:
     """The base's replies in the prompt format with the fewest bits per byte."""
-    return min(base.values(), key=lambda one: one.scores.bits_per_byte).answered if base else []
+    return min(base.values(), key=bits_of).answered if base else []
+
+
+def bits_of(evaluation: Evaluation) -> float:
+    """Bits per byte; infinitely many where the model gives no likelihoods, so that any that does comes first."""
+    bits = evaluation.scores.bits_per_byte
+    return math.inf if bits is None else bits

@@ -27,10 +27,14 @@ def score_rows(base: Scores, assistant: Scores) -> list[Row]:
         "replies that repeat four words three times": ("repetition_rate", ".1%"),
     }
     return [
-        (name, format(getattr(base, field), form), format(getattr(assistant, field), form))
+        (name, _written(getattr(base, field), form), _written(getattr(assistant, field), form))
         for name, (field, form) in figures.items()
         if base.checkable or field not in ("exact_match", "answer_contained")
     ] + calculation_rows(base, assistant)
+
+
+def _written(figure: float | None, form: str) -> str:
+    return "–" if figure is None else format(figure, form)
 
 
 def calculation_rows(base: Scores, assistant: Scores) -> list[Row]:
@@ -62,7 +66,7 @@ def prompt_rows(by_prompt: Mapping[str, Scores]) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            f"{one.bits_per_byte:.3f}",
+            _written(one.bits_per_byte, ".3f"),
             *((f"{share:.1%}" if one.checkable else "–") for share in (one.exact_match, one.answer_contained)),
             f"{one.stop_rate:.1%}",
             f"{one.repetition_rate:.1%}",

@@ -32,6 +32,7 @@ from finetune.preference.reference import (
 )
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
+from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.embedded_default import EMBEDDED
 from scratch_models.launch.waiting import main_process_first
@@ -92,9 +93,9 @@ def choose_asked(
 ) -> list[Conversation]:
     """The held-out prompts that are answered before and after, with the replies that are preferred."""
     conversations = [pair.with_chosen() for pair in dataset.held_out]
-    every_format = [*prompt_formats.values(), ChatPromptFormat(dataset.chat)]
-    number = settings.evaluation_replies or settings.MOST_QUESTIONS
-    return choose_askable(conversations, number, [(trainable.model, prompt_format) for prompt_format in every_format])
+    prompts = (*prompt_formats.values(), ChatPromptFormat(dataset.chat))
+    models = [LocalModel(trainable.model, prompt_format) for prompt_format in prompts]
+    return choose_askable(conversations, settings.evaluation_replies or settings.MOST_QUESTIONS, models)
 
 
 def describe_plan(

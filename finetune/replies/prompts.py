@@ -50,6 +50,15 @@ class PlainPrompt:
         ends = [r"\n[ \t]*\n", *(rf"(?:\A|\n)[ \t]*{label}" for label in labels)]
         return re.split("|".join(ends), generated.strip(), maxsplit=1)[0].strip()
 
+    def goes_on(self, generated: str) -> bool:
+        r"""Whether a base model went on to another turn: what follows belongs to no reply.
+
+        >>> PLAIN_PROMPTS["question"].goes_on(" 2\n"), PLAIN_PROMPTS["question"].goes_on(" 2\nQuestion: 2+2?")
+        (False, True)
+        """
+        said = f"{generated}."  # one more character is shown as long as the reply goes on
+        return self.cut(said).strip() != said.strip()
+
     def _turn(self, message: Message) -> str:
         label = self.labels[message.role]
         return f"{label}{self.separator}{message.content}" if label else message.content

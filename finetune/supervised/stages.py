@@ -21,6 +21,7 @@ from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import load_start
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
+from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
@@ -80,9 +81,8 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}
     settings = resolve(settings, model, dataset.batches, **sizes)
     formats = [*ways_to_ask(settings, tokenizer, model).values(), ChatPromptFormat(chat)]
-    asked = choose_askable(
-        splits.held_out, settings.held_out_conversations, [(model, prompt_format) for prompt_format in formats]
-    )
+    models = [LocalModel(model, prompt_format) for prompt_format in formats]
+    asked = choose_askable(splits.held_out, settings.held_out_conversations, models)
     if settings.resume and accelerator.is_main_process:
         inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)

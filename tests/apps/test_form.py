@@ -6,13 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from apps.form import MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, PLAIN_FORMATS, Asked, read_form
+from apps.form import FORMATS, MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, Asked, read_form
 from configs import InputError
 from finetune.replies.prompts import PLAIN_PROMPTS
 from scratch_models.sampling_settings import Sampling
 
-NAMES = ("prompt", "way", "temperature", "top-k", "top-p", "seed", "maximum tokens")
-GOOD = ("1+1?", "question", 0.8, 40, 0.9, 7, 96)
+NAMES = ("prompt", "base format", "tuned format", "temperature", "top-k", "top-p", "seed", "maximum tokens")
+GOOD = ("1+1?", "question", "chat", 0.8, 40, 0.9, 7, 96)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["question", "raw", 1, 0.5]),
@@ -27,11 +27,13 @@ def _with(name: str, value: object) -> list[object]:
 
 def test_what_the_page_sends_is_read():
     sampling = Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=7)
-    assert read_form(*GOOD) == Asked(prompt="1+1?", plain_format="question", sampling=sampling, maximum_tokens=96)
+    assert read_form(*GOOD) == Asked(
+        prompt="1+1?", base_format="question", tuned_format="chat", sampling=sampling, maximum_tokens=96
+    )
 
 
-def test_the_page_offers_each_plain_prompt_and_raw_completion():
-    assert set(PLAIN_FORMATS) == {*PLAIN_PROMPTS, "raw"}
+def test_the_page_offers_the_chat_format_each_plain_prompt_and_raw_completion():
+    assert set(FORMATS) == {"chat", *PLAIN_PROMPTS, "raw"}
 
 
 @pytest.mark.parametrize("name", ["temperature", "top-k", "top-p", "seed", "maximum tokens"])
@@ -51,8 +53,8 @@ def test_values_that_mean_nothing_are_refused(name, value):
 
 
 def test_the_ends_of_each_range_are_taken():
-    read_form("a" * MAXIMUM_CHARACTERS, "raw", 0, 0, 1, 0, 1)
-    read_form("a", "bare", 2, 200, 0.05, MAXIMUM_SEED, MAXIMUM_TOKENS)
+    read_form("a" * MAXIMUM_CHARACTERS, "raw", "raw", 0, 0, 1, 0, 1)
+    read_form("a", "bare", "chat", 2, 200, 0.05, MAXIMUM_SEED, MAXIMUM_TOKENS)
 
 
 @pytest.mark.parametrize("prompt", ["", " \n\t", None, 7, ["a"]])
@@ -71,14 +73,15 @@ def test_half_a_character_is_refused():
         read_form(*_with("prompt", "a\ud83d"))
 
 
-@pytest.mark.parametrize("way", ["chat", None, ["question"], {}])
-def test_a_way_that_does_not_exist_is_refused_with_those_that_do(way):
-    with pytest.raises(InputError, match="expected one of question, dialogue, bare, raw"):
-        read_form(*_with("way", way))
+@pytest.mark.parametrize("which", ["base format", "tuned format"])
+@pytest.mark.parametrize("value", ["own", None, ["question"], {}])
+def test_a_format_that_does_not_exist_is_refused_with_those_that_do(which, value):
+    with pytest.raises(InputError, match=f"{which}: found .*, expected one of chat, question, dialogue, bare, raw"):
+        read_form(*_with(which, value))
 
 
 @given(st.tuples(*[JSON | st.just(good) for good in GOOD]))
-@example(("a", "raw", 1e-300, 0, 1e-300, 0.0, 1.0))
+@example(("a", "raw", "chat", 1e-300, 0, 1e-300, 0.0, 1.0))
 def test_whatever_is_sent_is_read_in_range_or_refused(values):
     try:
         asked = read_form(*values)

@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from apps.form import PLAIN_FORMATS, read_form
-from apps.pair import Names, Pair, choose_names, read_examples, run_of
+from apps.form import FORMATS, read_form
+from apps.pair import Names, Pair, choose_names, formats_of, read_examples, run_of
 from configs import InputError, MissingInput
 from finetune.conversations.formats import Message
 from finetune.replies.prompts import ChatPromptFormat, PlainPromptFormat
-from scratch_models.embedded_default import EMBEDDED_BASE
+from finetune.replies.side_settings import SideSettings
 
 
 def _run(path, base="embedded"):
@@ -42,10 +42,20 @@ def test_a_run_that_was_taught_preferences_after_it_is_newer_and_stands_beside_t
     assert choose_names(None, None) == Names("runs/sft-1", "runs/dpo-1")
 
 
-def test_the_embedded_base_is_found_where_it_ships(empty_folder):
+def test_the_embedded_base_keeps_its_name(empty_folder):
     run = _run(empty_folder / "sft-1")
-    assert choose_names(None, str(run)).base == str(EMBEDDED_BASE)
-    assert choose_names("embedded", str(run / "final")).base == str(EMBEDDED_BASE)
+    names = choose_names(None, str(run))
+    assert (names.base, names.titles) == ("embedded", ("embedded", "sft-1"))
+
+
+def test_a_server_stands_for_itself_wherever_the_playground_is_started(empty_folder):
+    (empty_folder / "run.json").write_text(json.dumps({"settings": {"base": "embedded"}}), encoding="utf-8")
+    with pytest.raises(InputError, match="pass --base"):
+        choose_names(None, "http://127.0.0.1:8000/v1")
+    assert choose_names("http://127.0.0.1:1/v1#a", "http://127.0.0.1:2/v1").titles == (
+        "a at 127.0.0.1:1",
+        "127.0.0.1:2",
+    )
 
 
 def test_a_named_base_wins_over_the_recorded_one(empty_folder):
@@ -92,19 +102,38 @@ def test_a_broken_report_is_named(empty_folder, content):
         read_examples(str(run))
 
 
-def test_an_assistant_that_knows_no_chat_format_is_named(folders):
-    with pytest.raises(InputError, match=rf"^tuned {folders[0]}: .*no control token"):
-        Pair(Names(str(folders[0]), str(folders[0])))
+def _pair(base, tuned, **settings):
+    return Pair(Names(str(base), str(tuned)), SideSettings(**settings))
 
 
-def test_the_base_is_asked_in_the_chosen_way_and_the_assistant_always_in_its_format(folders):
-    pair = Pair(Names(str(folders[0]), str(folders[1])))
+def _formats(pair, base_format, tuned_format):
+    models = pair.models(read_form("1+1?", base_format, tuned_format, 0, 0, 1, 0, 8))
+    return [model.prompt_format for model in models]
+
+
+def test_two_models_that_know_no_chat_format_open_and_are_offered_plain_text_alone(folders):
+    pair = _pair(folders[0], folders[0])
+    assert pair.first_formats == ("question", "question")
+    assert [list(formats_of(side)) for side in pair.sides] == [["question", "dialogue", "bare", "raw"]] * 2
+    with pytest.raises(InputError, match=f"^{folders[0]}: has no chat format, expected a chat template"):
+        _formats(pair, "question", "chat")
+
+
+def test_each_is_asked_in_its_own_format_unless_plain_text_is_asked_for(folders):
+    base, run = folders
+    assert _pair(run, run).first_formats == ("chat", "chat")
+    assert _pair(base, run).first_formats == ("question", "chat")
+    assert _pair(run, run, base_format="plain").first_formats == ("question", "chat")
+
+
+def test_each_is_asked_in_the_format_that_is_chosen(folders):
+    pair = _pair(*folders)
     prompts = {}
-    for name in PLAIN_FORMATS:
-        base, assistant = pair.sides(read_form("1+1?", name, 0, 0, 1, 0, 8))
-        assert isinstance(assistant.prompt_format, ChatPromptFormat)
-        assert isinstance(base.prompt_format, PlainPromptFormat)
-        prompts[name] = base.prompt_format.prompt.text([Message("user", "1+1?")])
+    for name in list(FORMATS)[1:]:
+        of_base, of_assistant = _formats(pair, name, "chat")
+        assert isinstance(of_assistant, ChatPromptFormat) and isinstance(of_base, PlainPromptFormat)
+        assert _formats(pair, name, name)[1].prompt is of_base.prompt
+        prompts[name] = of_base.prompt.text([Message("user", "1+1?")])
     assert prompts == {
         "question": "Question: 1+1?\nAnswer:",
         "dialogue": "User: 1+1?\nAssistant:",
@@ -114,11 +143,8 @@ def test_the_base_is_asked_in_the_chosen_way_and_the_assistant_always_in_its_for
 
 
 def test_the_calculator_is_on_where_the_run_says_so(folders, tmp_path):
-    assert Pair(Names(str(folders[0]), str(folders[1]))).chat.calculator is None
+    assert [one.calculator for one in _formats(_pair(*folders), "raw", "chat")] == [None, None]
     run = tmp_path / "sft-8"
     shutil.copytree(folders[1], run)
     (run / "run.json").write_text(json.dumps({"settings": {"base": str(folders[0]), "calculator": True}}))
-    pair = Pair(Names(str(folders[0]), str(run)))
-    assert all(
-        side.prompt_format.calculator is not None for side in pair.sides(read_form("1+1?", "raw", 0, 0, 1, 0, 8))
-    )
+    assert None not in [one.calculator for one in _formats(_pair(folders[0], run), "raw", "chat")]

@@ -7,18 +7,23 @@ from itertools import islice, pairwise
 
 import pytest
 
-from apps.form import RAW, Asked
+from apps.form import Asked
 from apps.pair import VERBATIM
-from apps.panes import Side, answer_side_by_side, speak
+from apps.panes import answer_side_by_side, speak
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Message
 from finetune.replies.generation import generate_ids
+from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat
 from scratch_models.sampling_settings import Sampling
 from tests.apps.tiny_models import model_that_says, varied_model
 
 ASKED = Asked(
-    prompt="what does abs return?", plain_format="question", sampling=Sampling(temperature=1, seed=3), maximum_tokens=40
+    prompt="what does abs return?",
+    base_format="question",
+    tuned_format="chat",
+    sampling=Sampling(temperature=1, seed=3),
+    maximum_tokens=40,
 )
 GREEDY = replace(ASKED, sampling=Sampling(temperature=0))
 
@@ -55,26 +60,27 @@ def _said(prompt_format, text, asked=GREEDY):
     """The last pane of a model that says `text`."""
     tokenizer = prompt_format.chat.tokenizer if isinstance(prompt_format, ChatPromptFormat) else prompt_format.tokenizer
     model = model_that_says(tokenizer, text, prompt_tokens=len(_prompt_ids(prompt_format)))
-    return list(speak(Side(model, prompt_format), asked, threading.Event()))[-1]
+    return list(speak(LocalModel(model, prompt_format), asked, threading.Event()))[-1]
 
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_one_model_asked_in_one_way_says_the_same_on_both_sides(model, chat, seed):
     asked = replace(ASKED, sampling=Sampling(temperature=1, top_k=50, top_p=0.95, seed=seed))
-    left, right = _states([Side(model, chat), Side(model, chat)], asked)[-1]
+    left, right = _states([LocalModel(model, chat), LocalModel(model, chat)], asked)[-1]
     assert left.text == right.text != ""
-    assert (left.tokens, left.ended) == (right.tokens, right.ended)
+    assert (left.reply.pieces, left.reply.ended) == (right.reply.pieces, right.reply.ended)
 
 
 def test_another_seed_says_something_else(model, raw):
     first, second = (
-        _states([Side(model, raw)], replace(ASKED, sampling=Sampling(temperature=1, seed=seed)))[-1] for seed in (3, 4)
+        _states([LocalModel(model, raw)], replace(ASKED, sampling=Sampling(temperature=1, seed=seed)))[-1]
+        for seed in (3, 4)
     )
     assert first[0].text != second[0].text
 
 
 def test_each_pane_shows_the_reply_that_its_model_gives_alone(model, chat, raw):
-    panes = _states([Side(model, raw), Side(model, chat)], ASKED)[-1]
+    panes = _states([LocalModel(model, raw), LocalModel(model, chat)], ASKED)[-1]
     for pane, prompt_format in zip(panes, (raw, chat), strict=True):
         reply = generate_ids(
             model,
@@ -83,18 +89,18 @@ def test_each_pane_shows_the_reply_that_its_model_gives_alone(model, chat, raw):
             stop_ids=prompt_format.stop_ids,
             sampling=ASKED.sampling,
         )[0]
-        assert (pane.text, pane.tokens) == (prompt_format.text(reply.ids), len(reply.ids))
+        assert (pane.text, pane.reply.pieces) == (prompt_format.text(reply.ids), len(reply.ids))
 
 
 def test_both_sides_advance_together(model, chat, raw):
-    states = _states([Side(model, raw), Side(model, chat)], GREEDY)
-    assert [(left.tokens, right.tokens) for left, right in states[:10]] == [(n, n) for n in range(1, 11)]
+    states = _states([LocalModel(model, raw), LocalModel(model, chat)], GREEDY)
+    assert [(left.reply.pieces, right.reply.pieces) for left, right in states[:10]] == [(n, n) for n in range(1, 11)]
 
 
 def test_what_a_pane_shows_only_grows_and_holds_no_piece_of_a_character(raw):
     tokenizer = raw.tokenizer
     model = model_that_says(tokenizer, "数 and 🙂\n\n", prompt_tokens=len(_prompt_ids(raw)))
-    texts = [pane.text for pane in speak(Side(model, raw), GREEDY, threading.Event())]
+    texts = [pane.text for pane in speak(LocalModel(model, raw), GREEDY, threading.Event())]
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
     assert "数 and 🙂\n\n数 and 🙂" in texts[-1]
     assert not any("\ufffd" in text for text in texts[:-1])
@@ -103,25 +109,25 @@ def test_what_a_pane_shows_only_grows_and_holds_no_piece_of_a_character(raw):
 def test_a_set_stop_ends_both_within_a_token(model, chat, raw):
     stop, steps = threading.Event(), []
     model.register_forward_pre_hook(lambda *_: steps.append(1))
-    states = answer_side_by_side([Side(model, raw), Side(model, chat)], GREEDY, stop, seconds_between=0)
+    states = answer_side_by_side([LocalModel(model, raw), LocalModel(model, chat)], GREEDY, stop, seconds_between=0)
     before = list(islice(states, 5))[-1]
     stop.set()
     after = list(states)[-1]
-    assert [pane.ended for pane in after] == ["stopped", "stopped"]
-    assert all(late.tokens <= early.tokens + 1 for early, late in zip(before, after, strict=True))
+    assert [pane.reply.ended for pane in after] == ["stopped", "stopped"]
+    assert all(late.reply.pieces <= early.reply.pieces + 1 for early, late in zip(before, after, strict=True))
     assert len(steps) <= 2 * 6
 
 
 def test_a_reply_that_waits_while_stop_is_set_says_nothing(model, chat):
     stop = threading.Event()
     stop.set()
-    assert [pane.status for pane in _states([Side(model, chat)], ASKED, stop)[-1]] == ["0 tokens · stopped"]
+    assert [pane.status for pane in _states([LocalModel(model, chat)], ASKED, stop)[-1]] == ["0 tokens · stopped"]
 
 
 def test_closing_the_states_ends_both_models(model, raw):
     steps = []
     model.register_forward_pre_hook(lambda *_: steps.append(1))
-    states = answer_side_by_side([Side(model, raw)] * 2, GREEDY, threading.Event(), seconds_between=0)
+    states = answer_side_by_side([LocalModel(model, raw)] * 2, GREEDY, threading.Event(), seconds_between=0)
     next(states)
     model.train()  # what follows would switch it off again
     states.close()
@@ -130,46 +136,46 @@ def test_closing_the_states_ends_both_models(model, raw):
 
 def test_states_come_no_more_often_than_asked_and_the_last_one_always(model, raw):
     asked = replace(GREEDY, maximum_tokens=200)
-    states = answer_side_by_side([Side(model, raw)] * 2, asked, threading.Event(), seconds_between=0.05)
+    states = answer_side_by_side([LocalModel(model, raw)] * 2, asked, threading.Event(), seconds_between=0.05)
     timed = [(time.monotonic(), panes) for panes in states]
     between = [later - earlier for (earlier, _), (later, _) in pairwise(timed[:-1])]
     assert min(between) >= 0.049
-    assert [pane.tokens for pane in timed[-1][1]] == [200, 200]
+    assert [pane.reply.pieces for pane in timed[-1][1]] == [200, 200]
 
 
 def test_an_assistant_ends_at_the_end_of_its_turn(chat):
     pane = _said(chat, "it is<|end|>")
-    assert (pane.text, pane.ended) == ("it is", "end of turn")
+    assert (pane.text, pane.reply.ended) == ("it is", "end of turn")
 
 
 def test_a_base_ends_at_the_end_of_its_text(question):
     pane = _said(question, " it is<|endoftext|>")
-    assert (pane.text, pane.ended) == ("it is", "end of text")
+    assert (pane.text, pane.reply.ended) == ("it is", "end of text")
 
 
 @pytest.mark.parametrize("goes_on", ["\n\nMore.", "\nQuestion: why?", "\nAnswer: or this"])
 def test_a_base_that_goes_on_with_another_turn_is_cut_there(question, goes_on):
     pane = _said(question, f" it is. {goes_on}")
-    assert (pane.text, pane.ended) == ("it is.", "next turn began")
+    assert (pane.text, pane.reply.ended) == ("it is.", "next turn began")
 
 
 def test_a_raw_completion_goes_on_over_blank_lines_to_the_limit(raw):
-    pane = _said(raw, " it is.\n\nQuestion: why?", replace(GREEDY, plain_format=RAW))
+    pane = _said(raw, " it is.\n\nQuestion: why?", GREEDY)
     assert "\n\nQuestion: why? it is." in pane.text
-    assert pane.ended == "length: limit of 40 tokens"
+    assert pane.reply.ended == "length: limit of 40 tokens"
 
 
 def test_a_reply_ends_where_the_model_has_no_position_left(chat_tokenizer, chat):
     model = varied_model(len(chat_tokenizer), positions=len(_prompt_ids(chat)) + 3)
-    pane = _states([Side(model, chat)], GREEDY)[-1][0]
-    assert (pane.tokens, pane.ended) == (3, "length: no position left in the model")
+    pane = _states([LocalModel(model, chat)], GREEDY)[-1][0]
+    assert (pane.reply.pieces, pane.reply.ended) == (3, "length: no position left in the model")
 
 
 def test_a_side_that_the_prompt_does_not_fit_says_both_numbers_and_the_other_goes_on(chat_tokenizer, chat, raw):
     positions = len(_prompt_ids(chat))
     small = varied_model(len(chat_tokenizer), positions=positions)
-    left, right = _states([Side(small, raw), Side(small, chat)], GREEDY)[-1]
-    assert left.tokens == positions - len(_prompt_ids(raw))
+    left, right = _states([LocalModel(small, raw), LocalModel(small, chat)], GREEDY)[-1]
+    assert left.reply.pieces == positions - len(_prompt_ids(raw))
     assert right.status == (
         f"prompt: found {positions} tokens, the model has {positions} positions for prompt and reply together; "
         "shorten the prompt"

@@ -13,7 +13,7 @@ from apps.playground import PlaygroundSettings, check_address, main
 from configs import InputError, run_entry
 from tests.apps.served import free_port
 
-FORM = ("what is abs?", "raw", 0.8, 0, 1, 0, 5)
+FORM = ("what is abs?", "raw", "chat", 0.8, 0, 1, 0, 5)
 
 
 def _messages(address: str, values: Sequence[object]) -> list[dict]:
@@ -53,11 +53,13 @@ def test_a_request_gets_both_panes_as_plain_text_with_their_status(served):
         (0, "  ", "prompt: is empty"),
         (0, "a" * 30_000, "found 30,000 characters, expected at most 20,000"),
         (1, "<b>chat</b>", "&lt;b&gt;chat&lt;/b&gt;"),
-        (2, float("nan"), "temperature: found nan, expected a number from 0 to 2"),
-        (2, 3, "temperature: found 3"),
-        (3, {"a": 1}, "top-k: found"),
-        (5, None, "seed: found None"),
-        (6, 10**9, "maximum tokens: found 1000000000"),
+        (1, "chat", "tiny-base: has no chat format"),
+        (2, "<b>chat</b>", "tuned format: found"),
+        (3, float("nan"), "temperature: found nan, expected a number from 0 to 2"),
+        (3, 3, "temperature: found 3"),
+        (4, {"a": 1}, "top-k: found"),
+        (6, None, "seed: found None"),
+        (7, 10**9, "maximum tokens: found 1000000000"),
     ],
 )
 def test_values_that_bypass_the_page_are_refused_with_a_warning(served, field, value, warning):

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from configs.file_hash import file_sha256
 from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversations.formats import Message, read_conversations
@@ -52,6 +53,13 @@ def _greedy(model, prompt, stop, new_tokens):
     return model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
 
 
+def _replies(capsys, **settings):
+    """What base and tuned model reply to the prompt."""
+    run_here(main, CompareSettings, prompt=PROMPT, reply_tokens=9, **settings)
+    _, base, tuned = re.split(r"(?:^|\n\n)(?:base|tuned):\n", capsys.readouterr().out.rstrip("\n"))
+    return base, tuned
+
+
 def test_both_replies_to_a_prompt_are_those_of_transformers_generate(base, run, capsys):
     run_here(main, CompareSettings, tuned=run, prompt=PROMPT, reply_tokens=9)
     shown = capsys.readouterr().out
@@ -64,13 +72,18 @@ def test_both_replies_to_a_prompt_are_those_of_transformers_generate(base, run, 
     of_tuned = chat.decode_reply(_greedy(tuned, chat.render_prompt([Message("user", PROMPT)]), chat.end_id, 9)).strip()
     assert of_base != of_tuned
     ended = " [9 tokens, not ended]"
-    assert shown == f"base:\n{printable(of_base)}{ended}\n\ntuned:\n{printable(of_tuned)}{ended}\n"
+    of_each, replies = shown.split("\n\n", 1)
+    assert replies == f"base:\n{printable(of_base)}{ended}\n\ntuned:\n{printable(of_tuned)}{ended}\n"
+    adapter = file_sha256(run / "final" / "adapter" / "adapter_model.safetensors")
+    assert of_each.split("\n") == [
+        f"base: {base} · sha256 {file_sha256(base / 'model.safetensors')[:12]} · plain text (question)",
+        f"tuned: {run} · adapter, sha256 {adapter[:12]} · Graft's chat format",
+    ]
 
 
 def test_the_base_is_the_one_that_the_run_recorded_or_the_one_that_is_named(base, run, capsys, tmp_path):
     def replies(**settings):
-        run_here(main, CompareSettings, tuned=run, prompt=PROMPT, reply_tokens=9, **settings)
-        return capsys.readouterr().out.split("\n\ntuned:\n")
+        return _replies(capsys, tuned=run, **settings)
 
     other = save_tiny_base(tmp_path / "other", seed=1, initializer_range=0.4)
     assert replies() == replies(base=base)
@@ -86,9 +99,8 @@ def test_a_seed_repeats_what_is_drawn_and_another_draws_anew(run, capsys):
 
 
 def test_a_run_that_went_on_from_another_stands_beside_that_ones_assistant(run, capsys):
-    run_here(main, CompareSettings, tuned=run, base=str(run), prompt=PROMPT, reply_tokens=9)
-    base, tuned = capsys.readouterr().out.strip().split("\n\ntuned:\n")
-    assert base.removeprefix("base:\n") == tuned != ""
+    base, tuned = _replies(capsys, tuned=run, base=run)
+    assert base == tuned != ""
 
 
 def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_path):
@@ -122,8 +134,9 @@ def _record(*contents):
 def _measure(run, capsys, path, *records):
     path.write_text("\n".join(json.dumps(record) for record in records))
     run_here(main, CompareSettings, tuned=run, data=path, reply_tokens=9)
-    announced, shown = capsys.readouterr().out.split("\n", 1)
+    of_base, of_tuned, announced, shown = capsys.readouterr().out.split("\n", 3)
     assert announced == f"Asking both on {path} …"
+    assert of_base.endswith("plain text (question, dialogue, bare)") and of_tuned.endswith("Graft's chat format")
     return shown
 
 
@@ -175,14 +188,14 @@ def test_multiple_choice_and_questions_of_one_file_are_both_scored_and_recorded(
     record = json.loads(output.read_text())
     assert (record["tuned"], record["base"], record["calculator"]) == (str(run), str(base), False)
     replies, choices = record["replies"], record["multiple_choice"]
-    right = sum(one["tuned"]["by_nats"] == one["expected"] for one in choices["questions"])
+    right = sum(one["tuned"]["chat"]["by_nats"] == one["expected"] for one in choices["questions"])
     assert choices["figures"][0]["tuned"] == right / 7
     assert [one["expected"] for one in replies["questions"]] == [str(n + 1) for n in range(6)]
-    contained = sum(one["tuned"]["contains_answer"] for one in replies["questions"])
+    contained = sum(one["tuned"]["chat"]["contains_answer"] for one in replies["questions"])
     assert replies["figures"][2]["tuned"] == contained / 6
     tuned, tokenizer = load_assistant(run)
     said = ask_in_chat(tuned, tokenizer, read_conversations(str(_write(tmp_path / "w.jsonl", WORKED))), 9).answered
-    assert [one["tuned"]["reply"] for one in replies["questions"]] == [one.reply for one in said]
+    assert [one["tuned"]["chat"]["reply"] for one in replies["questions"]] == [one.reply for one in said]
 
 
 @pytest.mark.parametrize("recorded", [True, False])

@@ -25,6 +25,7 @@ from finetune.evaluation.scoring import (
     plain_prompt_formats,
     share_of_checkable,
 )
+from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling_settings import Sampling
 from tests.finetune.known_replies import known_reply
@@ -271,10 +272,10 @@ def test_a_conversation_fits_up_to_the_last_position_and_no_further(chat_tokeniz
 @pytest.mark.parametrize("number", [1, 3, 100])
 def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
-    prompt_formats = [(model, prompt_format) for prompt_format in _prompt_formats(chat_tokenizer).values()]
+    models = [LocalModel(model, prompt_format) for prompt_format in _prompt_formats(chat_tokenizer).values()]
     without_question = Conversation((Message("assistant", "72"),), "a:9")
     conversations = [_asking("1+1?"), _asking(chr(1) * POSITIONS), without_question, _asking("", "72"), _asking("2?")]
-    asked = choose_askable(conversations, number, prompt_formats)
+    asked = choose_askable(conversations, number, models)
     assert asked == {1: [conversations[0]], 3: [conversations[0]], 100: [conversations[0], conversations[4]]}[number]
     evaluate_base(model, chat_tokenizer, asked, 4)
 
@@ -282,4 +283,5 @@ def test_what_cannot_be_asked_is_not_asked(chat_tokenizer, number):
 def test_where_nothing_can_be_asked_one_line_says_so(chat_tokenizer):
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     with pytest.raises(InputError, match="none of 2 conversations has a question that fits the models' positions"):
-        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [(model, ChatPromptFormat(GraftFormat(chat_tokenizer)))])
+        asked = ChatPromptFormat(GraftFormat(chat_tokenizer))
+        choose_askable([_asking(chr(1) * POSITIONS)] * 2, 5, [LocalModel(model, asked)])
