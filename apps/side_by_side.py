@@ -11,7 +11,7 @@ from apps.look import escape
 from apps.pair import Pair, formats_of
 from apps.panes import Pane, answer_side_by_side
 from configs import InputError
-from finetune.replies.side import Side
+from finetune.replies.side import Side, name_exactly
 from tokenizer_ext.pages.shortened import shorten
 
 LABEL_CHARACTERS = 60
@@ -128,7 +128,7 @@ def _reply_panes(pair: Pair) -> list[gr.Component]:
 
 def describe(side: Side) -> str:
     """The badge of a side: its name, what exactly it is, and its chat format."""
-    return " · ".join((side.name, side.identity, side.chat_format))
+    return f"{name_exactly(side)} · {side.chat_format}"
 
 
 def _formats(pair: Pair) -> list[gr.Component]:

@@ -69,7 +69,7 @@ def connect(address: ServerAddress, key: str | None, seconds: float, requests_at
     listed = _list_models(client, address)
     model = address.model or (listed[0] if listed else None)
     if model is None:
-        raise InputError(f"{address.url}: lists no model, expected one: name it as {address.url}#MODEL")
+        raise _unnamed(address.url)
     if address.model is None and len(listed) > 1:
         print(f"{address.url}: asking {printable(model)}, the first of {len(listed)} models; #MODEL names another")
     return Server(client, address.url, model, requests_at_once)
@@ -117,10 +117,14 @@ def _list_models(client: Any, address: ServerAddress) -> list[str]:
         try:
             found = client.with_options(timeout=SECONDS_TO_LIST, max_retries=0).models.list()
             return [str(one.id) for one in found.data]
-        except openai.APIStatusError:
+        except openai.APIStatusError as error:
             if address.model is None:
-                raise
+                raise _unnamed(address.url, f" ({reason_of(error)})") from None
             return []
+
+
+def _unnamed(url: str, reason: str = "") -> InputError:
+    return InputError(f"{url}: lists no model{reason}, expected one: name it as {url}#MODEL")
 
 
 def _is_this_machine(url: str) -> bool:

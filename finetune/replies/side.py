@@ -72,4 +72,9 @@ def describe(side: Side, prompt_formats: Iterable[str]) -> str:
     """What a side is and how it is asked, on one line; `prompt_formats` are `chat` or names of plain prompts."""
     names = list(prompt_formats)
     asked = side.chat_format if names == [CHAT] else f"plain text ({', '.join(names)})"
-    return f"{side.name} · {side.identity} · {asked}"
+    return f"{name_exactly(side)} · {asked}"
+
+
+def name_exactly(side: Side) -> str:
+    """The name of a side with what exactly it is; the address of a server says both."""
+    return f"{side.name} · {side.identity}" if side.is_local else side.identity

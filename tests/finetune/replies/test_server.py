@@ -159,7 +159,10 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
     ("models", "said"),
     [
         ([], "lists no model, expected one"),
-        (Fault(404, {"detail": "Not Found"}), "listing its models: HTTP 404: Not Found"),
+        (
+            Fault(404, {"detail": "Not Found"}),
+            "lists no model (HTTP 404: Not Found), expected one: name it as http://127.0.0.1",
+        ),
         (Fault(200, "<html>"), "listing its models: not what an OpenAI-compatible server answers"),
     ],
 )
