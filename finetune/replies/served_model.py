@@ -98,12 +98,16 @@ class ServedModel:
 
 
 def _for_server(message: Message) -> dict[str, Any]:
-    """A message as the interface has it; what a model thought before has no settled name there, and is left out."""
+    """A message as the interface has it."""
     said: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
         said["tool_calls"] = [
             {"type": "function", "id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-    named = {"name": message.name, "tool_call_id": message.tool_call_id}
+    named = {
+        "reasoning_content": message.reasoning,
+        "name": message.name,
+        "tool_call_id": message.tool_call_id,
+    }
     return said | {key: value for key, value in named.items() if value is not None}

@@ -19,17 +19,16 @@ from pathlib import Path
 import torch
 
 from finetune.chat.calculator import ANNOTATION, NO_VALUE
-from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.splits import read_conversation_splits
-from finetune.evaluation.comparison import Asking, Model, measure_replies
-from finetune.evaluation.scoring import answer
-from finetune.export.saved_model import load_assistant
-from finetune.replies.prompts import ChatPromptFormat
+from finetune.evaluation.comparison import Asking, measure_replies
+from finetune.evaluation.scoring import GREEDY
+from finetune.export.opened_sides import open_local
+from finetune.replies.local_side import LocalSide
+from finetune.replies.side import asked_over_data
 from finetune.sft import main as fine_tune
 from finetune.supervised.settings import SftSettings
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded_default import EMBEDDED
 from tests.house.repository import ROOT
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_train.jsonl"
 
@@ -51,13 +50,13 @@ def main() -> None:
     print_figures(given, tuned, without, seconds)
 
 
-def train(given: argparse.Namespace, *, calculator: bool) -> tuple[Model, float]:
+def train(given: argparse.Namespace, *, calculator: bool) -> tuple[LocalSide, float]:
     """The assistant of a short run, loaded back from its folder, and the seconds that it took."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started = time.perf_counter()
         fine_tune(settings_for(given, run, calculator))
-        return load_assistant(run), time.perf_counter() - started
+        return open_local(str(run)), time.perf_counter() - started
 
 
 def settings_for(given: argparse.Namespace, run: Path, calculator: bool) -> SftSettings:
@@ -82,17 +81,15 @@ def settings_for(given: argparse.Namespace, run: Path, calculator: bool) -> SftS
     )
 
 
-def print_figures(given: argparse.Namespace, tuned: Model, without: Model, seconds: float) -> None:
+def print_figures(given: argparse.Namespace, tuned: LocalSide, without: LocalSide, seconds: float) -> None:
     """The comparison, then what was wanted beside what was seen."""
-    base = load_model(str(EMBEDDED_BASE)), load_tokenizer(str(EMBEDDED_BASE))
+    of_base, of_tuned = (asked_over_data(side, "auto", calculator=True) for side in (open_local(EMBEDDED), tuned))
     held_out = read_conversation_splits(str(given.data)).held_out
-    measured = measure_replies(base, tuned, held_out, Asking(given.questions, given.reply_tokens, calculator=True))
+    measured = measure_replies(of_base, of_tuned, held_out, Asking(given.questions, given.reply_tokens))
     sources = {question["source"] for question in measured.questions}
     asked = [conversation for conversation in held_out if conversation.source in sources]
-    right, wrong, without_value = check([question["tuned"]["reply"] for question in measured.questions])
-    made_up = check(
-        [one.reply for one in answer(without[0], ChatPromptFormat(GraftFormat(without[1])), asked, given.reply_tokens)]
-    )
+    right, wrong, without_value = check([question["tuned"]["chat"]["reply"] for question in measured.questions])
+    made_up = check([one.text for one in without.in_chat().answer(asked, given.reply_tokens, GREEDY)])
     bits = measured.figures[0]
     print(f"\n{given.max_steps} steps in {seconds:.0f} s, one thread\n{measured.text}\n")
     print(f"{'':<52} {'wanted':>12}   seen")

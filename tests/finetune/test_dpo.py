@@ -13,13 +13,13 @@ from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator
 from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
-from finetune.evaluation import scoring
 from finetune.export.final_folder import save_assistant
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import render_pairs
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import prepare_start
+from finetune.replies import local_model
 from scratch_models.loop.precision import has_bf16
 from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import run_here, run_process
@@ -200,13 +200,13 @@ def sums(tmp_path_factory):
 def test_the_calculator_of_the_start_is_taken_over_used_and_recorded(base, sums, tmp_path, monkeypatch):
     start = Path(shutil.copytree(base, tmp_path / "start"))
     (start / "run.json").write_text('{"settings": {"calculator": true}}')
-    used, generate_ids = [], scoring.generate_ids
+    used, generate_ids = [], local_model.generate_ids
 
     def look(*arguments, calculator, **options):
         used.append(calculator is not None)
         return generate_ids(*arguments, calculator=calculator, **options)
 
-    monkeypatch.setattr(scoring, "generate_ids", look)
+    monkeypatch.setattr(local_model, "generate_ids", look)
     settings = {**SMALL, "max_steps": 1, "base": start, "data": sums}
     run_here(main, DpoSettings, **settings, output_dir=tmp_path / "with")
     assert used and all(used)

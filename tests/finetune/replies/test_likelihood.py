@@ -117,7 +117,7 @@ def test_base_and_assistant_are_asked_with_the_calculator_or_both_without(chat_t
         seen.append(calculator is not None)
         return [type("Reply", (), {"ids": tuple(chat_tokenizer.encode("<<1+1=2>> <<1+1=3>>")), "stopped": True})()]
 
-    monkeypatch.setattr("finetune.evaluation.scoring.generate_ids", generate)
+    monkeypatch.setattr("finetune.replies.local_model.generate_ids", generate)
     model = tiny_gpt2(next_token_id(chat_tokenizer))
     evaluations = [
         *evaluate_base(model, chat_tokenizer, ASKED, 4, calculator=calculator).values(),

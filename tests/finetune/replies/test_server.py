@@ -1,14 +1,17 @@
 """A model on a server: what it is asked, what becomes of its replies, and one line for whatever goes wrong."""
 
+import json
 import re
 import threading
 import time
+from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import pytest
 
 from configs import InputError
-from finetune.conversations.formats import Conversation, Message
+from finetune.conversations.messages import Conversation, Message, ToolCall
 from finetune.export.opened_sides import open_both, read_key
 from finetune.replies.asked_model import PartialReply
 from finetune.replies.prompts import PLAIN_PROMPTS
@@ -31,7 +34,6 @@ TALK = Conversation(
     "chats.jsonl:7",
 )
 GREEDY = Sampling(temperature=0)
-SETTINGS = {"server_seconds": 5.0}
 
 
 def _asked(server, prompt=None, requests=1, model="tiny"):
@@ -59,6 +61,31 @@ def test_a_chat_is_sent_as_it_stands_without_its_last_reply_greedy_with_seed_and
     }
 
 
+def test_tools_calls_and_what_was_thought_are_sent_too():
+    call = ToolCall("add", '{"a": 1}', "c1")
+    messages = (
+        Message("user", "1+1?"),
+        Message("assistant", "", reasoning="Add.", tool_calls=(call,)),
+        Message("tool", "2", name="add", tool_call_id="c1"),
+        Message("assistant", "2"),
+    )
+    tools = '[{"type": "function", "function": {"name": "add"}}]'
+    with serve_chat(lambda _: Said(["2"])) as server:
+        _asked(server).answer([Conversation(messages, "chats.jsonl:1", tools=tools)], 9, GREEDY)
+    (request,) = server.requests
+    assert request["tools"] == json.loads(tools)
+    function = {"name": "add", "arguments": '{"a": 1}'}
+    assert request["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "Add.",
+            "tool_calls": [{"type": "function", "id": "c1", "function": function}],
+        },
+        {"role": "tool", "content": "2", "name": "add", "tool_call_id": "c1"},
+    ]
+
+
 @pytest.mark.parametrize("name", list(PLAIN_PROMPTS))
 def test_in_plain_text_a_server_is_sent_the_very_text_that_a_base_here_reads_and_its_reply_is_cut_alike(name):
     prompt = PLAIN_PROMPTS[name]
@@ -80,7 +107,7 @@ def test_a_reply_ended_by_itself_where_the_server_says_so(reason, stopped):
 def test_several_questions_are_in_flight_and_the_replies_keep_their_order():
     together = threading.Barrier(3)
 
-    def answer(request):
+    def answer(request: dict[str, Any]) -> Said:
         together.wait(timeout=20)  # passes only where three are asked at the same time
         return Said([f"to {request['messages'][-1]['content']}"])
 
@@ -90,7 +117,9 @@ def test_several_questions_are_in_flight_and_the_replies_keep_their_order():
 
 
 def test_what_fails_for_a_passing_reason_is_asked_again():
-    answers = iter([Fault(503, {"error": {"message": "busy"}}, {"Retry-After": "0"}), Said(["4"])])
+    answers: Iterator[Said | Fault] = iter(
+        [Fault(503, {"error": {"message": "busy"}}, {"Retry-After": "0"}), Said(["4"])]
+    )
     with serve_chat(lambda _: next(answers)) as server:
         assert _asked(server).answer([TALK], 9, GREEDY)[0].text == "4"
     assert len(server.requests) == 2
@@ -151,7 +180,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once():
     address = f"http://127.0.0.1:{free_port()}/v1"
     began = time.monotonic()
     with pytest.raises(InputError, match=rf"^{address}: listing its models: no connection \(.*refused"):
-        open_both("no/such/model", address, SideSettings(**SETTINGS))  # before anything else is looked for
+        open_both("no/such/model", address, SideSettings(server_seconds=5))  # before anything else is looked for
     assert time.monotonic() - began < 5
 
 
@@ -189,14 +218,14 @@ def test_whether_a_server_has_the_model_is_known_before_any_weights_load():
         return Fault(404, {"error": {"message": "no such model"}})
 
     with serve_chat(answer) as server, pytest.raises(InputError, match="a first question: HTTP 404: no such model"):
-        open_both("no/such/folder", f"{server.address}#other", SideSettings(**SETTINGS))
+        open_both("no/such/folder", f"{server.address}#other", SideSettings(server_seconds=5))
 
 
 def test_the_key_comes_from_an_environment_variable_each_side_its_own(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "usual")
     monkeypatch.setenv("OTHER_KEY", "other")
     with serve_chat(lambda _: Said(["4"])) as server:
-        open_both(server.address, server.address, SideSettings(tuned_key_variable="OTHER_KEY", **SETTINGS))
+        open_both(server.address, server.address, SideSettings(tuned_key_variable="OTHER_KEY", server_seconds=5))
     assert [one["authorization"] for one in server.requests] == ["Bearer usual", "Bearer other"]
 
 

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 from transformers import PreTrainedModel
 
-from finetune.evaluation import scoring
+from finetune.replies import local_model
 from finetune.sft import main
 from finetune.supervised.settings import SftSettings
 from tests.finetune.entry_runs import SMALL, run_here
@@ -29,13 +29,13 @@ def test_while_a_model_is_asked_no_other_weights_are_alive(how, tmp_path):
     settings = {**SETTINGS, "base": base, "data": data, "output_dir": tmp_path / "run"}
     if how == "resume":
         run_here(main, SftSettings, **settings)
-    alive, before, generate_ids = [], _numbers_alive(), scoring.generate_ids
+    alive, before, generate_ids = [], _numbers_alive(), local_model.generate_ids
 
     def look(model, *arguments, **options):
         alive.append((_numbers_alive() - before, sum(weight.numel() for weight in model.parameters())))
         return generate_ids(model, *arguments, **options)
 
-    with patch.object(scoring, "generate_ids", look):
+    with patch.object(local_model, "generate_ids", look):
         run_here(main, SftSettings, **settings, **({} if how == "run" else {how: True}))
     assert len({asked for _, asked in alive}) == 2, "the base was asked, and what trains of it"
     assert all(found <= asked for found, asked in alive)
