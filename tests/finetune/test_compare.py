@@ -103,6 +103,15 @@ def test_a_run_that_went_on_from_another_stands_beside_that_ones_assistant(run, 
     assert base == tuned != ""
 
 
+def test_a_model_with_a_chat_format_can_be_asked_in_plain_text_instead(run, capsys, tmp_path):
+    data, output = write_questions(tmp_path / "data.jsonl", 2), tmp_path / "out.json"
+    run_here(main, CompareSettings, tuned=run, base=run, data=data, reply_tokens=4, base_format="plain", output=output)
+    shown = capsys.readouterr().out
+    assert "plain text (question, dialogue, bare)\n" in shown and "Graft's chat format\n" in shown
+    question = json.loads(output.read_text())["replies"]["questions"][0]
+    assert (list(question["base"]), list(question["tuned"])) == (["question", "dialogue", "bare"], ["chat"])
+
+
 def test_over_a_file_the_table_is_that_of_the_evaluation(base, run, capsys, tmp_path):
     data = write_questions(tmp_path / "data.jsonl", 12)
     run_here(main, CompareSettings, tuned=run, data=data, conversations=5, reply_tokens=9)
