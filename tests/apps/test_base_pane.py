@@ -29,8 +29,13 @@ def test_the_base_pane_is_the_base_alone_from_the_first_question_on(variant, tmp
     alone, words = load_model(str(tmp_path / "base")), load_tokenizer(str(tmp_path / "base"))
     plain, differing = PLAIN_PROMPTS["question"], 0
     for question, _ in questions(ASKED):
-        settings = {"sampling": Sampling(temperature=0), "maximum_tokens": TOKENS}
-        asked = Asked(prompt=question, base_format="question", tuned_format="question", **settings)
+        asked = Asked(
+            prompt=question,
+            base_format="question",
+            tuned_format="question",
+            sampling=Sampling(temperature=0),
+            maximum_tokens=TOKENS,
+        )
         *_, (of_base, of_tuned) = answer_side_by_side(pair.models(asked), asked, threading.Event())
         prompt = torch.tensor([words.encode(f"Question: {question}\nAnswer:", add_special_tokens=False)])
         greedy = {"do_sample": False, "max_new_tokens": TOKENS, "pad_token_id": 0}

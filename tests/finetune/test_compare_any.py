@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import cast
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def _greedy(folder, question):
     chat = [{"role": "user", "content": question}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     replied = model.generate(**prompt, do_sample=False, max_new_tokens=TOKENS, pad_token_id=0)
-    stops = REAL_FAMILIES[folder.name].stops
+    stops = cast(list[int], REAL_FAMILIES[folder.name].stops)
     said = [id_ for id_ in replied[0, prompt["input_ids"].shape[1] :].tolist() if id_ not in stops]
     return tokenizer.decode(said, clean_up_tokenization_spaces=False).strip()
 
