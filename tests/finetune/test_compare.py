@@ -10,7 +10,7 @@ from configs.file_hash import file_sha256
 from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator, main
 from finetune.conversations.formats import Message, read_conversations
-from finetune.evaluation.scoring import ask_in_chat, best_scores, evaluate_base
+from finetune.evaluation.scoring import best_scores
 from finetune.evaluation.tables import score_rows
 from finetune.export.final_folder import save_assistant
 from finetune.export.saved_model import load_assistant
@@ -19,6 +19,7 @@ from finetune.lora.trainable_model import make_trainable_model
 from finetune.replies.prompts import PLAIN_PROMPTS
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.entry_runs import run_here
+from tests.finetune.evaluated import ask_in_chat, evaluate_base
 from tests.finetune.tiny_models import POSITIONS, save_tiny_base, write_questions
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.pages.terminal import printable

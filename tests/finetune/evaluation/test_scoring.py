@@ -17,17 +17,16 @@ from finetune.evaluation.scoring import (
     Answered,
     Scores,
     answer,
-    ask_in_chat,
     base_prompt_formats,
     best_scores,
     evaluate,
-    evaluate_base,
     plain_prompt_formats,
     share_of_checkable,
 )
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
 from scratch_models.sampling_settings import Sampling
+from tests.finetune.evaluated import ask_in_chat, evaluate_base
 from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2
 from tokenizer_ext.bpe.bpe import train_bpe

@@ -5,11 +5,12 @@ import torch
 
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
-from finetune.evaluation.scoring import ask_in_chat, evaluate, evaluate_base, plain_prompt_formats
+from finetune.evaluation.scoring import evaluate, plain_prompt_formats
 from finetune.replies import likelihood as reply_likelihood
 from finetune.replies.likelihood import reply_costs, row_nats
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
+from tests.finetune.evaluated import ask_in_chat, evaluate_base
 from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import TINY_MODELS, tiny_gpt2
 from tokenizer_ext.embeddings.tables import separate_new_rows
