@@ -9,7 +9,9 @@ RARELY = 100
 
 
 def describe(certificate: Certificate) -> str:
-    """The certificate for the terminal."""
+    """The certificate for the terminal; where nothing was added there is nothing to prove but whose the weights are."""
+    if not certificate.new_tokens and not certificate.control_tokens and certificate.holds:
+        return f"{certificate.base_tokens} tokens, none added; {weights_line(certificate)}"
     lines = [tokens_line(certificate), _length_line(certificate), _ids_line(certificate)]
     lines += [_protected_line(certificate), _encoders_line(certificate), _rows_line(certificate)]
     lines += [weights_line(certificate), _tokenizer_line(certificate)]

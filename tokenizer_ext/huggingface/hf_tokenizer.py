@@ -1,8 +1,8 @@
 """Hugging Face fast tokenizers: from ranks, into ranks, and with new tokens that move no old id.
 
-Only byte-level BPE is handled (GPT-2, Llama 3, Qwen, OLMo, SmolLM): its tokens are bytes, so any text has ids, and new
-merges follow the old ones. Every new tokenizer is rebuilt from the files that a reload reads, so what the caller holds
-is what `AutoTokenizer` will open.
+Any family may get control tokens. All else is for byte-level BPE (GPT-2, Llama 3, Qwen, OLMo): its tokens are bytes, so
+any text has ids, and new merges follow the old ones. Every new tokenizer is rebuilt from the files that a reload reads,
+so what the caller holds is what `AutoTokenizer` will open.
 """
 
 from collections.abc import Mapping, Sequence
