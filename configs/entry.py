@@ -5,8 +5,10 @@ An entry declares a frozen keyword-only dataclass with a docstring under each fi
 """
 
 import argparse
+import atexit
 import dataclasses
 import difflib
+import gc
 import os
 import re
 import sys
@@ -56,6 +58,7 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
 
     Among several processes of one launch only the main one prints. Another exception is a bug and keeps its traceback.
     """
+    atexit.register(gc.freeze)  # or the interpreter looks through all that torch made, for seconds, before it ends
     try:
         settings = load_config(schema)
         if recipe := recipe_of(schema, *_split_files(sys.argv[1:])):
