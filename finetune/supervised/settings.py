@@ -31,7 +31,7 @@ class SftSettings(AdapterSettings):
     """Tokens to learn from a corpus that is named without their number."""
 
     base: str = EMBEDDED
-    """Model to start from: `embedded`, a Hugging Face folder, a Hub name, or a run: its assistant, adapter merged."""
+    """Model to start from: `embedded`, a Hugging Face folder, a Hub name, a GGUF file, `smollm2`, or a run (merged)."""
     data: str = EMBEDDED
     """Conversations: `embedded`, a .jsonl or .json file, or a Hub name."""
     method: Literal["lora", "full"] = "lora"

@@ -10,7 +10,8 @@ RARELY = 100
 
 def describe(certificate: Certificate) -> str:
     """The certificate for the terminal; where nothing was added there is nothing to prove but whose the weights are."""
-    if not certificate.new_tokens and not certificate.control_tokens and certificate.holds:
+    added = certificate.new_tokens + certificate.control_tokens
+    if certificate.rows is not None and not added and certificate.rows.before == certificate.rows.after:
         return f"{certificate.base_tokens} tokens, none added; {weights_line(certificate)}"
     lines = [tokens_line(certificate), _length_line(certificate), _ids_line(certificate)]
     lines += [_protected_line(certificate), _encoders_line(certificate), _rows_line(certificate)]

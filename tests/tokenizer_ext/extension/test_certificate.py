@@ -315,6 +315,13 @@ def test_a_certificate_of_weights_alone_is_read_and_claims_nothing_else(tmp_path
     assert "old ids moved: not measured" in describe(certificate)
 
 
+def test_where_nothing_was_added_one_line_says_so():
+    hashes = WeightHashes(base_rows="ab", other_weights="cd")
+    rows = Rows(before=9, after=9, padding_used=0, tied=True)
+    certificate = Certificate(base_tokens=7, rows=rows, weights_before=hashes, weights_after=hashes)
+    assert describe(certificate) == "7 tokens, none added; old weights unchanged: rows sha256 ab…, others cd…"
+
+
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
