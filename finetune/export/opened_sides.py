@@ -9,7 +9,8 @@ import torch
 from configs import InputError
 from configs.file_hash import file_sha256
 from finetune.conversations.formats import Conversation, Message
-from finetune.export.saved_model import ADAPTER_CONFIG, find_model, load_assistant
+from finetune.export.adapter_files import ADAPTER_CONFIG
+from finetune.export.saved_model import find_model, load_assistant
 from finetune.replies.local_side import LocalSide
 from finetune.replies.served_side import ServedSide
 from finetune.replies.server import connect

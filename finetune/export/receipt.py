@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
@@ -44,11 +46,11 @@ class Receipt:
     limit: float
     """What it may be at most."""
     compared_in: str
-    """What both computed in: float32, or float64 where the rounding of float32 alone was above the limit."""
+    """What both were merged and computed in: float32, or float64 where rounding to float32 alone is above the limit."""
     positions: int
     """At which all logits were compared."""
     stored_as: str
-    """The type of the weights on disk; other than float32 they are the merged ones rounded, bit for bit."""
+    """The type of the weights on disk; where it is not that of the comparison they are the merged ones rounded."""
     same_choice: float
     """Share of the positions at which the model that was read back finds the same token likeliest."""
     tied: bool
@@ -68,7 +70,7 @@ class Receipt:
         return (
             f"Merged and read back from disk: at {self.positions} positions its logits differ from the adapter's by at "
             f"most {self.largest_difference:.1e} in {self.compared_in}, the limit is {self.limit:.0e}"
-            f"{rounded if self.stored_as != 'float32' else ''}"
+            f"{rounded if self.stored_as != self.compared_in else ''}"
         )
 
 
@@ -105,23 +107,21 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
 def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
     adapted, tokenizer = load_adapted(adapter, prove_base=True)
     ids = probe_ids(next_token_id(tokenizer), positions_of(adapted.get_base_model()))
-    expected = logits_of(adapted.get_base_model(), ids)
-    merged = merge_in_memory(adapted, adapter)
-    found = compare_logits(merged, ids, expected)
+    merged, expected, found = _merge_in(torch.float32, adapted, adapter, ids)
     if not found.largest_difference <= LIMIT:
-        # Two ways to add up the same numbers in float32 differ by that much where activations are large.
-        expected = logits_of(load_adapted(adapter)[0].get_base_model().double(), ids)
-        found = compare_logits(merged.double(), ids, expected)
-        merged.float()  # every bit comes back
+        # Where activations are large, float32 differs by that much for two ways to add up the same numbers, and for
+        # weights that are the merged ones rounded. Whether these are the right ones, float64 tells.
+        del merged, adapted
+        merged, expected, found = _merge_in(torch.float64, load_adapted(adapter)[0], adapter, ids)
     _check_difference(adapter, found)
     _write(merged.to(getattr(torch, stored_as)), tokenizer, adapter, folder)
     written = _hash(merged)
-    del merged, adapted
+    del merged
     read_back = load_model(str(folder), "auto")
     if _hash(read_back) != written:
         raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
     from_disk = compare_logits(read_back.to(expected.dtype), ids, expected)
-    if stored_as == "float32":  # rounded weights say something else by nature
+    if expected.dtype == getattr(torch, stored_as):  # rounded weights say something else by nature
         _check_difference(adapter, found := from_disk)
     return Receipt(
         largest_difference=found.largest_difference,
@@ -136,6 +136,15 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         weights_sha256=written,
         files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
+
+
+def _merge_in(
+    dtype: torch.dtype, adapted: PeftModel, adapter: Path, ids: Tensor
+) -> tuple[PreTrainedModel, Tensor, LogitComparison]:
+    """The merged model, the logits that the adapter's gave before, and how far the merged ones are from them."""
+    expected = logits_of(adapted.to(dtype).get_base_model(), ids)
+    merged = merge_in_memory(adapted, adapter)
+    return merged, expected, compare_logits(merged, ids, expected)
 
 
 @shown("writing the merged model")

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.compare import CompareSettings, load_both
+from finetune.compare import CompareSettings, choose_base
 from finetune.export import hub
+from finetune.export.opened_sides import open_both
 from finetune.export.saved_model import load_assistant, load_start
+from finetune.replies.local_side import LocalSide
 from finetune.rows.extended_base import read_extended_base
 from finetune.rows.report import carry_on
 from tests.finetune.trained_runs import save_run, tuned
@@ -66,9 +68,11 @@ def test_what_is_not_there_is_refused_in_one_line(name):
 def test_what_a_run_started_from_is_compared_with_also_where_that_is_a_run_on_the_hub(run, uploaded, tmp_path):
     second = save_run(tuned(seed=3), tmp_path / "dpo-1").parent
     (second / "run.json").write_text(f'{{"settings": {{"base": "{uploaded}"}}}}')
-    (base, _), (assistant, _) = load_both(CompareSettings(tuned=str(second), prompt="Why?"))
-    assert torch.equal(_logits(base), _logits(load_assistant(run)[0]))
-    assert torch.equal(_logits(assistant), _logits(load_assistant(second)[0]))
+    settings = CompareSettings(tuned=str(second), prompt="Why?")
+    base, assistant = open_both(choose_base(settings), settings.tuned, settings)
+    assert isinstance(base, LocalSide) and torch.equal(_logits(base.model), _logits(load_assistant(run)[0]))
+    assert isinstance(assistant, LocalSide)
+    assert torch.equal(_logits(assistant.model), _logits(load_assistant(second)[0]))
 
 
 @pytest.mark.parametrize("name", ["run", "uploaded"])

@@ -112,12 +112,13 @@ def test_bfloat16_weights_are_the_merged_ones_rounded_bit_by_bit(final, tmp_path
     assert "stored as bfloat16, same choice at 9" in receipt.describe()
 
 
-@pytest.mark.parametrize(("scale", "precision"), [(1.0, "float32"), (30.0, "float64")])
+@pytest.mark.parametrize(("scale", "precision"), [(1.0, "float32"), (30.0, "float64"), (1e4, "float64")])
 def test_rounding_of_the_arithmetic_is_told_from_a_wrong_merge(scale, precision, tmp_path):
     trainable = tuned("llama", tied=False, new_tokens=None)
     trainable.model.lm_head.weight.data *= scale  # large logits: float32 rounds them by more than the limit
     receipt = merge_with_receipt(save_run(trainable, tmp_path / "run"), tmp_path / "merged")
-    assert receipt.compared_in == precision and receipt.largest_difference <= 1e-4
+    assert receipt.compared_in == precision and receipt.largest_difference <= 1e-4 and receipt.same_choice == 1
+    assert ("stored as float32, same choice at 100.0%" in receipt.describe()) == (precision == "float64")
     assert load_file(tmp_path / "merged" / "model.safetensors")["lm_head.weight"].dtype == torch.float32
 
 

@@ -9,11 +9,13 @@ import huggingface_hub
 import pytest
 import torch
 
-from finetune.compare import CompareSettings, load_both
+from finetune.compare import CompareSettings
 from finetune.export.adapter_set import save_adapters
 from finetune.export.hub import fetch, is_whole
+from finetune.export.opened_sides import open_both
 from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import load_assistant, load_start
+from finetune.replies.local_side import LocalSide
 from tests.finetune.trained_runs import base_model, base_tokenizer, save_run, tuned
 
 IDS = torch.arange(20)[None]
@@ -65,9 +67,10 @@ def test_a_base_and_adapters_that_are_in_the_cache_are_compared_merged_and_gathe
     local = _adapter(finals[0], tmp_path / "local", base)
     _publish(_adapter(finals[1], tmp_path / "second", base), "me/chat", cut_off)
     shutil.copy(tmp_path / "made" / "tokenizer.json", cut_off / "models--me--chat" / "snapshots" / "607a30d")
-    (reference, _), (assistant, _) = load_both(CompareSettings(base=base, tuned=str(local), prompt="Why?"))
-    assert not torch.equal(reference(IDS).logits, assistant(IDS).logits)
-    assert not torch.equal(load_assistant("me/chat")[0](IDS).logits, assistant(IDS).logits)
+    reference, assistant = open_both(base, str(local), CompareSettings(base=base, tuned=str(local), prompt="Why?"))
+    assert isinstance(reference, LocalSide) and isinstance(assistant, LocalSide)
+    assert not torch.equal(reference.model(IDS).logits, assistant.model(IDS).logits)
+    assert not torch.equal(load_assistant("me/chat")[0](IDS).logits, assistant.model(IDS).logits)
     assert load_start(base)[0].base_on_disk.place == (base, "607a30d")
     merge_with_receipt(local, tmp_path / "merged")
     assert save_adapters({"one": local, "two": "me/chat"}, tmp_path / "both") < 1e-4
