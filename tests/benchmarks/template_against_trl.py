@@ -131,8 +131,9 @@ def run_trl(base: str, steps: int) -> list[float]:
     for row, mine in zip(trainer.train_dataset, ours, strict=True):
         assert row["input_ids"] == mine.input_ids, "the ids are not those that TRL renders"
         end = len(mine.input_ids) - mine.input_ids[::-1].index(chat.end_id)
-        assert row["completion_mask"][:end] == [int(flag) for flag in mine.supervised[:end]], "the masks differ"
-        mended.append({"input_ids": mine.input_ids, "completion_mask": [int(flag) for flag in mine.supervised]})
+        labels = [id_ if flag else -100 for id_, flag in zip(mine.input_ids, mine.supervised, strict=True)]
+        assert row["labels"][:end] == labels[:end], "the masks differ"
+        mended.append({"input_ids": mine.input_ids, "labels": labels})
     trainer.train_dataset = Dataset.from_list(mended)
     trainer.train()
     return [float(entry["loss"]) for entry in trainer.state.log_history if "num_tokens" in entry and "loss" in entry]
