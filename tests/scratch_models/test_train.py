@@ -19,6 +19,7 @@ from scratch_models.loop.checkpoint import load_newest_checkpoint
 from scratch_models.scratch_folder import load_scratch_model
 from scratch_models.train import TrainSettings, main
 from tests.house.repository import ROOT
+from tests.said_lines import without_progress
 
 TINY_SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
 ENTRY = ROOT / "scratch_models" / "train.py"
@@ -241,7 +242,7 @@ def test_bad_input_ends_the_process_with_status_2_and_one_line(
     process = start(*arguments)
     said, errors = process.communicate()
     assert (process.returncode, said) == (2, "")
-    assert errors.startswith(reason) and errors.count("\n") == 1
+    assert errors.startswith(reason) and without_progress(errors).count("\n") == 1
     assert list(empty_folder.iterdir()) == []
 
 
