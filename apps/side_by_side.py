@@ -135,11 +135,12 @@ def _formats(pair: Pair) -> list[gr.Component]:
     """How each is asked, in the order of `read_form`."""
     with gr.Group():
         return [
-            gr.Radio(
+            gr.Dropdown(
                 [(words, prompt_format) for prompt_format, words in formats_of(side).items()],
                 value=first,
                 label=f"How the {name} is asked",
                 info=None if side.knows_chat else "It has no chat format, so it continues a text.",
+                filterable=False,
                 elem_id=f"{name}-format",
             )
             for name, side, first in zip(("base", "assistant"), pair.sides, pair.first_formats, strict=True)

@@ -13,6 +13,7 @@ from finetune.evaluation.scoring import Answered, Evaluation, best_scores, measu
 from finetune.evaluation.tables import calculation_rows
 from finetune.replies.asked_model import AskedModel
 from finetune.replies.local_model import LocalModel
+from tokenizer_ext.pages.progress import progress
 
 Ways = Mapping[str, AskedModel]
 """A model in each prompt format in which it is asked, by the format's name."""
@@ -40,9 +41,7 @@ class Measured:
 def measure_replies(base: Ways, tuned: Ways, conversations: list[Conversation], asking: Asking) -> Measured:
     """The figures over the conversations that can be asked of both models, with the number of those left out."""
     asked = choose_askable(conversations, asking.questions, [*base.values(), *tuned.values()])
-    of_base, of_tuned = (
-        {name: measure(one, asked, asking.reply_tokens) for name, one in side.items()} for side in (base, tuned)
-    )
+    of_base, of_tuned = (_measure(which, side, asked, asking) for which, side in (("base", base), ("tuned", tuned)))
     figures = compare_replies(of_base, of_tuned)
     best = [best_scores([one.scores for one in side.values()]) for side in (of_base, of_tuned)]
     left_out = min(asking.questions, len(conversations)) - len(asked)
@@ -76,6 +75,14 @@ def measure_choices(base: Ways, tuned: Ways, choices: list[ChoiceQuestion], aski
         f"long for the models; guessing gets {guessed:.1%}"
     )
     return Measured("multiple_choice", figures, _list_choices(asked, of_base, of_tuned), text)
+
+
+def _measure(which: str, ways: Ways, asked: list[Conversation], asking: Asking) -> dict[str, Evaluation]:
+    found = {}
+    for name, model in ways.items():
+        with progress(f"{which}, {name}"):
+            found[name] = measure(model, asked, asking.reply_tokens)
+    return found
 
 
 def _local(ways: Ways) -> dict[str, LocalModel]:

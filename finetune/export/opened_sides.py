@@ -19,6 +19,7 @@ from finetune.replies.side import Side, asked_as, format_for_a_prompt
 from finetune.replies.side_settings import FormatChoice, SideSettings
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling_settings import Sampling
+from tokenizer_ext.pages.progress import progress, shown
 
 SHOWN_DIGITS = 12
 TRIAL = Conversation((Message("user", "1+1?"), Message("assistant", "")), source="a first question")
@@ -58,9 +59,12 @@ def open_local(name: str) -> LocalSide:
     model, tokenizer = load_assistant(name)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    return LocalSide(name, identify(path), model, tokenizer, find_recorded(path, "template_options") or {})
+    # A GGUF file is known by its own hash, not by that of the folder that it became.
+    weights = Path(name) if name.endswith(".gguf") else path
+    return LocalSide(name, identify(weights), model, tokenizer, find_recorded(path, "template_options") or {})
 
 
+@shown("hashing the weights")
 def identify(path: Path) -> str:
     """The sha256 of the weights in a folder, of several files that of their hashes, or of a file; its beginning.
 
@@ -77,9 +81,10 @@ def identify(path: Path) -> str:
 
 def _open_server(name: str, choice: FormatChoice, variable: str, settings: SideSettings) -> ServedSide:
     address = read_address(name)
-    server = connect(address, read_key(variable), settings.server_seconds, settings.server_requests)
-    side = ServedSide(name, server)
-    asked_as(side, format_for_a_prompt(side, choice, "question")).answer([TRIAL], 1, Sampling(temperature=0))
+    with progress(f"waiting for {address.url}"):  # it may load its model first
+        server = connect(address, read_key(variable), settings.server_seconds, settings.server_requests)
+        side = ServedSide(name, server)
+        asked_as(side, format_for_a_prompt(side, choice, "question")).answer([TRIAL], 1, Sampling(temperature=0))
     return side
 
 

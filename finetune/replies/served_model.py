@@ -15,6 +15,7 @@ from finetune.replies.prompts import PlainPrompt
 from finetune.replies.served_stream import Incoming, stream_states
 from finetune.replies.server import Server
 from scratch_models.sampling_settings import Sampling
+from tokenizer_ext.pages.progress import tracked
 
 OWN_ENDS = ("stop", "tool_calls", "function_call")
 """The reasons to finish that are the model's own."""
@@ -44,7 +45,7 @@ class ServedModel:
         with ThreadPoolExecutor(self.server.requests_at_once) as threads:
             under_way = [threads.submit(self._reply, one, reply_tokens, sampling) for one in conversations]
             try:
-                return [reply.result() for reply in under_way]
+                return [reply.result() for reply in tracked(under_way, f"replies of {self.server.model}", "questions")]
             finally:
                 threads.shutdown(cancel_futures=True)  # after the first that fails, no other is sent
 
