@@ -16,6 +16,7 @@ from tests.finetune.chat_server import Said, serve_chat
 from tests.finetune.entry_runs import run_here
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.real_tokenizers import REAL_FAMILIES, real_model
+from tests.said_lines import without_progress
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 FAMILIES = ("qwen3", "llama3_1")
@@ -39,7 +40,7 @@ def _refusal(capsys, **settings):
     with pytest.raises(SystemExit) as end:
         run_here(main, CompareSettings, **settings)
     printed = capsys.readouterr()
-    assert (end.value.code, printed.err.count("\n")) == (2, 1)
+    assert (end.value.code, without_progress(printed.err).count("\n")) == (2, 1)
     return printed.err
 
 

@@ -17,6 +17,7 @@ from configs import InputError, run_entry
 from configs.file_hash import file_sha256
 from scratch_models.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
+from tests.said_lines import without_progress
 from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
 from tokenizer_ext.delta import DeltaSettings, main
 from tokenizer_ext.extension.delta import apply_delta, save_delta
@@ -128,7 +129,7 @@ def refusal(place: Path, capfd: Any, **settings: str) -> str:
         run(place, **settings)
     printed = capfd.readouterr()
     assert ended.value.code == 2
-    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert (printed.out, without_progress(printed.err).count("\n")) == ("", 1)
     assert set(place.rglob("*")) == before
     return printed.err
 
@@ -164,7 +165,8 @@ def test_the_command_refuses_another_base_in_one_line_with_status_2(place):
     ended = subprocess.run(
         [*command, f"--output_dir={place / 'new'}"], capture_output=True, text=True, cwd=ROOT, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    said = without_progress(ended.stderr)
+    assert (ended.returncode, ended.stdout, said.count("\n")) == (2, "", 1)
     assert "is not the base of this delta" in ended.stderr
     assert not (place / "new").exists()
 

@@ -11,6 +11,7 @@ from finetune.sft import main
 from finetune.supervised.settings import SftSettings
 from tests.finetune.entry_runs import SMALL, run_here
 from tests.finetune.tiny_models import save_tiny_base
+from tests.said_lines import without_progress
 
 
 def _write(path, answers):
@@ -33,7 +34,7 @@ def compared(tmp_path_factory):
 
 def test_an_assistant_that_learned_with_the_calculator_gets_every_result_right(compared):
     assert compared["calculator"] is True, "as the run recorded it"
-    counts = count_annotations(one["tuned"]["reply"] for one in compared["replies"]["questions"])
+    counts = count_annotations(one["tuned"]["chat"]["reply"] for one in compared["replies"]["questions"])
     assert counts.right >= 20 and counts.wrong == 0
 
 
@@ -57,6 +58,6 @@ def test_data_that_the_calculator_cannot_give_is_refused_in_one_line_and_nothing
     data = _write(tmp_path / "sums.jsonl", ["<<1+1=2>>2"] * 24 + [answer])
     with pytest.raises(SystemExit) as end:
         run_here(main, SftSettings, data=data, calculator="true", **SMALL)
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    (line,) = without_progress(capsys.readouterr().err).strip().splitlines()
     assert end.value.code == 2 and f"sums.jsonl:25: {answer[:-1]} {reason}" in line
     assert [path.name for path in tmp_path.iterdir()] == ["sums.jsonl"]
