@@ -1,6 +1,7 @@
 """Adapters that other tools made are opened as they left them, or refused in one line, and never opened half."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,21 @@ def _of_a_base_that_is_nowhere(base: Path, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "/no/such/base"}))
 
 
+def _on_a_quantised_base(base: Path, folder: Path) -> None:
+    # Public report of axolotl (PR 3771): the delta was folded into weights that were still quantised.
+    quantised = shutil.copytree(base, folder.parent / "quantised")
+    config = json.loads((quantised / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    _made_by_peft(base, folder)
+    (quantised / "config.json").write_text(json.dumps(config))
+    fields = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**fields, "base_model_name_or_path": str(quantised)}))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (_on_a_quantised_base, "quantised"),
         (_prompt_tuning, "is of the kind PROMPT_TUNING, expected an adapter inside of layers, such as LoRA"),
         (_without_a_tensor, "missing adapter keys"),
         (
@@ -147,6 +160,7 @@ def _of_a_base_that_is_nowhere(base: Path, folder: Path) -> None:
 )
 def test_what_cannot_be_opened_whole_is_refused_in_one_line(bases, tmp_path, make, message):
     make(bases["untied"], tmp_path / "adapter")
-    with pytest.raises(InputError, match=message) as refused:
-        load_assistant(tmp_path / "adapter")
-    assert "\n" not in str(refused.value)
+    for use in (load_assistant, lambda adapter: merge_with_receipt(adapter, tmp_path / "merged")):
+        with pytest.raises(InputError, match=message) as refused:
+            use(tmp_path / "adapter")
+        assert "\n" not in str(refused.value) and not (tmp_path / "merged").exists()
