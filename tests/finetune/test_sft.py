@@ -181,6 +181,7 @@ def test_the_report_compares_both_on_the_held_out_questions(finished):
     report = json.loads((finished / "report.json").read_text())
     base, assistant = Scores(**report["base"]), Scores(**report["assistant"])
     assert base.conversations == assistant.conversations == len(report["samples"]) == 5
+    assert assistant.bits_per_byte is not None and base.bits_per_byte is not None
     assert assistant.bits_per_byte < base.bits_per_byte
     assert "left out: nothing" in report["facts"]["read"]
 
