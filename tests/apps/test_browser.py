@@ -80,6 +80,20 @@ def test_both_panes_fill_with_text_whatever_markup_it_holds_and_nothing_comes_fr
     assert served.outside.read_text() == ""
 
 
+def test_under_each_pane_stands_what_it_is_and_each_can_be_asked_in_plain_text(visit, folders):
+    page = visit.page
+    base, run = folders
+    expect(page.locator("#base-badge")).to_have_text(re.compile(rf"{base} · sha256 [0-9a-f]{{12}} · no chat format"))
+    expect(page.locator("#assistant-badge")).to_have_text(re.compile(rf"{run} · sha256 .* · Graft's chat format"))
+    expect(page.locator("#base-format")).to_contain_text("It has no chat format, so it continues a text.")
+    expect(page.locator("#assistant-format")).not_to_contain_text("no chat format")
+    page.click("#assistant-format input")
+    page.get_by_role("option", name="Raw completion of the prompt").click()
+    visit.ask("what is abs?", maximum_tokens=5)
+    expect(page.locator("#assistant-status")).to_contain_text(re.compile("length: limit of 5 tokens|end of text"))
+    assert visit.errors == []
+
+
 def test_stop_ends_a_long_reply_and_both_can_be_asked_again(visit):
     page = visit.page
     visit.ask("what is abs?", maximum_tokens=1024)
