@@ -36,9 +36,9 @@ TALK = Conversation(
 GREEDY = Sampling(temperature=0)
 
 
-def _asked(server, prompt=None, requests=1, model="tiny"):
+def _asked(server, prompt=None, requests=1, model="tiny", seconds=5.0):
     address = read_address(f"{server.address}#{model}" if model else server.address)
-    return ServedModel(connect(address, None, 5.0, requests), prompt)
+    return ServedModel(connect(address, None, seconds, requests), prompt)
 
 
 def _asks(text):
@@ -108,11 +108,11 @@ def test_several_questions_are_in_flight_and_the_replies_keep_their_order():
     together = threading.Barrier(3)
 
     def answer(request: dict[str, Any]) -> Said:
-        together.wait(timeout=20)  # passes only where three are asked at the same time
+        together.wait(timeout=15)  # passes only where three are asked at the same time
         return Said([f"to {request['messages'][-1]['content']}"])
 
     with serve_chat(answer) as server:
-        replies = _asked(server, requests=3).answer([_asks(str(n)) for n in range(9)], 9, GREEDY)
+        replies = _asked(server, requests=3, seconds=60).answer([_asks(str(n)) for n in range(9)], 9, GREEDY)
     assert [reply.text for reply in replies] == [f"to {n}" for n in range(9)]
 
 
