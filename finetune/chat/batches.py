@@ -7,7 +7,7 @@ Shapes: B rows of a micro-batch, T tokens of its longest row.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -32,7 +32,6 @@ class Fitting:
     """In which nothing is learned."""
     places: tuple[int, ...] = ()
     """Where those that are kept stood among all."""
-    all_rows: RenderedSet = field(default_factory=lambda: RenderedSet.of([]))
 
 
 def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) -> Fitting:
@@ -52,7 +51,6 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
         too_long=len(all_of_them) - len(fitting),
         unsupervised=len(fitting) - len(learned),
         places=tuple(learned.tolist()),
-        all_rows=all_of_them,
     )
 
 

@@ -83,7 +83,8 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
-    read, (turns, ends) = evenly_spaced(fitting, held_out_conversations), _count_ends(training, splits, chat)
+    read, turns = evenly_spaced(fitting, held_out_conversations), _turns_of_rows(all_training, splits.training)
+    learned = [len(turns[place]) for place in training.places]
     spoken = bytes_of_rows(all_held_out, splits.held_out)
     sizes = conversations_per_step, tokens_per_micro_batch, seed
     return SupervisedDataset(
@@ -97,20 +98,18 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
             "conversations in which nothing is learned": training.unsupervised,
             f"held-out conversations of more than {maximum_tokens} tokens": len(all_held_out) - len(fitting),
         },
-        assistant_turns=turns,
-        learned_ends=ends,
+        assistant_turns=sum(learned),
+        learned_ends=_count_ends(training, sum(learned), chat),
         chat=chat,
         in_parts=int((np.bincount(all_training.sources) > 1).sum()) if len(all_training) else 0,
     )
 
 
-def _count_ends(training: Fitting, splits: ConversationSplits, chat: ChatFormat) -> tuple[int, int]:
-    """The assistant's turns in what is learned from, and how many of their ends are learned: as many."""
-    turns = [len(said) for said in _turns_of_rows(training.all_rows, splits.training)]
-    expected = sum(turns[place] for place in training.places)
+def _count_ends(training: Fitting, turns: int, chat: ChatFormat) -> int:
+    """How many ends of the assistant's turns are learned: as many as there are turns."""
     ends = sum(int(training.kept.count_supervised(id_).sum()) for id_ in chat.stop_ids)
-    assert ends >= expected, f"{ends} learned ends in {expected} turns of the assistant"
-    return expected, ends
+    assert ends == turns, f"{ends} learned ends in {turns} turns of the assistant"
+    return ends
 
 
 def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:

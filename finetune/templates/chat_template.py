@@ -34,7 +34,7 @@ class ChatTemplate:
         self.text = str(tokenizer.get_chat_template())
         try_template(self.text, tokenizer.special_tokens_map, self.options)
         self.control_ids = control_tokens_of(tokenizer)
-        added = {id_: token for id_, token in tokenizer.added_tokens_decoder.items()}
+        added = tokenizer.added_tokens_decoder
         special = frozenset(id_ for id_ in self.control_ids.values() if added[id_].special)
         # What an assistant writes itself between others: the marks of its reasoning and of its calls.
         self.own_ids = {text: id_ for text, id_ in self.control_ids.items() if id_ not in special and text in self.text}
