@@ -85,13 +85,12 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
     read, turns = evenly_spaced(fitting, held_out_conversations), _turns_of_rows(all_training, splits.training)
     learned = [len(turns[place]) for place in training.places]
-    spoken = bytes_of_rows(all_held_out, splits.held_out)
     sizes = conversations_per_step, tokens_per_micro_batch, seed
     return SupervisedDataset(
         batches=ConversationBatches(training.kept, *sizes, packed, accumulation_steps),
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
-        held_out_reply_bytes=sum(spoken[place] for place in read),
+        held_out_reply_bytes=int(np.array(bytes_of_rows(all_held_out, splits.held_out))[read].sum()),
         left_out={
             **splits.left_out,
             f"conversations of more than {maximum_tokens} tokens": training.too_long,
@@ -101,7 +100,7 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         assistant_turns=sum(learned),
         learned_ends=_count_ends(training, sum(learned), chat),
         chat=chat,
-        in_parts=int((np.bincount(all_training.sources) > 1).sum()) if len(all_training) else 0,
+        in_parts=int((np.bincount(all_training.sources) > 1).sum()),
     )
 
 
