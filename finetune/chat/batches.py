@@ -20,6 +20,7 @@ from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from scratch_models.loop.seeds import seeded_generator
 
 LARGEST_FILLING_SHARE = 0.15
+SHORTEST_SHARED_PREFIX = 8  # tokens; fewer are not worth another layout
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class ConversationBatches:
 
     An epoch is a permutation, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
     with `packed`, whole conversations share a row without any filling; else rows of like length share a micro-batch.
-    With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
+    With `shares_prefixes`, what all conversations of a packed row begin with, such as one system prompt, stands there
+    once. With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class ConversationBatches:
         seed: int,
         packed: bool = False,
         accumulation_steps: int | None = None,
+        shares_prefixes: bool = False,
     ) -> None:
         self.rendered, self.packed, self.accumulation_steps = RenderedSet.of(rendered), packed, accumulation_steps
+        self.shares_prefixes = shares_prefixes
         self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
         self.steps_per_epoch = -(-len(rendered) // conversations_per_step)
         self._epoch: tuple[int, list[Tensor]] = (-1, [])
@@ -79,7 +83,8 @@ class ConversationBatches:
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step: `input_ids` and `targets`, each (B, T), filled up on the right.
 
-        Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation.
+        Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation, or where it goes on
+        from a shared prefix.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
@@ -91,8 +96,11 @@ class ConversationBatches:
             ids, targets = to_row(self.rendered[chosen[0]])
             return [join([(ids, [IGNORED_TARGET] * len(targets))], packed=self.packed)]
         if self.accumulation_steps is not None:
-            return [join(rows, packed=self.packed) for rows in cut_evenly(mine, self.accumulation_steps)]
-        return join_by_tokens(mine, self.tokens_per_micro_batch, packed=self.packed)
+            return [
+                join(rows, packed=self.packed, shares_prefix=self.shares_prefixes)
+                for rows in cut_evenly(mine, self.accumulation_steps)
+            ]
+        return join_by_tokens(mine, self.tokens_per_micro_batch, packed=self.packed, shares_prefix=self.shares_prefixes)
 
     def _order(self, epoch: int) -> list[Tensor]:
         order = torch.randperm(len(self.rendered), generator=seeded_generator(self.seed, epoch))
@@ -115,15 +123,35 @@ def to_row(rendered: RenderedConversation) -> Row:
     return rendered.input_ids[:read], [id_ if learned else IGNORED_TARGET for id_, learned in following]
 
 
-def join_by_tokens(rows: Sequence[Row], tokens: int, *, packed: bool) -> list[MicroBatch]:
+def join_by_tokens(rows: Sequence[Row], tokens: int, *, packed: bool, shares_prefix: bool = False) -> list[MicroBatch]:
     """Rows, which come sorted by length, as micro-batches of at most so many tokens each."""
-    groups = (pack_by_tokens if packed else cut_by_tokens)(rows, tokens)
-    return [join(group, packed=packed) for group in groups]
+    if packed:
+        groups = pack_by_tokens(rows, tokens, shared_prefix(rows) if shares_prefix else 0)
+    else:
+        groups = cut_by_tokens(rows, tokens)
+    return [join(group, packed=packed, shares_prefix=shares_prefix) for group in groups]
 
 
-def join(rows: Sequence[Row], *, packed: bool) -> MicroBatch:
+def join(rows: Sequence[Row], *, packed: bool, shares_prefix: bool = False) -> MicroBatch:
     """Rows as one micro-batch."""
-    return pack(rows) if packed else pad(rows)
+    if not packed:
+        return pad(rows)
+    return pack(rows, shared_prefix(rows) if shares_prefix else 0)
+
+
+def shared_prefix(rows: Sequence[Row]) -> int:
+    """How many tokens all rows begin with, nothing learned on the way; each has one more at least. 0 where few.
+
+    >>> opening = [5, 6, 7, 8, 9, 10, 11, 12]
+    >>> shared_prefix([(opening + [3], [-100] * 8 + [4]), (opening + [4, 5], [-100] * 9 + [6])])
+    8
+    """
+    (first, _), prefix = rows[0], len(rows[0][0]) - 1
+    for ids, targets in rows:
+        prefix = min(prefix, len(ids) - 1)
+        same = (place for place in range(prefix) if ids[place] != first[place] or targets[place] != IGNORED_TARGET)
+        prefix = next(same, prefix)
+    return prefix if len(rows) > 1 and prefix >= SHORTEST_SHARED_PREFIX else 0
 
 
 def cut_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
@@ -159,8 +187,10 @@ def cut_evenly(rows: Sequence[Row], parts: int) -> list[Sequence[Row]]:
     return [rows[start:end] for start, end in pairwise(starts)]
 
 
-def pack_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+def pack_by_tokens(rows: Sequence[Row], tokens: int, prefix: int = 0) -> list[list[Row]]:
     """Groups of at most so many tokens, few of them: the longest row first, each into the first group with room.
+
+    A `prefix` of all rows stands once in each group.
 
     First-fit decreasing takes at most 11/9 of the fewest groups possible, and one more (Johnson 1973). A row longer
     than the limit stands alone.
@@ -169,7 +199,8 @@ def pack_by_tokens(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
     >>> [[len(ids) for ids, _ in group] for group in pack_by_tokens(rows, tokens=8)]
     [[12], [6, 2], [5, 3]]
     """
-    return [[rows[place] for place in places] for places in first_fit([len(ids) for ids, _ in rows], tokens)]
+    sizes = [len(ids) - prefix for ids, _ in rows]
+    return [[rows[place] for place in places] for places in first_fit(sizes, max(tokens - prefix, 1))]
 
 
 def first_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
@@ -198,15 +229,20 @@ def pad(rows: Sequence[Row]) -> MicroBatch:
     return {"input_ids": torch.tensor(input_ids), "targets": torch.tensor(targets)}
 
 
-def pack(rows: Sequence[Row]) -> MicroBatch:
+def pack(rows: Sequence[Row], prefix: int = 0) -> MicroBatch:
     """Rows one behind the other: `input_ids`, `targets` and `position_ids`, each (1, T).
+
+    A `prefix` that they share is brought by the first of them; the positions of the others go on from there.
 
     >>> pack([([5, 6], [-100, 7]), ([8], [9])])["position_ids"]
     tensor([[0, 1, 0]])
+    >>> pack([([5, 6, 7], [-100, -100, 8]), ([5, 6, 9], [-100, -100, 4])], prefix=2)["position_ids"]
+    tensor([[0, 1, 2, 2]])
     """
-    input_ids = [id_ for ids, _ in rows for id_ in ids]
-    targets = [target for _, targets in rows for target in targets]
-    positions = [position for ids, _ in rows for position in range(len(ids))]
+    begins = [0, *[prefix] * (len(rows) - 1)]
+    input_ids = [id_ for (ids, _), begin in zip(rows, begins, strict=True) for id_ in ids[begin:]]
+    targets = [target for (_, targets), begin in zip(rows, begins, strict=True) for target in targets[begin:]]
+    positions = [position for (ids, _), begin in zip(rows, begins, strict=True) for position in range(begin, len(ids))]
     return {
         "input_ids": torch.tensor([input_ids]),
         "targets": torch.tensor([targets]),

@@ -55,11 +55,13 @@ class SupervisedDataset:
             f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{in_parts}"
         )
 
-    def in_rows(self, *, packed: bool, tokens_per_micro_batch: int) -> "SupervisedDataset":
+    def in_rows(
+        self, *, packed: bool, tokens_per_micro_batch: int, shares_prefixes: bool = False
+    ) -> "SupervisedDataset":
         """The same, its conversations packed in rows, or each in a row of its own."""
         old = self.batches
-        sizes = old.per_step, tokens_per_micro_batch, old.seed
-        return replace(self, batches=ConversationBatches(old.rendered, *sizes, packed, old.accumulation_steps))
+        sizes, cut = (old.per_step, tokens_per_micro_batch, old.seed), old.accumulation_steps
+        return replace(self, batches=ConversationBatches(old.rendered, *sizes, packed, cut, shares_prefixes))
 
 
 def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults

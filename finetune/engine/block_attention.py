@@ -3,7 +3,8 @@
 The kernel that `packed_attention` takes on a CPU. torch's fused kernel is left aside there because it knows no dropout
 on a CPU, takes thrice as long for the backward pass of bfloat16, and wants one length a call. Probabilities are kept
 for the backward pass where conversations are short, and computed anew where they are long: what is kept grows with the
-tokens, not their square.
+tokens, not their square. Conversations that begin with the same tokens may share them: the first brings them along, the
+others go on from there, and what they ask of the shared ones adds up in their gradient.
 
 Shapes: N tokens of all conversations, Q queries of a block of one, L keys that they may see, H heads, K heads of keys
 and values, G = H / K, E width of a head.
@@ -31,6 +32,7 @@ def attend_in_blocks(
     scaling: float,
     dropout: float = 0.0,
     window: int | None = None,
+    prefixes: list[int] | None = None,
 ) -> Tensor:
     """What each query takes from the values of its conversation: (H, N, E) and twice (K, N, E) -> (N, H, E).
 
@@ -42,9 +44,11 @@ def attend_in_blocks(
         scaling: What scores are multiplied by.
         dropout: Share of the probabilities that is dropped.
         window: How many tokens a query sees at most, itself included.
+        prefixes: How many tokens each conversation goes on from, of the newest one before it that has 0 here.
 
     """
-    out: Tensor = _Attention.apply(query, key, value, lengths, scaling, dropout, window)
+    blocks = list(_blocks(lengths, prefixes or [0] * len(lengths)))
+    out: Tensor = _Attention.apply(query, key, value, blocks, scaling, dropout, window)
     return out
 
 
@@ -59,6 +63,8 @@ class _Block(NamedTuple):
     """Where queries and keys end."""
     is_last: bool
     """Whether it is the conversation's last, which comes first."""
+    shared: slice
+    """Where the keys lie that the conversation shares with an earlier one, and that come before its own."""
 
     def queries(self, one: Tensor, key_heads: int) -> Tensor:
         """Their part of (H, N, E), heads that share keys below each other: (K, G Q, E)."""
@@ -66,16 +72,28 @@ class _Block(NamedTuple):
 
     def keys(self, one: Tensor) -> Tensor:
         """Their part of (K, N, E): (K, L, E)."""
-        return one[:, self.start : self.end]
+        own = one[:, self.start : self.end]
+        return own if self.prefix == 0 else torch.cat([one[:, self.shared], own], dim=1)
+
+    @property
+    def prefix(self) -> int:
+        """How many keys are shared."""
+        return int(self.shared.stop - self.shared.start)
+
+    @property
+    def seen(self) -> int:
+        """How many keys there are."""
+        return self.prefix + self.end - self.start
 
 
-def _blocks(lengths: list[int]) -> Iterator[_Block]:
+def _blocks(lengths: list[int], prefixes: list[int]) -> Iterator[_Block]:
     """The blocks of all conversations: no key is multiplied that all queries of a block come before."""
-    start = 0
-    for length in lengths:
+    start = shared = 0
+    for length, prefix in zip(lengths, prefixes, strict=True):
+        shared = shared if prefix else start
         for begin in reversed(range(0, length, BLOCK_QUERIES)):
             end = min(begin + BLOCK_QUERIES, length)
-            yield _Block(start, start + begin, start + end, is_last=end == length)
+            yield _Block(start, start + begin, start + end, end == length, slice(shared, shared + prefix))
         start += length
 
 
@@ -86,7 +104,7 @@ class _Attention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        lengths: list[int],
+        blocks: list[_Block],
         scaling: float,
         dropout: float,
         window: int | None,
@@ -96,7 +114,7 @@ class _Attention(torch.autograd.Function):
         source = MaskSource(dropout) if dropout else None
         saved: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
-            for block in _blocks(lengths):
+            for block in blocks:
                 probabilities = _probabilities(block, query, key, scaling, window)  # (K, G Q, L)
                 mask = None if source is None else source.draw(probabilities.shape)
                 of_block = _masked(probabilities, mask) @ block.keys(value)  # (K, G Q, E)
@@ -104,9 +122,10 @@ class _Attention(torch.autograd.Function):
                 saved += [probabilities] if mask is None else [probabilities, mask]
         if source is not None:
             out.mul_(source.scale)  # here and not where the mask is: a row of heads is shorter than one of places
-        ctx.lengths, ctx.scaling, ctx.window, ctx.dropout = lengths, scaling, window, dropout
+        ctx.blocks, ctx.scaling, ctx.window, ctx.dropout = blocks, scaling, window, dropout
         ctx.seed = None if source is None else source.seed
-        ctx.save_for_backward(query, key, value, *(saved if max(lengths) <= LONGEST_KEPT else ()))
+        longest = max(block.seen for block in blocks)
+        ctx.save_for_backward(query, key, value, *(saved if longest <= LONGEST_KEPT else ()))
         return out
 
     @staticmethod
@@ -119,7 +138,7 @@ class _Attention(torch.autograd.Function):
         source = MaskSource(ctx.dropout, ctx.seed) if ctx.dropout else None
         of_out = (upstream if source is None else upstream * source.scale).transpose(0, 1)  # (H, N, E)
         H, K, E = len(query), len(key), query.shape[-1]
-        for block in _blocks(ctx.lengths):
+        for block in ctx.blocks:
             probabilities = next(kept) if saved else _probabilities(block, query, key, ctx.scaling, ctx.window)
             mask = None
             if source is not None:
@@ -132,15 +151,17 @@ class _Attention(torch.autograd.Function):
             of_keys = (of_scores.transpose(1, 2) @ q).mul_(ctx.scaling)  # (K, L, E)
             of_values = _masked(probabilities, mask).transpose(1, 2) @ o  # (K, L, E)
             for gradient, part in ((gradients[1], of_keys), (gradients[2], of_values)):
-                rows = _rows(gradient, block.start, block.end)
-                rows.copy_(part) if block.is_last else rows.add_(part)
+                rows, own = _rows(gradient, block.start, block.end), part[:, block.prefix :]
+                rows.copy_(own) if block.is_last else rows.add_(own)
+                if block.prefix:
+                    _rows(gradient, block.shared.start, block.shared.stop).add_(part[:, : block.prefix])
         return *(one.transpose(0, 1) for one in gradients), None, None, None, None
 
 
 def _probabilities(block: _Block, query: Tensor, key: Tensor, scaling: float, window: int | None) -> Tensor:
     """What each query of a block takes from each key, (K, G Q, L)."""
     scores = (block.queries(query, len(key)) * scaling) @ block.keys(key).transpose(1, 2)  # (K, G Q, L)
-    queries, keys = block.end - block.begin, block.end - block.start
+    queries, keys = block.end - block.begin, block.seen
     of_heads = scores.view(-1, queries, keys)  # (H, Q, L)
     of_heads[:, :, keys - queries :].add_(_causal_bias(BLOCK_QUERIES, scores.dtype, scores.device)[:queries, :queries])
     if window is not None and window < keys:

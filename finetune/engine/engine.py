@@ -19,7 +19,7 @@ from configs import InputError
 from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
-from finetune.engine.padding_free import packing_is_exact
+from finetune.engine.padding_free import packing_is_exact, prefix_sharing_is_exact
 from scratch_models.launch.launch_request import launched_precision
 from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
@@ -47,6 +47,8 @@ class Engine:
     """Whether an attention of ours keeps packed conversations apart; else transformers does, with a mask of T x T."""
     can_pack: bool = True
     """Whether packed rows give this model's hidden states, one way or the other; not measured where none are wanted."""
+    shares_prefixes: bool = False
+    """Whether the tokens that all conversations of a packed row begin with stand in it once."""
     checkpoints_gradients: bool = False
     compiled_blocks: int = 0
     swapped: SwappedForwards = field(default_factory=SwappedForwards)
@@ -59,6 +61,7 @@ class Engine:
                 "probe": None if self.probe is None else dataclasses.asdict(self.probe),
                 "exchanged_layers": self.swapped.counts(),
                 "rows_laid_end_to_end": self.packs,
+                "shared_prefixes": self.shares_prefixes,
                 "gradient_checkpointing": self.checkpoints_gradients,
                 "compiled_blocks": self.compiled_blocks,
             },
@@ -180,6 +183,16 @@ def _choose_packing(engine: Engine, packing: Packing) -> None:
             "model without recurrent layers that takes positions: set auto or never"
         )
     engine.packs = engine.packed_attention or (engine.can_pack and (packing == "always" or model.device.type == "cuda"))
+    # The kernels of a GPU take each conversation's keys in one piece.
+    engine.shares_prefixes = (
+        engine.packed_attention and model.device.type == "cpu" and not _drops(model) and prefix_sharing_is_exact(model)
+    )
+
+
+def _drops(model: PreTrainedModel) -> bool:
+    """Whether dropout is on: what is computed once for all would be dropped for all together."""
+    of_attention = getattr(model.config.get_text_config(), "attention_dropout", None) or 0.0
+    return of_attention > 0 or any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
 
 
 def _exchange_layers(engine: Engine, *, compiled: bool) -> None:

@@ -11,7 +11,9 @@ window", it is made and used.
 Shapes: B rows, T tokens of a row, S conversations of all rows, H heads, K heads of keys and values, E width of a head.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,21 @@ class Conversations:
     """Where each begins in all rows end to end, and the end of the last, (S + 1,) of int32 on the model's device."""
     window: int | None = None
     """How many tokens each sees at most, itself included; None: all before it."""
+    prefixes: list[int] | None = None
+    """How many tokens each goes on from, of the newest before it that has 0 here, (S,); None: no conversation does."""
+
+
+_positions: ContextVar[Tensor | None] = ContextVar("positions of a packed micro-batch", default=None)
+
+
+@contextmanager
+def packed_at(position_ids: Tensor | None) -> Iterator[None]:
+    """While a model computes packed rows: transformers' mask says where conversations begin, not at which position."""
+    token = _positions.set(position_ids)
+    try:
+        yield
+    finally:
+        _positions.reset(token)
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
@@ -77,13 +94,23 @@ def make_mask(
     looks_ahead = mask_function(rows, first, later - 1, later).any()
     begins = torch.cat([torch.ones_like(joined[:, :1]), ~joined], dim=1) if q_length > 1 else ~joined.new_zeros(1, 1)
     starts = torch.cat([begins.flatten().nonzero().squeeze(1), torch.tensor([begins.numel()], device=device)])
-    lengths = starts.diff().tolist()
+    lengths, prefixes = starts.diff().tolist(), _prefixes(starts)
     window = options.get("local_size")
-    if window is None or max(lengths) <= window:
+    if window is None or max(map(sum, zip(lengths, prefixes, strict=True))) <= window:
         window = None
     if looks_ahead or (window is not None and not knows_windows(device)):
+        assert not any(prefixes), "a shared prefix under a mask that knows none"
         return _usual_mask(batch_size, q_length, kv_length, mask_function, options)
-    return Conversations(lengths, starts.int(), window)
+    return Conversations(lengths, starts.int(), window, prefixes if any(prefixes) else None)
+
+
+def _prefixes(starts: Tensor) -> list[int]:
+    """The position that each conversation begins at: as many tokens it shares with one before it."""
+    positions = _positions.get()
+    if positions is None:
+        return [0] * (len(starts) - 1)
+    found: list[int] = positions.flatten()[starts[:-1]].tolist()
+    return found
 
 
 def attend(
@@ -187,7 +214,9 @@ def attend_by_blocks(
     dtype = torch.promote_types(query.dtype, torch.float32)
     query, key, value = (one.to(dtype).transpose(0, 1).flatten(1, 2) for one in (query, key, value))  # (., B T, E)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend_in_blocks(query, key, value, conversations.lengths, scaling, dropout, conversations.window)
+    return attend_in_blocks(
+        query, key, value, conversations.lengths, scaling, dropout, conversations.window, conversations.prefixes
+    )
 
 
 def attend_by_varlen(

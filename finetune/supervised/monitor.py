@@ -40,7 +40,8 @@ class HeldOutMonitor:
         self.trainable, self.accelerator, self.reply_tokens = trainable, accelerator, reply_tokens
         self.watched = choose_watched(base_answered, replies)
         rows = sorted(map(to_row, dataset.held_out), key=lambda row: len(row[0]))
-        self.micro_batches = join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, packed=dataset.batches.packed)
+        layout = {"packed": dataset.batches.packed, "shares_prefix": dataset.batches.shares_prefixes}
+        self.micro_batches = join_by_tokens(rows, TOKENS_PER_MICRO_BATCH, **layout)
         self.prompt_format = ChatPromptFormat(dataset.chat)
         # What a calculator gives costs the model nothing, so it may not count as said either.
         said = partial(said_bytes, end_id=dataset.chat.end_id, tokenizer=trainable.tokenizer)

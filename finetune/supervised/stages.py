@@ -130,7 +130,9 @@ def prepare_training(
     trainable = train_from(start.model, start.plan, settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
     tokens = engine.tokens_at_once(settings.tokens_per_micro_batch)
-    dataset = start.dataset.in_rows(packed=engine.packs, tokens_per_micro_batch=tokens)
+    dataset = start.dataset.in_rows(
+        packed=engine.packs, tokens_per_micro_batch=tokens, shares_prefixes=engine.shares_prefixes
+    )
     monitor = HeldOutMonitor(
         trainable,
         dataset,

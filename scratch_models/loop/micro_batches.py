@@ -13,7 +13,8 @@ from torch import Tensor
 MicroBatch = dict[str, Tensor]
 """`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned.
 
-Packed rows bring `position_ids` (B, T) too, which start at 0 with each conversation.
+Packed rows bring `position_ids` (B, T) too, which start at 0 with each conversation, or at P where it goes on from the
+first P tokens of the newest that starts at 0.
 """
 
 
@@ -27,12 +28,22 @@ class Batches(Protocol):
 def count_tokens(micro_batch: MicroBatch) -> int:
     """How many tokens of a micro-batch are read for a target: those up to the last one that each row learns.
 
+    A prefix that conversations share counts for each of them, though it is computed once.
+
     >>> import torch
     >>> count_tokens({"input_ids": torch.tensor([[5, 6, 0]]), "targets": torch.tensor([[-100, 7, -100]])})
     2
     """
     learned = micro_batch["targets"] != IGNORED_TARGET  # (B, T)
-    return int((learned.flip(1).cumsum(1) > 0).sum())
+    return int((learned.flip(1).cumsum(1) > 0).sum()) + _shared_tokens(micro_batch.get("position_ids"))
+
+
+def _shared_tokens(position_ids: Tensor | None) -> int:
+    """Tokens of shared prefixes that do not stand in packed rows again: the positions at which conversations start."""
+    if position_ids is None:
+        return 0
+    starts = position_ids[:, 1:] != position_ids[:, :-1] + 1  # (B, T - 1)
+    return int(position_ids[:, 1:][starts].sum())
 
 
 def count_targets(micro_batch: MicroBatch) -> int:

@@ -56,6 +56,31 @@ def test_each_conversation_sees_itself_alone(heads: int, key_heads: int, longest
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("prefixes", [[0, 2, 2], [0, 3, 1], [0, 0, 1]])
+@pytest.mark.parametrize("longest_kept", [1, 512])
+def test_conversations_go_on_from_what_an_earlier_one_begins_with(prefixes, window, longest_kept, monkeypatch):
+    monkeypatch.setattr(block_attention, "LONGEST_KEPT", longest_kept)
+    inputs = make(4, 2)
+    query, key, value = inputs
+    of_all = conversations(LENGTHS, window)
+    ours = attend(nn.Module(), query, key, value, Conversations(LENGTHS, of_all.starts, window, prefixes))[0]
+    places, newest, parts = torch.arange(sum(LENGTHS)).split(LENGTHS), 0, []
+    for number, (own, prefix) in enumerate(zip(places, prefixes, strict=True)):
+        newest = newest if prefix else number
+        seen = torch.cat([places[newest][:prefix], own])
+        mask = torch.ones(len(own), len(seen), dtype=torch.bool).tril(prefix).triu(prefix + 1 - (window or len(seen)))
+        of_keys = key[:, :, seen], value[:, :, seen]
+        parts.append(F.scaled_dot_product_attention(query[:, :, own], *of_keys, enable_gqa=True, attn_mask=mask))
+    theirs = torch.cat(parts, dim=2).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs)
+    upstream = torch.randn_like(ours)
+    for found, expected in zip(
+        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_sliding_window_hides_what_lies_further_back():
     inputs = make(4, 2)
     seen = torch.ones(6, 6, dtype=torch.bool).tril().triu(-2)

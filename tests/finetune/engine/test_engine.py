@@ -292,6 +292,15 @@ def test_a_model_that_joins_what_is_packed_keeps_its_rows_and_is_not_packed_by_f
         start_engine(model, LoopSettings(max_steps=1, learning_rate=1e-3), Accelerator(cpu=True), packing="always")
 
 
+def test_what_conversations_begin_with_is_computed_once_only_where_nothing_is_dropped_of_it():
+    assert start(tiny_llama()).shares_prefixes
+    assert not start(tiny_llama(attention_dropout=0.1)).shares_prefixes
+    assert not start(tiny_gpt2(resid_pdrop=0.1)).shares_prefixes
+    joining = tiny_llama()
+    joining.set_attn_implementation("eager")
+    assert not start(joining).shares_prefixes
+
+
 @pytest.mark.parametrize(("packing", "packs"), [("auto", False), ("always", True), ("never", False)])
 def test_an_attention_that_is_not_ours_to_exchange_is_packed_under_a_mask_where_that_is_asked(packing, packs, batch):
     model = tiny_llama()

@@ -7,11 +7,12 @@ import torch
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
-from finetune.chat.batches import pack, pad
+from finetune.chat.batches import pack, pad, shared_prefix
 from finetune.engine import packed_attention
 from finetune.engine.packed_attention import PACKED_ATTENTION, Conversations, use_packed_attention, use_usual_attention
+from finetune.engine.padding_free import hidden_states, prefix_sharing_is_exact
 from finetune.losses.supervised_loss import SupervisedLoss
-from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET, count_tokens
 from tests.finetune.tiny_models import TINY_MODELS, VOCABULARY, tiny_gpt2, tiny_llama
 
 LENGTHS = (7, 1, 12, 2, 30)
@@ -98,6 +99,44 @@ def test_gradients_of_packed_rows_are_those_of_padded_ones(packing_model, rows):
         loss_model(**batch).backward()
         gradients.append(torch.cat([one.grad.flatten() for one in packing_model.parameters() if one.grad is not None]))
     assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[1].norm()
+
+
+@pytest.fixture
+def with_prefix():
+    """Rows that begin with the same 11 tokens, of which nothing is learned."""
+    generator = torch.Generator().manual_seed(2)
+    rows = []
+    for length in (5, 1, 70, 17):
+        ids = list(range(11)) + torch.randint(VOCABULARY, (length + 1,), generator=generator).tolist()
+        rows.append((ids[:-1], [IGNORED_TARGET] * 11 + ids[12:]))
+    return rows
+
+
+def test_a_prefix_that_stands_once_gives_the_logits_and_gradients_of_each_conversation_alone(model, with_prefix):
+    assert shared_prefix(with_prefix) == 11
+    assert use_packed_attention(model) and prefix_sharing_is_exact(model)
+    batch = pack(with_prefix, 11)
+    assert batch["input_ids"].shape[1] == 11 + 5 + 1 + 70 + 17
+    found = hidden_states(model, batch["input_ids"], batch["position_ids"])[0].split([11 + 5, 1, 70, 17])
+    for number, (of_row, (ids, _)) in enumerate(zip(found, with_prefix, strict=True)):
+        alone = hidden_states(model, torch.tensor([ids]))[0]
+        torch.testing.assert_close(of_row, alone if number == 0 else alone[11:], rtol=0, atol=1e-5)
+
+    loss_model = SupervisedLoss(model)
+    model.requires_grad_(True)
+    losses, gradients = [], []
+    for one in (batch, pad(with_prefix)):
+        model.zero_grad()
+        losses.append(loss_model(**one))
+        losses[-1].backward()
+        gradients.append(torch.cat([part.grad.flatten() for part in model.parameters() if part.grad is not None]))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+    assert (gradients[0] - gradients[1]).norm() <= 2e-6 * gradients[1].norm()
+    assert count_tokens(batch) == count_tokens(pack(with_prefix)) == sum(len(ids) for ids, _ in with_prefix)
+
+
+def test_under_another_attention_a_prefix_that_stands_once_is_seen_to_be_wrong(model):
+    assert not prefix_sharing_is_exact(model)
 
 
 def test_no_mask_of_all_places_is_made_and_a_window_too_short_is_kept_to(rows, monkeypatch):

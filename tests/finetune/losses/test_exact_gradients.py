@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from finetune.chat.batches import pad, to_row
+from finetune.chat.batches import ConversationBatches, pad, to_row
+from finetune.chat.rendered import RenderedConversation
 from finetune.engine.engine import start_engine
 from finetune.engine.packed_attention import use_packed_attention
 from finetune.losses import chunked_cross_entropy
@@ -97,6 +98,28 @@ def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, ex
     model = KINDS[kind]()
     found = gradient_of(SupervisedLoss(model, WAYS[way](model)), batches(**CUTS[cut]), make_accelerator("fp32"))
     _assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("cut", [{}, {"accumulation_steps": 1}, {"accumulation_steps": 8}])
+def test_what_all_conversations_begin_with_may_be_computed_once(kind, cut):
+    begun = [
+        RenderedConversation([*range(9), *one.input_ids], [*[False] * 9, *one.supervised])
+        for one in conversations()
+        if len(one.input_ids) < 90  # the model's positions end there
+    ]
+    gradients = []
+    for layout in ({}, {"packed": True, "shares_prefixes": True, **cut}):
+        read = ConversationBatches(begun, len(begun), 256, seed=0, **layout)
+        model = KINDS[kind]()
+        if layout:
+            engine = _with_engine(model)
+            assert engine.shares_prefixes
+            tokens = sum(one["input_ids"].numel() for one in read.micro_batches(0, 0, 1))
+            assert tokens <= sum(len(one.input_ids) for one in begun) - 9 * (len(begun) - 8 - 1)
+        else:
+            model = model.double()
+        gradients.append(gradient_of(SupervisedLoss(model), read, make_accelerator("fp32")))
+    _assert_equal(gradients[1], gradients[0])
 
 
 @pytest.mark.parametrize(("chunk_tokens", "block_rows"), [(1, 8192), (7, 13), (64, 5)])
