@@ -294,11 +294,12 @@ def test_a_model_that_joins_what_is_packed_keeps_its_rows_and_is_not_packed_by_f
 
 def test_what_conversations_begin_with_is_computed_once_only_where_nothing_is_dropped_of_it():
     assert start(tiny_llama()).shares_prefixes
-    assert not start(tiny_llama(attention_dropout=0.1)).shares_prefixes
-    assert not start(tiny_gpt2(resid_pdrop=0.1)).shares_prefixes
-    joining = tiny_llama()
-    joining.set_attn_implementation("eager")
-    assert not start(joining).shares_prefixes
+    assert start(tiny_gpt2(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)).shares_prefixes
+    assert not start(tiny_gpt2(resid_pdrop=0.1, embd_pdrop=0.0, attn_pdrop=0.0)).shares_prefixes
+    dropping, eager = tiny_llama(), tiny_llama()
+    dropping.config.attention_dropout = 0.1
+    eager.set_attn_implementation("eager")
+    assert not start(dropping).shares_prefixes and not start(eager).shares_prefixes
 
 
 @pytest.mark.parametrize(("packing", "packs"), [("auto", False), ("always", True), ("never", False)])
