@@ -11,9 +11,7 @@ window", it is made and used.
 Shapes: B rows, T tokens of a row, S conversations of all rows, H heads, K heads of keys and values, E width of a head.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from finetune.engine.block_attention import attend_in_blocks
+from finetune.engine.shared_prefixes import prefixes_at
 
 PACKED_ATTENTION = "graft_packed"
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -46,19 +45,6 @@ class Conversations:
     """How many tokens each sees at most, itself included; None: all before it."""
     prefixes: list[int] | None = None
     """How many tokens each goes on from, of the newest before it that has 0 here, (S,); None: no conversation does."""
-
-
-_positions: ContextVar[Tensor | None] = ContextVar("positions of a packed micro-batch", default=None)
-
-
-@contextmanager
-def packed_at(position_ids: Tensor | None) -> Iterator[None]:
-    """While a model computes packed rows: transformers' mask says where conversations begin, not at which position."""
-    token = _positions.set(position_ids)
-    try:
-        yield
-    finally:
-        _positions.reset(token)
 
 
 def use_packed_attention(model: PreTrainedModel) -> bool:
@@ -94,7 +80,7 @@ def make_mask(
     looks_ahead = mask_function(rows, first, later - 1, later).any()
     begins = torch.cat([torch.ones_like(joined[:, :1]), ~joined], dim=1) if q_length > 1 else ~joined.new_zeros(1, 1)
     starts = torch.cat([begins.flatten().nonzero().squeeze(1), torch.tensor([begins.numel()], device=device)])
-    lengths, prefixes = starts.diff().tolist(), _prefixes(starts)
+    lengths, prefixes = starts.diff().tolist(), prefixes_at(starts)
     window = options.get("local_size")
     if window is None or max(map(sum, zip(lengths, prefixes, strict=True))) <= window:
         window = None
@@ -102,15 +88,6 @@ def make_mask(
         assert not any(prefixes), "a shared prefix under a mask that knows none"
         return _usual_mask(batch_size, q_length, kv_length, mask_function, options)
     return Conversations(lengths, starts.int(), window, prefixes if any(prefixes) else None)
-
-
-def _prefixes(starts: Tensor) -> list[int]:
-    """The position that each conversation begins at: as many tokens it shares with one before it."""
-    positions = _positions.get()
-    if positions is None:
-        return [0] * (len(starts) - 1)
-    found: list[int] = positions.flatten()[starts[:-1]].tolist()
-    return found
 
 
 def attend(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from finetune.engine.packed_attention import packed_at
+from finetune.engine.shared_prefixes import packed_at
 
 MULTIPLE_IN_HALF = 64  # tokens
 LARGEST_DIFFERENCE = {torch.float64: 1e-3, torch.float32: 1e-3}

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from configs import InputError
-from finetune.chat.batches import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
 from finetune.chat.chat_format import ChatFormat
+from finetune.chat.packing import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.messages import Conversation
 from finetune.conversations.pairs import Pair

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from finetune.chat.batches import conversation_numbers
+from finetune.chat.packing import conversation_numbers
 from finetune.engine.engine import Engine
 from finetune.engine.padding_free import hidden_states
 from finetune.losses.head import check_logits_are_the_heads

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from finetune.chat.batches import Row, cut_by_tokens, pad
+from finetune.chat.packing import Row, cut_by_tokens, pad
 from finetune.conversations.formats import Conversation
 from finetune.losses.head import check_logits_are_the_heads
 from finetune.losses.token_losses import token_losses

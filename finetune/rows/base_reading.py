@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.chat.batches import Row, pad
+from finetune.chat.packing import Row, pad
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
 from finetune.losses.head import Segment
 from finetune.losses.token_losses import segment_losses

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.batches import ConversationBatches, cut_by_tokens, pad, to_row
+from finetune.chat.batches import ConversationBatches
 from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.packing import cut_by_tokens, pad, to_row
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids

@@ -8,8 +8,8 @@ from typing import Any
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerFast
 
-from finetune.chat.batches import join_by_tokens, to_row
 from finetune.chat.dataset import SupervisedDataset
+from finetune.chat.packing import join_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import SHOWN_REPLIES, Answered, answer, choose_watched

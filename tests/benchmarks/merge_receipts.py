@@ -24,8 +24,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from finetune.chat.batches import pad
 from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
+from finetune.chat.packing import pad
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import read_conversation_splits
 from finetune.export.final_folder import save_assistant

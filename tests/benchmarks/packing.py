@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from finetune.chat.batches import ConversationBatches, pad, to_row
+from finetune.chat.batches import ConversationBatches
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.packing import pad, to_row
 from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.losses.supervised_loss import SupervisedLoss

@@ -53,7 +53,7 @@ def rendered(tokenizer: Any, steps: int) -> Any:
 
 def run_ours(base: str, steps: int) -> list[float]:
     """Our losses, from the loop that every entry trains with."""
-    from finetune.chat.batches import join_by_tokens, to_row
+    from finetune.chat.packing import join_by_tokens, to_row
     from finetune.engine.engine import start_engine
     from finetune.losses.supervised_loss import SupervisedLoss
     from scratch_models.loop.devices import make_accelerator

@@ -36,6 +36,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
 }
 
 
+@cache
 def module_files() -> list[Path]:
     """Every Python file of the packages, relative to the repository."""
     return sorted(path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
@@ -61,6 +62,7 @@ def syntax_tree(file: Path) -> ast.Module:
     return ast.parse((ROOT / file).read_text(encoding="utf-8"), filename=str(file))
 
 
+@cache
 def schema_name(file: Path) -> str | None:
     """The class that an entry file hands to ``run_entry``; nothing for any other file."""
     for node in ast.walk(syntax_tree(file)):
@@ -69,6 +71,7 @@ def schema_name(file: Path) -> str | None:
     return None
 
 
+@cache
 def entry_files() -> list[Path]:
     """Every file that can be started from the command line."""
     return [file for file in module_files() if schema_name(file) and file.parts[0] != "configs"]

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from transformers import PreTrainedModel
 
-from finetune.chat.batches import Row, join_by_tokens
+from finetune.chat.packing import Row, join_by_tokens
 from finetune.engine.engine import Engine, start_engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from scratch_models.loop.devices import make_accelerator

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.chat.batches import ConversationBatches, cut_by_tokens, keep_fitting, pack, pack_by_tokens, to_row
+from finetune.chat.batches import ConversationBatches, keep_fitting
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.packing import cut_by_tokens, pack, pack_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation
 from finetune.conversations.formats import Conversation, Message
 from scratch_models.loop.micro_batches import IGNORED_TARGET

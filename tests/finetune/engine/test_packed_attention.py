@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM
 
-from finetune.chat.batches import pack, pad, shared_prefix
+from finetune.chat.packing import pack, pad, shared_prefix
 from finetune.engine import packed_attention
 from finetune.engine.packed_attention import PACKED_ATTENTION, Conversations, use_packed_attention, use_usual_attention
 from finetune.engine.padding_free import hidden_states, prefix_sharing_is_exact

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from finetune.chat.batches import ConversationBatches, pad, to_row
+from finetune.chat.batches import ConversationBatches
+from finetune.chat.packing import pad, to_row
 from finetune.chat.rendered import RenderedConversation
 from finetune.engine.engine import start_engine
 from finetune.engine.packed_attention import use_packed_attention

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from finetune.chat.batches import to_row
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.packing import to_row
 from finetune.preference.batches import PreferenceBatches, render_pairs
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities, reference_model
