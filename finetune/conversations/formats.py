@@ -22,8 +22,9 @@ from collections.abc import Callable, Mapping
 from configs import InputError
 from finetune.conversations.message_reader import read_messages, say
 from finetune.conversations.messages import Conversation, Message, Role, ToolCall
-from finetune.conversations.records import kind_of, read_all, read_text
 from finetune.conversations.tool_calls import read_tools
+from finetune.files.json_values import kind_of, read_text
+from finetune.files.records import read_all
 
 __all__ = ["Conversation", "Message", "Role", "ToolCall", "final_answer", "read_conversations", "to_conversation"]
 

@@ -19,8 +19,8 @@ from dataclasses import replace
 
 from configs import InputError
 from finetune.conversations.messages import ROLES, Message, Role
-from finetune.conversations.records import kind_of, read_text
 from finetune.conversations.tool_calls import read_tool_calls
+from finetune.files.json_values import kind_of, read_text
 from tokenizer_ext.pages.shortened import shorten
 
 KEYS_OF: dict[str, tuple[Role, ...]] = {

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.formats import READ_BESIDE, Conversation, Message, refuse_columns, to_conversation
-from finetune.conversations.records import read_all
+from finetune.files.records import read_all
 
 KEYS = ("prompt", "chosen", "rejected")
 

@@ -17,8 +17,8 @@ from finetune.conversations.formats import (
     final_answer,
     to_conversation,
 )
-from finetune.conversations.records import read_all
 from finetune.conversations.splits import until_last_reply
+from finetune.files.records import read_all
 from tokenizer_ext.pages.shortened import shorten
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -77,7 +77,7 @@ def test_data_that_cannot_be_used_is_refused(base, folder, capsys, lines, said):
     ("changes", "said"),
     [
         ({"data": "no-such.jsonl"}, "no-such.jsonl: no such file"),
-        ({"data": "."}, "is a folder, expected a .jsonl file"),
+        ({"data": "."}, "is a folder without a data file, expected files in .jsonl"),
         ({"learing_rate": 1e-3}, "learing_rate: no such setting, did you mean learning_rate?"),
         ({"learning_rate": -1e-3}, "learning_rate: found -0.001, expected a finite number above 0"),
         ({"learning_rate": ".nan"}, "learning_rate: found nan, expected a finite number above 0"),

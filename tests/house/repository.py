@@ -21,6 +21,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "tokenizer_ext": ("bpe", "pages", "huggingface", "embeddings", "extension", "inspection", "trimming"),
     "scratch_models": ("launch", "loop", "corpus"),
     "finetune": (
+        "files",
         "conversations",
         "templates",
         "chat",

@@ -4,13 +4,17 @@ The Hub would be asked for a mistyped path too, which takes half a minute to fai
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 OWNED_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-DATASET_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?::(?P<configuration>[\w.-]+))?")
+DATASET_NAME = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?)(?::(?P<configuration>[\w.-]+))?"
+    r"(?:@(?P<split>[\w.-]+(?:\[[\d%:-]*\])?))?"
+)
 FILE_SUFFIX = re.compile(r"\.(jsonl?|[ct]sv|txt|md|ya?ml|xlsx|parquet|arrow|gz|zip|zst)", re.IGNORECASE)
 
 
@@ -46,13 +50,22 @@ def is_mistyped_path(name: str) -> bool:
     return not may_be_on_hub(name) or (parent != Path() and parent.is_dir())
 
 
-def dataset_on_hub(name: str) -> tuple[str, str | None] | None:
-    """A dataset's name on the Hub and its configuration; None for what looks like a file.
+@dataclass(frozen=True)
+class HubDataset:
+    """A data set on the Hub, as ``owner/name:configuration@split`` names it."""
 
-    >>> dataset_on_hub("openai/gsm8k:main"), dataset_on_hub("squad"), dataset_on_hub("my_chats.jsonl")
-    (('openai/gsm8k', 'main'), ('squad', None), None)
+    name: str
+    configuration: str | None = None
+    split: str | None = None
+
+
+def dataset_on_hub(name: str) -> HubDataset | None:
+    """The data set that a name stands for; None for what looks like a file.
+
+    >>> dataset_on_hub("openai/gsm8k:main@test"), dataset_on_hub("my_chats.jsonl")
+    (HubDataset(name='openai/gsm8k', configuration='main', split='test'), None)
     """
     found = DATASET_NAME.fullmatch(name)
-    if found is None or FILE_SUFFIX.fullmatch(Path(name).suffix):
+    if found is None or FILE_SUFFIX.fullmatch(Path(found["name"]).suffix):
         return None
-    return found["name"], found["configuration"]
+    return HubDataset(found["name"], found["configuration"], found["split"])

@@ -1,0 +1,1 @@
+"""What lies on the disk or on the Hub, as records that know their place."""
