@@ -1,7 +1,7 @@
 """The rendered conversations of a run, with what was left out counted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
+from finetune.conversations.orders import OddOrder, describe_oddities
 from finetune.conversations.splits import ConversationSplits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 
@@ -33,6 +34,8 @@ class SupervisedDataset:
     """Of them, those whose end of turn is learned: all, or the assistant would not know when to stop."""
     chat: ChatFormat
     """What they were rendered in."""
+    odd: Mapping[str, OddOrder] = field(default_factory=dict)
+    """What is odd in the order of turns, and read as it is."""
     in_parts: int = 0
     """Conversations that are learned one reply at a time, since the chat template rewrites what was said before."""
 
@@ -48,11 +51,12 @@ class SupervisedDataset:
             if self.in_parts
             else ""
         )
+        odd = f"\nread as they are: {describe_oddities(self.odd)}" if self.odd else ""
         return (
             f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{packed}; an epoch is "
             f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
             f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
-            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{in_parts}"
+            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{odd}{in_parts}"
         )
 
     def in_rows(
@@ -87,23 +91,28 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
     read, turns = evenly_spaced(fitting, held_out_conversations), _turns_of_rows(all_training, splits.training)
     learned = [len(turns[place]) for place in training.places]
-    sizes = conversations_per_step, tokens_per_micro_batch, seed
+    sizes = conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
     return SupervisedDataset(
-        batches=ConversationBatches(training.kept, *sizes, packed, accumulation_steps),
+        batches=ConversationBatches(training.kept, *sizes),
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
         held_out_reply_bytes=int(np.array(bytes_of_rows(all_held_out, splits.held_out))[read].sum()),
-        left_out={
-            **splits.left_out,
-            f"conversations of more than {maximum_tokens} tokens": training.too_long,
-            "conversations in which nothing is learned": training.unsupervised,
-            f"held-out conversations of more than {maximum_tokens} tokens": len(all_held_out) - len(fitting),
-        },
+        left_out={**splits.left_out, **_too_long(training, len(all_held_out) - len(fitting), maximum_tokens)},
         assistant_turns=sum(learned),
         learned_ends=_count_ends(training, sum(learned), chat),
         chat=chat,
+        odd=splits.odd,
         in_parts=int((np.bincount(all_training.sources) > 1).sum()),
     )
+
+
+def _too_long(training: Fitting, held_out: int, maximum_tokens: int) -> dict[str, int]:
+    """What cannot be used once it is rendered -> how often."""
+    return {
+        f"conversations of more than {maximum_tokens} tokens": training.too_long,
+        "conversations in which nothing is learned": training.unsupervised,
+        f"held-out conversations of more than {maximum_tokens} tokens": held_out,
+    }
 
 
 def _count_ends(training: Fitting, turns: int, chat: ChatFormat) -> int:

@@ -3,7 +3,8 @@
 =====================================  ==================================================================
 keys of a record                       becomes
 =====================================  ==================================================================
-``messages``                           its messages, see `message_reader`
+``messages`` (OpenAI's)                its messages, see `message_reader`
+``conversations`` (ShareGPT's)         its turns, see `sharegpt`
 ``prompt``, ``completion``             text: one user and one assistant message; lists: their messages
 ``instruction``, ``output`` (Alpaca)   user: instruction, a blank line and ``input`` where there is one; pairs of
                                        texts in ``history`` are turns before them
@@ -11,17 +12,19 @@ keys of a record                       becomes
 =====================================  ==================================================================
 
 ``system`` beside any of them is the system message, ``tools`` the tools that the assistant may call. Beside the first
-three, ``answer`` may hold the one checkable answer; in ``question``/``answer`` it is what follows ``####`` (GSM8K). A
+four, ``answer`` may hold the one checkable answer; in ``question``/``answer`` it is what follows ``####`` (GSM8K). A
 key whose value is null counts as absent. Other keys are left alone, and can be counted; those that would change what
-is learned are refused.
+is learned are refused, see `keys`. All records of a set have one format.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from configs import InputError
+from finetune.conversations.keys import READ_BESIDE, refuse_columns
 from finetune.conversations.message_reader import read_messages, say
 from finetune.conversations.messages import Conversation, Message, Role, ToolCall
+from finetune.conversations.sharegpt import read_sharegpt
 from finetune.conversations.tool_calls import read_tools
 from finetune.files.json_values import kind_of, read_text
 from finetune.files.records import read_all
@@ -29,17 +32,10 @@ from finetune.files.records import read_all
 __all__ = ["Conversation", "Message", "Role", "ToolCall", "final_answer", "read_conversations", "to_conversation"]
 
 ANSWER_MARK = "####"
-READ_BESIDE = ("system", "tools", "answer")
-OF_PICTURES_OR_SOUND = "only text is learned here"
-REFUSED_COLUMNS = {
-    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), OF_PICTURES_OR_SOUND),
-    "functions": "write them as tools",
-    "chat_template_kwargs": "what a template is told is set for the whole run",
-}
 
 
 def read_conversations(data: str, unread: Counter[str] | None = None) -> list[Conversation]:
-    """All conversations of a ``.jsonl`` or ``.json`` file, or of a data set on the Hub (``owner/name:configuration``).
+    """All conversations of a file, a folder or a data set on the Hub, see `records`.
 
     `unread` counts the values of each key that is left alone.
 
@@ -48,13 +44,25 @@ def read_conversations(data: str, unread: Counter[str] | None = None) -> list[Co
 
     """
 
+    first: list[tuple[str, ...]] = []
+
     def parse(record: Mapping[str, object], place: str) -> Conversation:
         conversation = to_conversation(record, place)
+        keys = _keys_of_format(record) or ()
+        first.append(keys) if not first else _expect_same(first[0], keys, place)
         if unread is not None:
             unread.update(unread_keys(record))
         return conversation
 
     return read_all(data, parse, "conversations")
+
+
+def _expect_same(first: tuple[str, ...], keys: tuple[str, ...], place: str) -> None:
+    if keys != first:
+        raise InputError(
+            f"{place}: holds {' and '.join(keys)}, and the records before it {' and '.join(first)}: give each form a "
+            "file of its own"
+        )
 
 
 def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
@@ -86,20 +94,6 @@ def unread_keys(record: Mapping[str, object]) -> list[str]:
     return [key for key, value in record.items() if value is not None and key not in read]
 
 
-def refuse_columns(record: Mapping[str, object], place: str) -> None:
-    """Refuses what would change what is learned, if it were read.
-
-    Raises:
-        InputError: there is such a value; it begins with `place`.
-
-    """
-    for key, advice in REFUSED_COLUMNS.items():
-        if record.get(key) not in (None, [], {}, ""):
-            raise InputError(
-                f"{place}: has {key!r}, which is not read ({advice}): take it out if nothing is lost by it"
-            )
-
-
 def final_answer(text: str) -> str | None:
     """What follows the last ``####`` of a worked answer, None where there is no such mark.
 
@@ -117,13 +111,11 @@ def _read_messages(record: Mapping[str, object], place: str) -> Reading:
     return read_messages(record["messages"], place, "messages"), _checkable(record, place)
 
 
+def _read_sharegpt(record: Mapping[str, object], place: str) -> Reading:
+    return read_sharegpt(record["conversations"], place, "conversations"), _checkable(record, place)
+
+
 def _read_completion(record: Mapping[str, object], place: str) -> Reading:
-    label = record.get("label")
-    if isinstance(label, bool | int) and not label:
-        raise InputError(
-            f"{place}: label is {str(label).lower()}, so that completion is not to be learned (KTO): take such records "
-            "out, or make pairs of prompt, chosen and rejected for finetune/dpo.py"
-        )
     prompt = _one_or_more("user", record["prompt"], place, "prompt")
     completion = _one_or_more("assistant", record["completion"], place, "completion")
     if all(message.role != "assistant" for message in completion):
@@ -161,6 +153,7 @@ def _read_question(record: Mapping[str, object], place: str) -> Reading:
 HISTORY_ROLES: tuple[Role, Role] = ("user", "assistant")
 FORMATS: dict[tuple[str, ...], Callable[[Mapping[str, object], str], Reading]] = {
     ("messages",): _read_messages,
+    ("conversations",): _read_sharegpt,
     ("prompt", "completion"): _read_completion,
     ("instruction", "output"): _read_instruction,
     ("question", "answer"): _read_question,

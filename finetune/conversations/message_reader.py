@@ -8,13 +8,15 @@ key of a message                       becomes
 ``tool_calls``                         an assistant's calls, with or without text beside them
 ``name``, ``tool_call_id``             of a message with the role ``tool``: which tool, and which call it answers
 ``weight``, ``train``                  0 or false: the assistant's message is read and not learned
+``content`` that is a list             parts ``{"type": "text", "text": ...}``, one text without anything between them
+``role``: ``developer``                the same as system
 =====================================  ==================================================================
 
 Any other key is refused by name: what is not read would be lost without a word. A value that is null, an empty list or
 an empty object counts as absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from configs import InputError
@@ -85,6 +87,7 @@ def _read_message(value: object, place: str, field: str) -> Message:
         _expect_known(key, role, place, field)
     calls = read_tool_calls(told["tool_calls"], place, f"{field}.tool_calls") if "tool_calls" in told else ()
     content = told.get("content", "" if calls else None)  # a message that only calls has none in OpenAI's API
+    content = _join_parts(content, place, f"{field}.content") if isinstance(content, list) else content
     return replace(
         _with_reasoning(say(role, content, place, f"{field}.content", may_be_empty=bool(calls)), told, place, field),
         learned=_read_learned(told, role, place, field),
@@ -105,10 +108,28 @@ def _told(value: object, place: str, field: str) -> dict[str, object]:
     return {**told, "role": value["role"]}
 
 
+def _join_parts(parts: Sequence[object], place: str, field: str) -> str:
+    """The text of a content in parts."""
+    texts = []
+    for number, part in enumerate(parts):
+        told = {key: one for key, one in part.items() if one is not None} if isinstance(part, dict) else {}
+        kind = told.get("type")
+        if kind != "text" or told.keys() != {"type", "text"}:
+            found = f"{', '.join(map(repr, told))} of type {kind!r}" if told else kind_of(part)
+            raise InputError(
+                f"{place}: {field}[{number}] is {shorten(found, 80)}, expected "
+                '{"type": "text", "text": ...}: only text is learned here'
+            )
+        texts.append(read_text(told["text"], place, f"{field}[{number}].text"))
+    return "".join(texts)
+
+
 def _read_role(role: object, place: str, field: str) -> Role:
+    if role == "developer":  # what OpenAI's newer models call it
+        return "system"
     if role not in ROLES:
         found = repr(role)[:40] if isinstance(role, str) else kind_of(role)
-        raise InputError(f"{place}: {field}.role is {found}, expected one of {', '.join(ROLES)}")
+        raise InputError(f"{place}: {field}.role is {found}, expected one of {', '.join(ROLES)}, developer")
     return role
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.embedded_pairs import embedded_pairs
+from finetune.conversations.keys import count_unread
 from finetune.conversations.pairs import Pair, read_pairs
-from finetune.conversations.splits import HELD_OUT_EVERY, count_unread, hash_asked, hash_messages
+from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked, hash_messages
 from scratch_models.embedded_default import EMBEDDED
 
 

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from configs import InputError
-from finetune.conversations.formats import READ_BESIDE, Conversation, Message, refuse_columns, to_conversation
+from finetune.conversations.formats import Conversation, Message, to_conversation
+from finetune.conversations.keys import READ_BESIDE, refuse_columns
 from finetune.files.records import read_all
 
 KEYS = ("prompt", "chosen", "rejected")

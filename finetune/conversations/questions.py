@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 from configs import InputError
 from finetune.conversations.formats import (
-    READ_BESIDE,
-    REFUSED_COLUMNS,
     Conversation,
     Message,
     final_answer,
     to_conversation,
 )
+from finetune.conversations.keys import READ_BESIDE, REFUSED_COLUMNS
 from finetune.conversations.splits import until_last_reply
 from finetune.files.records import read_all
 from tokenizer_ext.pages.shortened import shorten

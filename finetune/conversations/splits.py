@@ -3,11 +3,13 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from configs import InputError
 from finetune.conversations.embedded_conversations import keep_half_checkable, make_conversations
 from finetune.conversations.formats import Conversation, Message, read_conversations
+from finetune.conversations.keys import count_unread
+from finetune.conversations.orders import OddOrder, count_oddities
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED
 from tokenizer_ext.pages.progress import shown
@@ -25,6 +27,8 @@ class ConversationSplits:
     """Documents of the domain, for the embedded data; empty otherwise."""
     left_out: Mapping[str, int]
     """What is in neither set -> how often."""
+    odd: Mapping[str, OddOrder] = field(default_factory=dict)
+    """What is odd in the order of turns, and read as it is."""
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
@@ -103,6 +107,7 @@ def _split(data: str, conversations: Sequence[Conversation], unread: Mapping[str
             "conversations whose replies are all marked weight 0 or train false": marked,
             **count_unread(unread),
         },
+        odd=count_oddities(conversations),
     )
 
 
@@ -112,15 +117,6 @@ def _without_greeting(conversation: Conversation) -> Conversation:
     if first.role != "assistant" or not any(one.role == "assistant" and one.learned for one in others):
         return conversation
     return replace(conversation, messages=(replace(first, learned=False), *others))
-
-
-def count_unread(unread: Mapping[str, int]) -> dict[str, int]:
-    """What is said of values that were left alone -> how many they are.
-
-    >>> count_unread({"id": 2})
-    {"values of the key 'id', which is not read": 2}
-    """
-    return {f"values of the key {key!r}, which is not read": count for key, count in unread.items()}
 
 
 def _has_a_reply_to_learn(conversation: Conversation) -> bool:

@@ -77,7 +77,7 @@ def test_data_that_cannot_be_used_is_refused(base, folder, capsys, lines, said):
     ("changes", "said"),
     [
         ({"data": "no-such.jsonl"}, "no-such.jsonl: no such file"),
-        ({"data": "."}, "is a folder without a data file, expected files in .jsonl"),
+        ({"data": "empty"}, "is a folder without a data file, expected files in .jsonl"),
         ({"learing_rate": 1e-3}, "learing_rate: no such setting, did you mean learning_rate?"),
         ({"learning_rate": -1e-3}, "learning_rate: found -0.001, expected a finite number above 0"),
         ({"learning_rate": ".nan"}, "learning_rate: found nan, expected a finite number above 0"),
@@ -124,6 +124,7 @@ def test_data_that_cannot_be_used_is_refused(base, folder, capsys, lines, said):
 )
 def test_settings_that_cannot_work_are_refused(base, folder, capsys, changes, said):
     (folder / "here" / "good.jsonl").write_bytes((folder / "good.jsonl").read_bytes())
+    (folder / "here" / "empty").mkdir()
     (folder / "here" / "other").mkdir()
     (folder / "here" / "other" / "run.json").write_text("{}")
     settings = {"base": base, "data": folder / "good.jsonl", **changes}

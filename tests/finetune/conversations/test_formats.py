@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import Counter
 
 import pytest
 
@@ -40,6 +41,8 @@ def _message(data):
     "record",
     [
         _chat(("user", "1+1?"), ("assistant", "2")),
+        {"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]},
+        {"messages": None, "prompt": "1+1?", "completion": "2", "instruction": None, "conversations": None},
         {"prompt": "1+1?", "completion": "2"},
         {"prompt": [{"role": "user", "content": "1+1?"}], "completion": [{"role": "assistant", "content": "2"}]},
         {"prompt": [{"role": "user", "content": "1+1?"}], "completion": "2"},
@@ -139,6 +142,52 @@ def test_the_history_of_an_instruction_is_earlier_turns():
         to_conversation({**record, "history": [["Hi", ""]]}, "p")
 
 
+def test_a_file_of_two_forms_is_refused_with_the_place_of_the_first_other_one(write):
+    path = write(f"{GOOD}\n{GOOD}\n{json.dumps(_chat(('user', '1+1?'), ('assistant', '2')))}\n")
+    assert _message(path).startswith(f"{path}:3: holds messages, and the records before it question and answer: give")
+
+
+MEANT = {  # keys that would change what is learned -> a value that asks for it
+    "weight": 0.5,
+    "train": False,
+    "label": False,
+    "tool_calls": [{"name": "f"}],
+    "function_call": {"name": "f"},
+    "functions": [{"name": "f"}],
+    "reasoning_content": "Hm.",
+    "images": ["a.png"],
+    "context": "The earth is flat.",
+    "documents": ["a"],
+    "loss_mask": [0, 1],
+}
+MADE_UP = [f"{word}_{number}" for number, word in enumerate(["mood", "notes", "weight_of", "masked", "reply"] * 6)]
+FORMS = {
+    "messages": _chat(("user", "1+1?"), ("assistant", "2")),
+    "conversations": {"conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "2"}]},
+    "prompt": {"prompt": "1+1?", "completion": "2"},
+    "instruction": {"instruction": "1+1?", "output": "2"},
+    "question": {"question": "1+1?", "answer": "2"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_key_beside_a_form_is_dropped_in_silence(write, form):
+    for key, value in MEANT.items():
+        assert key in _message(write(json.dumps({**FORMS[form], key: value})))
+    unread: Counter[str] = Counter()
+    beside = {key: 1 for key in (*MADE_UP, "name", "history_of", "id", "source")}
+    [conversation] = read_conversations(write(json.dumps({**FORMS[form], **beside, "notes": None})), unread)
+    assert conversation.messages == (USER, ASSISTANT)
+    assert unread == beside
+
+
+@pytest.mark.parametrize("label", ["False", False, 0.0, "0"])
+def test_a_label_is_read_as_a_file_of_text_cells_writes_it(label):
+    with pytest.raises(InputError, match="so that completion is not to be learned"):
+        to_conversation({"prompt": "Hi", "completion": "Go away", "label": label}, "p")
+    assert to_conversation({"question": "1+1?", "answer": "2", "label": 0}, "p").messages == (USER, ASSISTANT)
+
+
 @pytest.mark.parametrize("label", [False, 0])
 def test_a_completion_labelled_as_a_bad_one_is_refused(label):
     record = {"prompt": "Hi", "completion": "Go away", "label": label}
@@ -164,15 +213,15 @@ BAD_LINES = {
     '["a", "b"]': ":2: found a list, expected a JSON object",
     "null": ":2: found null, expected a JSON object",
     '{"messages": [], "messages": []}': ":2: not usable JSON (key 'messages' appears twice)",
-    '{"text": "a", "mesages": []}': ":2: keys are 'text', 'mesages', expected messages; or prompt and completion; or "
-    "instruction and output; or question and answer",
+    '{"text": "a", "mesages": []}': ":2: keys are 'text', 'mesages', expected messages; or conversations; or "
+    "prompt and completion; or instruction and output; or question and answer",
     "{}": ":2: keys are nothing, expected messages",
     '{"messages": "a"}': ":2: messages is text, expected a list",
     '{"messages": ["a"]}': ":2: messages[0] is text, expected",
     '{"messages": [{"from": "human", "value": "a"}]}': ":2: messages[0] is an object with 'from', 'value', expected",
     json.dumps(_chat(("user", None), ("assistant", "b"))): ":2: messages[0].content is null, expected text",
     json.dumps(_chat(("user", "a"), ("assistant", 7))): ":2: messages[1].content is a number, expected text",
-    json.dumps(_chat(("user", [{"type": "text"}]))): ":2: messages[0].content is a list, expected text",
+    json.dumps(_chat(("user", [{"type": "text"}]))): ":2: messages[0].content[0] is 'type' of type 'text', expected",
     json.dumps(_chat(("sytem", "a"))): ":2: messages[0].role is 'sytem', expected one of system, user, assistant, tool",
     json.dumps(_chat((["user"], "a"))): ":2: messages[0].role is a list, expected one of",
     json.dumps(_chat()): ":2: no assistant message (found no message), nothing to learn from",

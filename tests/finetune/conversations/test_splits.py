@@ -9,6 +9,7 @@ import pytest
 
 from configs import InputError
 from finetune.conversations.messages import Message, ToolCall
+from finetune.conversations.orders import describe_oddities
 from finetune.conversations.splits import hash_asked, hash_messages, read_conversation_splits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.tiny_models import questions
@@ -26,6 +27,15 @@ def write(tmp_path):
 
 def _records(number):
     return [{"question": asked, "answer": answer} for asked, answer in questions(number)]
+
+
+def _chats(number):
+    """The same as messages: a file holds one form."""
+    return [_chat(*pair) for pair in questions(number)]
+
+
+def _chat(asked, answer):
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
 
 
 def _asked(conversations):
@@ -83,7 +93,7 @@ def test_too_few_questions_are_refused_in_one_line(write, records):
 def test_what_nobody_answers_is_left_out_and_counted(write):
     talk = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
     thanks = [{"role": "user", "content": "Thanks"}, {"role": "user", "content": "Bye"}]
-    splits = read_conversation_splits(write([*_records(30), {"messages": talk + thanks}]))
+    splits = read_conversation_splits(write([*_chats(30), {"messages": talk + thanks}]))
     assert {what: count for what, count in splits.left_out.items() if count} == {"messages after a last reply": 2}
     assert all(one.messages[-1].role == "assistant" for one in (*splits.training, *splits.held_out))
 
@@ -95,7 +105,7 @@ def test_messages_marked_as_not_to_be_learned_end_no_conversation_and_those_with
         ]
         return {"messages": [message for turn in turns for message in turn]}
 
-    splits = read_conversation_splits(write([*_records(30), talk(0, 1), talk(1, 0), talk(0, 0), talk(0)]))
+    splits = read_conversation_splits(write([*_chats(30), talk(0, 1), talk(1, 0), talk(0, 0), talk(0)]))
     assert {what: count for what, count in splits.left_out.items() if count} == {
         "messages after a last reply": 2,
         "conversations whose replies are all marked weight 0 or train false": 2,
@@ -106,7 +116,7 @@ def test_messages_marked_as_not_to_be_learned_end_no_conversation_and_those_with
         [True],
     ]
     with pytest.raises(InputError, match="1 different questions beside 30 conversations whose replies are all marked"):
-        read_conversation_splits(write([*_records(1), *[talk(0)] * 30]))
+        read_conversation_splits(write([*_chats(1), *[talk(0)] * 30]))
 
 
 def test_a_greeting_is_read_and_not_learned_and_the_question_is_what_is_asked_after_it(write):
@@ -119,15 +129,29 @@ def test_a_greeting_is_read_and_not_learned_and_the_question_is_what_is_asked_af
     assert (len(splits.training), len(splits.held_out)) == (38, 2)
     assert splits.left_out["greetings before a first question"] == 40
     assert {tuple(one.learned for one in talk.messages) for talk in splits.training} == {(False, True, True)}
-    alone = read_conversation_splits(write([*_records(30), {"messages": [hello]}]))
+    alone = read_conversation_splits(write([*_chats(30), {"messages": [hello]}]))
     assert alone.left_out["greetings before a first question"] == 0, "else nothing of it would be learned"
 
 
 def test_values_of_keys_that_are_not_read_are_counted(write):
-    records = [{**record, "id": number, "topic": None, "tools": []} for number, record in enumerate(_records(30))]
-    splits = read_conversation_splits(write(records))
-    assert splits.left_out["values of the key 'id', which is not read"] == 30
+    beside = {"id": 7, "mood": "calm", "source": "web", "topic": None, "tools": []}
+    splits = read_conversation_splits(write([{**record, **beside} for record in _records(30)]))
+    assert splits.left_out["values of the key 'mood', which is not read"] == 30
+    assert splits.left_out["values beside the conversations ('id', 'source')"] == 60
     assert not [what for what in splits.left_out if "topic" in what or "tools" in what]
+
+
+def test_odd_orders_of_turns_are_counted_with_the_first_place(write):
+    """smol-course#260, smoltalk2's user/assistant/user/user."""
+    twice = {"messages": [{"role": "user", "content": "Hi"}, *_chat("Well?", "Yes.")["messages"]]}
+    ends = {"messages": [*_chat("1+1?", "2")["messages"], {"role": "user", "content": "Thanks"}]}
+    path = write([*_chats(30), twice, ends, twice])
+    odd = read_conversation_splits(path).odd
+    assert describe_oddities(odd) == (
+        f"2 conversations with two turns of the user in a row (first: {path}:31); "
+        f"1 conversations with a last turn by the user (first: {path}:32)"
+    )
+    assert read_conversation_splits(write(_chats(30))).odd == {}
 
 
 def test_the_system_column_and_the_tools_reach_the_conversations_and_change_the_hash(write):
