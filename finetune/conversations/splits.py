@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from configs import InputError
 from finetune.conversations.embedded_conversations import keep_half_checkable, make_conversations
@@ -15,6 +16,9 @@ from scratch_models.embedded_default import EMBEDDED
 from tokenizer_ext.pages.progress import shown
 
 HELD_OUT_EVERY = 20
+ALL_MARKED = "conversations whose replies are all marked weight 0 or train false"
+Learn = Literal["all", "last"]
+"""Which replies of a conversation are learned."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +41,22 @@ class ConversationSplits:
 
 
 @shown("reading the conversations")
-def read_conversation_splits(data: str) -> ConversationSplits:
-    """The conversations named by `data`: `embedded`, a file, or a Hub name.
+def read_conversation_splits(data: str, held_out: str | None = None, learn: Learn = "all") -> ConversationSplits:
+    """The conversations named by `data`: `embedded`, a file, a folder or a Hub name.
+
+    Those held out are named by `held_out`, else they are one question in twenty. Every reply is learned, or of each
+    conversation the last.
 
     Raises:
         InputError: the data cannot be read, or is too little to hold anything out.
 
     """
     if data == EMBEDDED:
+        if held_out is not None:
+            raise InputError(f"held_out: found {held_out}, expected none: the embedded conversations have their own")
         return _read_embedded()
-    unread: Counter[str] = Counter()
-    return _split(data, read_conversations(data, unread), unread)
+    read = _read(data, learn)
+    return _split(data, read) if held_out is None else _split_given(data, read, held_out, _read(held_out, learn))
 
 
 def until_last_reply(conversation: Conversation) -> Conversation:
@@ -79,36 +88,81 @@ def _read_embedded() -> ConversationSplits:
     return ConversationSplits(training, held_out, [document.text for document in corpus.domain], left_out)
 
 
-def _split(data: str, conversations: Sequence[Conversation], unread: Mapping[str, int]) -> ConversationSplits:
-    """One question in twenty is held out, chosen by its hash.
+@dataclass(frozen=True)
+class _Read:
+    """Conversations ready to be learned from, and all of the file with those that cannot be."""
+
+    usable: list[Conversation]
+    all_of_them: list[Conversation]
+    left_out: Counter[str]
+
+
+def _read(data: str, learn: Learn) -> _Read:
+    unread: Counter[str] = Counter()
+    conversations = read_conversations(data, unread)
+    learned = [conversation for conversation in conversations if _has_a_reply_to_learn(conversation)]
+    ended = [_without_greeting(until_last_reply(conversation)) for conversation in learned]
+    left_out = {
+        "messages after a last reply": sum(len(one.messages) for one in learned)
+        - sum(len(one.messages) for one in ended),
+        "greetings before a first question": sum(one != _without_greeting(one) for one in learned),
+        ALL_MARKED: len(conversations) - len(learned),
+        **count_unread(unread),
+    }
+    usable = [_learning_the_last(one) for one in ended] if learn == "last" else ended
+    return _Read(usable, conversations, Counter(left_out))
+
+
+def _split(data: str, read: _Read) -> ConversationSplits:
+    """One question in twenty is held out, chosen by its hash, with those that are nearly the same.
 
     So a question that stands there twice lies on one side, and the order of the lines has no effect.
     """
-    learned = [conversation for conversation in conversations if _has_a_reply_to_learn(conversation)]
-    ended = [_without_greeting(until_last_reply(conversation)) for conversation in learned]
-    greetings = sum(one != _without_greeting(one) for one in learned)
-    questions = sorted({_question(conversation) for conversation in ended})
-    marked = len(conversations) - len(learned)
+    questions = sorted({_question(conversation) for conversation in read.usable})
+    marked = read.left_out[ALL_MARKED]
     if len(questions) < HELD_OUT_EVERY:
-        without = f" beside {marked} conversations whose replies are all marked weight 0 or train false" * (marked > 0)
+        without = f" beside {marked} {ALL_MARKED}" * (marked > 0)
         raise InputError(
             f"{data}: {len(questions)} different questions{without} are too few, expected at least {HELD_OUT_EVERY}: "
-            f"one in {HELD_OUT_EVERY} is held out; give more conversations"
+            f"one in {HELD_OUT_EVERY} is held out; give more conversations, or some to hold out as --held_out"
         )
-    held_out = set(questions[: len(questions) // HELD_OUT_EVERY])
-    unanswered = sum(len(one.messages) for one in learned) - sum(len(one.messages) for one in ended)
+    first = set(questions[: len(questions) // HELD_OUT_EVERY])
+    chosen = {_near_question(one) for one in read.usable if _question(one) in first}
     return ConversationSplits(
-        training=[conversation for conversation in ended if _question(conversation) not in held_out],
-        held_out=[conversation for conversation in ended if _question(conversation) in held_out],
+        training=[conversation for conversation in read.usable if _near_question(conversation) not in chosen],
+        held_out=[conversation for conversation in read.usable if _near_question(conversation) in chosen],
         corpus=[],
-        left_out={
-            "messages after a last reply": unanswered,
-            "greetings before a first question": greetings,
-            "conversations whose replies are all marked weight 0 or train false": marked,
-            **count_unread(unread),
-        },
-        odd=count_oddities(conversations),
+        left_out=read.left_out,
+        odd=count_oddities(read.all_of_them),
     )
+
+
+def _split_given(data: str, training: _Read, name: str, held_out: _Read) -> ConversationSplits:
+    """All of a set that is given are held out, and what shares a question with them is not learned."""
+    asked = {_near_question(conversation) for conversation in held_out.usable}
+    apart = [one for one in training.usable if _near_question(one) not in asked]
+    shared = len(training.usable) - len(apart)
+    for where, usable in ((data, training.usable), (name, held_out.usable)):
+        if not usable:
+            raise InputError(f"{where}: no conversation has a reply to learn: all are marked weight 0 or train false")
+    if not apart:
+        raise InputError(
+            f"{data}: all {shared} questions are held out in {name} too, expected other ones to learn from"
+        )
+    return ConversationSplits(
+        training=apart,
+        held_out=held_out.usable,
+        corpus=[],
+        left_out={**(training.left_out + held_out.left_out), "conversations whose question is held out too": shared},
+        odd=count_oddities([*training.all_of_them, *held_out.all_of_them]),
+    )
+
+
+def _learning_the_last(conversation: Conversation) -> Conversation:
+    """The conversation, which ends with a reply to learn, with no other reply learned."""
+    *before, last = conversation.messages
+    read = (replace(one, learned=False) if one.role == "assistant" else one for one in before)
+    return replace(conversation, messages=(*read, last))
 
 
 def _without_greeting(conversation: Conversation) -> Conversation:
@@ -124,13 +178,24 @@ def _has_a_reply_to_learn(conversation: Conversation) -> bool:
 
 
 def _question(conversation: Conversation) -> bytes:
-    """A hash of what was said before the first reply; a greeting before the first question is none.
+    """A hash of what was said before the first reply."""
+    return hash_asked(_asked(conversation))
 
-    The conversation ends with a reply.
-    """
+
+def _near_question(conversation: Conversation) -> bytes:
+    """The same for questions that differ in capitals, spaces and the punctuation at their ends alone."""
+    return hash_asked([replace(one, content=_without_style(one.content)) for one in _asked(conversation)])
+
+
+def _without_style(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .,;:!?")
+
+
+def _asked(conversation: Conversation) -> tuple[Message, ...]:
+    """What was said before the first reply; a greeting before the first question is none. It ends with a reply."""
     roles = [message.role for message in conversation.messages]
     asked = roles.index("user") if "user" in roles else 0
-    return hash_asked(conversation.messages[: roles.index("assistant", asked)])
+    return conversation.messages[: roles.index("assistant", asked)]
 
 
 def hash_asked(messages: Sequence[Message]) -> bytes:

@@ -33,7 +33,12 @@ class SftSettings(AdapterSettings):
     base: str = EMBEDDED
     """Model to start from: `embedded`, a Hugging Face folder, a Hub name, a GGUF file, `smollm2`, or a run (merged)."""
     data: str = EMBEDDED
-    """Conversations: `embedded`, a .jsonl or .json file, or a Hub name."""
+    """Conversations: `embedded`, a file (.jsonl, .parquet, .csv, ...), a folder, or a Hub name with `:configuration`
+    and `@split`."""
+    held_out: str | None = None
+    """Conversations that are only measured on; by default one question in twenty of `data`."""
+    learn: Literal["all", "last"] = "all"
+    """Which replies of a conversation are learned: all that are not marked otherwise, or the last of them."""
     method: Literal["lora", "full"] = "lora"
     """What trains: LoRA and the rows of new tokens, or every weight."""
     corpus: str | None = None

@@ -93,7 +93,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
     """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
     with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
-        splits = read_conversation_splits(settings.data)
+        splits = read_conversation_splits(settings.data, settings.held_out, settings.learn)
     if settings.calculator:
         refuse_unusable_annotations([*splits.training, *splits.held_out])
     return splits

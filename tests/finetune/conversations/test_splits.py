@@ -10,7 +10,7 @@ import pytest
 from configs import InputError
 from finetune.conversations.messages import Message, ToolCall
 from finetune.conversations.orders import describe_oddities
-from finetune.conversations.splits import hash_asked, hash_messages, read_conversation_splits
+from finetune.conversations.splits import Learn, hash_asked, hash_messages, read_conversation_splits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.tiny_models import questions
 
@@ -195,3 +195,50 @@ def test_a_hash_of_text_alone_is_the_one_that_runs_of_before_recorded_and_all_el
     hashes = {hash_messages([(asked, other)]) for other in others} | {hash_messages([(asked, told)], tools=["[]"])}
     assert len(hashes | {recorded}) == 7
     assert hash_asked([others[0]]) == hash_asked([told]), "what is not learned asks the same"
+
+
+def test_given_conversations_are_all_held_out_and_what_shares_a_question_is_not_learned(write):
+    records = _records(30)
+    given = [*records[25:], {"question": "Another?", "answer": "Yes.", "id": 3}]
+    splits = read_conversation_splits(write(records), write(given, "held_out.jsonl"))
+    assert [one.messages[0].content for one in splits.held_out] == [one["question"] for one in given]
+    assert _asked(splits.training) == {one["question"] for one in records[:25]}
+    assert splits.left_out["conversations whose question is held out too"] == 5
+    assert splits.left_out["values beside the conversations ('id')"] == 1
+    with pytest.raises(InputError, match=r"all 30 questions are held out in .* too"):
+        read_conversation_splits(write(records), write(records, "same.jsonl"))
+    with pytest.raises(InputError, match=r"held_out: found a\.jsonl, expected none"):
+        read_conversation_splits("embedded", "a.jsonl")
+
+
+def test_few_conversations_are_enough_where_those_to_hold_out_are_given(write):
+    splits = read_conversation_splits(write(_records(3)), write(_records(5)[3:], "held_out.jsonl"))
+    assert (len(splits.training), len(splits.held_out)) == (3, 2)
+
+
+def test_the_last_reply_alone_is_learned_where_that_is_asked(write):
+    def talk(asked, *weights):
+        turns = (
+            [*_chat(asked, "No.")["messages"][:1], {**_chat("", "No.")["messages"][1], "weight": w}] for w in weights
+        )
+        return {"messages": [message for turn in turns for message in turn]}
+
+    path = write([talk(asked, 1, 0, 1, 0) for asked, _ in questions(40)])
+    wanted: dict[Learn, list[bool]] = {"all": [True, False, True], "last": [False, False, True]}
+    for learn, expected in wanted.items():
+        splits = read_conversation_splits(path, learn=learn)
+        for one in (*splits.training, *splits.held_out):
+            assert [message.learned for message in one.messages if message.role == "assistant"] == expected
+
+
+def test_questions_that_differ_in_capitals_spaces_and_final_marks_lie_on_one_side(write):
+    alike = [_chat(f" {asked.upper().rstrip('?')}  !", answer) for asked, answer in questions(100)]
+    splits = read_conversation_splits(write([*_chats(100), *alike]))
+    sides = [
+        {"".join(filter(str.isalnum, one.casefold())) for one in _asked(part)}
+        for part in (splits.training, splits.held_out)
+    ]
+    assert not sides[0] & sides[1]
+    assert len(splits.training) + len(splits.held_out) == 200
+    given = read_conversation_splits(write(_chats(100)), write(alike[:7], "held_out.jsonl"))
+    assert given.left_out["conversations whose question is held out too"] == 7
