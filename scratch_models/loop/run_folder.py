@@ -184,7 +184,14 @@ def refuse_other_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """
     recorded = RunFolder(path).record()["settings"]
     for field, value in json.loads(json.dumps(settings, default=str)).items():
-        if field not in MAY_DIFFER_ON_RESUME and recorded.get(field) != value:
+        if field in MAY_DIFFER_ON_RESUME:
+            continue
+        if field not in recorded:
+            raise InputError(
+                f"{path}: was started by a version that had no {field}, and what it did instead is not known: go on "
+                "with that version, or start a new run"
+            )
+        if recorded[field] != value:
             raise InputError(
                 f"{path}: was started with {field} = {recorded.get(field)!r}, now it is {value!r}: "
                 "resume with the same settings, or start a new run"

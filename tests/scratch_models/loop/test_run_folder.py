@@ -91,6 +91,15 @@ def test_to_resume_with_another_setting_is_refused_by_its_name():
         start("here", resume=True, learning_rate=0.2)
 
 
+def test_a_run_of_a_version_that_lacked_a_setting_is_not_resumed_by_guess():
+    record = start("here").path / "run.json"
+    told = json.loads(record.read_text())
+    del told["settings"]["learning_rate"]
+    record.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="here: was started by a version that had no learning_rate"):
+        start("here", resume=True)
+
+
 @pytest.mark.parametrize("what", ["data", "tokenizer"])
 def test_to_resume_with_another_input_is_refused_by_its_name(what: str):
     start("here")
