@@ -6,6 +6,7 @@
 ``.gz`` or ``.zst`` behind these         JSON and CSV, unpacked while they are read
 a folder                                 its data files in the order of their names
 ``owner/name:configuration@split``       a data set on the Hub
+`RowsInMemory`                           rows that a program gave, see `rows_in_memory`
 =======================================  ======================================================
 
 Everything here distrusts the file: it may be a device, a renamed archive, text in another encoding, one endless line,
@@ -23,6 +24,7 @@ from finetune.files.folders import files_of_folder
 from finetune.files.hub_sets import read_hub
 from finetune.files.json_files import read_lines, read_list
 from finetune.files.json_values import kind_of, parse_json
+from finetune.files.rows_in_memory import RowsInMemory
 from finetune.files.tables import read_arrow, read_csv, read_parquet, read_tsv
 from tokenizer_ext.huggingface.hub_names import dataset_on_hub
 
@@ -51,6 +53,8 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
         InputError: there is nothing that could be read.
 
     """
+    if isinstance(data, RowsInMemory):
+        return data.records()
     path, split = Path(data).expanduser(), None
     mode = _mode(path)
     on_hub = dataset_on_hub(data)

@@ -8,14 +8,16 @@ from accelerate import Accelerator
 from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import start_engine
 from finetune.evaluation.questions_asked import asked_questions
-from finetune.evaluation.scoring import best_replies, evaluate
+from finetune.evaluation.scoring import Evaluation, best_replies, evaluate
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
+from finetune.files.rows_in_memory import keep_rows
 from finetune.lora.resolved_settings import as_given, resolve, take_recorded
-from finetune.lora.trainable_model import make_optimizer
+from finetune.lora.trainable_model import TrainableModel, make_optimizer
 from finetune.preference.batches import PAIRS
+from finetune.preference.dataset import PreferenceDataset
 from finetune.preference.dpo_loss import PreferenceLoss
 from finetune.preference.monitor import PreferenceMonitor
 from finetune.preference.results import finish_preferences, make_preference_report
@@ -32,6 +34,7 @@ from finetune.preference.stages import (
     read_splits,
 )
 from finetune.preference.start_model import prepare_start, take_calculator
+from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
@@ -41,8 +44,8 @@ from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
-def teach_preferences(settings: DpoSettings) -> None:
-    """Reads, attaches, asks the reference, trains, asks again, saves, reports."""
+def teach_preferences(settings: DpoSettings) -> RunFolder | None:
+    """Reads, attaches, asks the reference, trains, asks again, saves, reports; returns the run, None of a dry run."""
     settings = take_calculator(settings)
     settings, run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
@@ -57,11 +60,12 @@ def teach_preferences(settings: DpoSettings) -> None:
     asked = choose_asked(settings, trainable, dataset, prompt_formats)
     accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
-        return
+        return None
     run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     if accelerator.is_main_process:
+        keep_rows(settings.data, run.path)
         run.note(questions_asked=len(asked_questions(reference)))
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
@@ -73,14 +77,31 @@ def teach_preferences(settings: DpoSettings) -> None:
     held_out = monitor.measure()
     engine.release()
     if accelerator.is_main_process:
-        round_new_rows(trainable.model)
-        facts, asked = describe_facts(settings, trainable, dataset, engine, run), asked_questions(reference)
-        with progress("the tuned model"):
-            tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
-        report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
-        finish_preferences(report, settings.base, trainable, dataset.chat, run)
-        publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
+        facts = describe_facts(settings, trainable, dataset, engine, run)
+        finish_run(settings, trainable, dataset, monitor, reference, facts, held_out, run)
+    wait_for_all(accelerator)  # whoever called this may open the model now, in any process
     accelerator.end_training()
+    return run
+
+
+def finish_run(
+    settings: DpoSettings,
+    trainable: TrainableModel,
+    dataset: PreferenceDataset,
+    monitor: PreferenceMonitor,
+    reference: dict[str, Evaluation],
+    facts: dict[str, str],
+    held_out: dict[str, float],
+    run: RunFolder,
+) -> None:
+    """Asks the tuned model what the reference was asked, saves it, reports, and merges or uploads it where wanted."""
+    round_new_rows(trainable.model)
+    with progress("the tuned model"):
+        asked = asked_questions(reference)
+        tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
+    report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
+    finish_preferences(report, settings.base, trainable, dataset.chat, run)
+    publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
 
 
 def prepare_launch(settings: DpoSettings) -> tuple[DpoSettings, RunFolder, Accelerator]:

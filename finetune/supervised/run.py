@@ -16,6 +16,7 @@ from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
+from finetune.files.rows_in_memory import keep_rows
 from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.plan import inspect_example, rehearse_run
@@ -33,8 +34,11 @@ from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
-def fine_tune(settings: SftSettings) -> None:
-    """Reads, asks the base, extends, attaches, trains, asks the assistant, saves, reports."""
+def fine_tune(settings: SftSettings) -> RunFolder | None:
+    """Reads, asks the base, extends, attaches, trains, asks the assistant, saves, reports.
+
+    Returns the folder of the run; None where it is only shown what a run would do.
+    """
     started = time.perf_counter()
     settings, run, accelerator = prepare_launch(settings)
     torch.manual_seed(settings.seed)
@@ -42,10 +46,10 @@ def fine_tune(settings: SftSettings) -> None:
     settings = start.settings
     if settings.inspect is not None:
         accelerator.print(inspect_example(settings.inspect, start, accelerator))
-        return
+        return None
     if settings.dry_run:
         accelerator.print(rehearse_run(settings, start, run, accelerator, started))
-        return
+        return None
     course = describe_course(settings, start.dataset.batches, "conversations")
     accelerator.print(describe_format(start.chat), course, sep="\n")
     base = ask_base(settings, start, run) if accelerator.is_main_process else {}
@@ -56,6 +60,7 @@ def fine_tune(settings: SftSettings) -> None:
     accelerator.print(*shown, sep="\n")
     run = start_run(run, settings, accelerator, make_facts(start, trainable, engine))
     if accelerator.is_main_process:
+        keep_rows(settings.data, run.path)
         run.note(questions_asked=len(asked_questions(base)))
     if not settings.resume:
         record_start(monitor, run, accelerator)
@@ -63,15 +68,10 @@ def fine_tune(settings: SftSettings) -> None:
     train(monitor.loss_model, batches, optimizers, settings.loop, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()
     if accelerator.is_main_process:
-        round_new_rows(trainable.model)
-        with progress("the assistant"):
-            asked = asked_questions(base)
-            assistant = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
-        facts = describe_facts(settings, training, run)
-        report = make_report(settings.base, facts, run, base, assistant)
-        finish(report, settings.base, trainable, start.chat, run)
-        publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
+        finish_run(settings, start, training, base, run)
+    wait_for_all(accelerator)  # whoever called this may open the assistant now, in any process
     accelerator.end_training()
+    return run
 
 
 def ask_base(settings: SftSettings, start: Start, run: RunFolder) -> dict[str, Evaluation]:
@@ -88,6 +88,20 @@ def ask_base(settings: SftSettings, start: Start, run: RunFolder) -> dict[str, E
         minutes=settings.evaluation_minutes,
         recorded=run.questions_asked if settings.resume else None,
     )
+
+
+def finish_run(
+    settings: SftSettings, start: Start, training: Training, base: dict[str, Evaluation], run: RunFolder
+) -> None:
+    """Asks the assistant what the base was asked, saves it, reports, and merges or uploads it where that is wanted."""
+    trainable = training.trainable
+    round_new_rows(trainable.model)
+    with progress("the assistant"):
+        asked = asked_questions(base)
+        assistant = evaluate(trainable.model, training.monitor.prompt_format, asked, settings.reply_tokens)
+    report = make_report(settings.base, describe_facts(settings, training, run), run, base, assistant)
+    finish(report, settings.base, trainable, start.chat, run)
+    publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
 
 
 def describe_facts(settings: SftSettings, training: Training, run: RunFolder) -> dict[str, str]:

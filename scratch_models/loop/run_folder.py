@@ -18,8 +18,8 @@ from configs.whole_folder import write_whole
 RUNS = Path("runs")
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
-MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with", "epochs", "warmup_share"}
-"""Epochs and shares are compared as the steps that they come to."""
+MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with", "epochs", "warmup_share", "data"}
+"""Epochs and shares are compared as the steps that they come to, data by its sha256 and not by its name."""
 
 
 @dataclass(frozen=True)
