@@ -97,6 +97,13 @@ def test_learned_tokens_follow_the_base_and_control_tokens_follow_those(extended
     assert set(CONTROL) <= set(extended.tokenizer.all_special_tokens)
 
 
+def test_the_encoding_for_tiktoken_gives_the_ids_of_the_extended_tokenizer(extended: Extended, problems):
+    encoding = extended.to_tiktoken("gsm8k")
+    texts = [f"{CONTROL[0]}{text}{CONTROL[2]}" for text in problems[::10]]
+    assert encoding.name == "gsm8k" and encoding.n_vocab == len(extended.tokenizer)
+    assert [encoding.encode(text, allowed_special="all") for text in texts] == extended.tokenizer(texts)["input_ids"]
+
+
 def test_new_rows_go_into_padding_and_start_as_the_mean_of_the_old_ids_of_their_text(extended: Extended, gpt2_bpe):
     table = extended.model.transformer.wte.weight.detach()
     assert len(table) == extended.model.config.vocab_size == 50_560  # 50,257 + 300 + 3: more than the padding holds

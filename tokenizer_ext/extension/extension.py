@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tiktoken
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -23,6 +24,7 @@ from tokenizer_ext.extension.report_page import write_report
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
+from tokenizer_ext.huggingface.tiktoken_export import export_tiktoken
 from tokenizer_ext.pages.progress import shown
 
 
@@ -68,6 +70,18 @@ class Extended:
             self.tokenizer.save_pretrained(partial)
             self.save_proof(partial)
         return folder
+
+    def to_tiktoken(self, name: str = "extended") -> tiktoken.Encoding:
+        """The encoding of tiktoken that gives the ids of the extended tokenizer; control tokens by `allowed_special`.
+
+        Ids that a tokenizer puts around a text, such as a bos, are not in it. Where the tokenizer normalises, the ids
+        are those of normalised text, and the encoding's name says so.
+
+        Raises:
+            InputError: no encoding gives these ids; the message has the reason.
+
+        """
+        return export_tiktoken(self.tokenizer, name)
 
     def save_proof(self, folder: Path, certificate: Certificate | None = None) -> None:
         """Writes `certificate.json` and `report.html` into a folder; a later certificate may take the place of ours."""
