@@ -15,6 +15,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
 
 import jsonargparse
@@ -51,6 +52,22 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     parsed = parser.parse_args([*(f"--config={file}" for file in files), *_set_bare_keys(pairs)])
     taken_back = overridden(schema, files, pairs)
     return schema(**{name: parsed[name] for name in _names(schema) if name not in taken_back})
+
+
+def check_settings(schema: type[T], **values: Any) -> T:
+    """The settings that a call in Python gives, held to the types of the schema as those of a YAML file are.
+
+    A path may stand for its name.
+
+    Raises:
+        InputError: An unknown name (with the one it means), a value of the wrong type or one that cannot be.
+    """
+    parser = _settings_parser(schema, None)
+    named = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    for name, value in named.items():
+        _check_setting(parser, schema, name, value, where="")
+    parsed = parser.parse_object(named, defaults=False)
+    return schema(**{name: parsed[name] for name in named})
 
 
 def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
@@ -172,11 +189,15 @@ def _meant(name: str, names: list[str]) -> str | None:
 def _check_file(parser: _SettingsParser, schema: type, file: str) -> None:
     """Refuses a file that names no field or gives it a value of another type."""
     for name, value, where in read_settings(file):
-        _check_name(name, _names(schema), where=f"{where}: ")
-        try:
-            parser.validate(jsonargparse.Namespace({name: value}), skip_unset=False, skip_required=True)
-        except TypeError as error:
-            raise InputError(f"{where}: {_wrong_type(schema, name, repr(value))}") from error
+        _check_setting(parser, schema, name, value, where=f"{where}: ")
+
+
+def _check_setting(parser: _SettingsParser, schema: type, name: str, value: Any, *, where: str) -> None:
+    _check_name(name, _names(schema), where=where)
+    try:
+        parser.validate(jsonargparse.Namespace({name: value}), skip_unset=False, skip_required=True)
+    except TypeError as error:
+        raise InputError(_wrong_type(schema, name, repr(value), where)) from error
 
 
 def _one_line(schema: type, message: str) -> str:

@@ -107,7 +107,7 @@ def main(settings: CompareSettings) -> None:
 
 def answer_prompt(base: "Side", tuned: "Side", prompt: str, settings: CompareSettings) -> None:
     """Prints what each model is and what it replies."""
-    from finetune.evaluation.side_by_side import show_replies
+    from finetune.evaluation.side_by_side import read_both, show_replies
     from finetune.replies.side import asked_as, describe, format_for_a_prompt
 
     models = {}
@@ -115,7 +115,8 @@ def answer_prompt(base: "Side", tuned: "Side", prompt: str, settings: CompareSet
         prompt_format = format_for_a_prompt(side, choice, settings.plain_prompt)
         models[which] = asked_as(side, prompt_format, calculator=has_calculator(settings))
         print(f"{which}: {describe(side, [prompt_format])}")
-    print(f"\n{show_replies(models, prompt, settings.reply_tokens, settings.sampling)}")
+    replies = read_both(models, prompt, settings.reply_tokens, settings.sampling)
+    print(f"\n{show_replies(replies, settings.reply_tokens)}")
 
 
 def measure_both(
@@ -126,19 +127,16 @@ def measure_both(
     settings: CompareSettings,
 ) -> None:
     """Asks both models over the data, prints the figures, and writes them where a file is named."""
-    from finetune.evaluation.comparison import Asking, measure_choices, measure_replies
-    from finetune.replies.side import asked_over_data, describe
+    from finetune.evaluation.comparison import Asking, measure_sides
+    from finetune.replies.side import describe, formats_over_data
 
     calculator = has_calculator(settings)
-    asking = Asking(settings.conversations, settings.reply_tokens)
     asked = (base, settings.base_format), (tuned, settings.tuned_format)
-    of_base, of_tuned = (asked_over_data(*one, calculator=calculator) for one in asked)
-    print(f"base: {describe(base, of_base)}\ntuned: {describe(tuned, of_tuned)}")
+    for which, one in zip(("base", "tuned"), asked, strict=True):
+        print(f"{which}: {describe(one[0], formats_over_data(*one))}")
     print(f"Asking both on {settings.data}{', with the calculator' if calculator else ''} …", flush=True)
-    parts = [measure_replies(of_base, of_tuned, conversations, asking)] if conversations else []
-    if choices:  # a calculator has nothing to do where nothing is generated
-        of_base, of_tuned = (asked_over_data(*one) for one in asked)
-        parts.append(measure_choices(of_base, of_tuned, choices, asking))
+    asking = Asking(settings.conversations, settings.reply_tokens)
+    parts = measure_sides(*asked, conversations, choices, asking, calculator=calculator)
     print("\n\n".join(part.text for part in parts))
     if settings.output is not None:
         write_record(Path(settings.output), settings, (base, tuned), parts)

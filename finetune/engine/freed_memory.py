@@ -7,7 +7,9 @@ system has to clear: on a virtual machine that takes longer than the sums done i
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of malloc.h
+USUAL_MMAP_MAX, LARGEST_MMAP_THRESHOLD = 65536, 32 * 2**20
+"""glibc's default, and the size of block up to which it moves its threshold by itself while nothing is set."""
 
 
 def keep_freed_memory() -> None:
@@ -23,6 +25,15 @@ def return_freed_memory() -> None:
     library = _c_library()
     if library is not None and hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+def keep_usual_memory() -> None:
+    """From now on as before `keep_freed_memory`: what has been set stays set, so it is set to what glibc comes to."""
+    library = _c_library()
+    if library is not None and hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, USUAL_MMAP_MAX)
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        library.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_MMAP_THRESHOLD)
 
 
 def _c_library() -> ctypes.CDLL | None:

@@ -13,6 +13,8 @@ from finetune.evaluation.scoring import Answered, Evaluation, best_scores, measu
 from finetune.evaluation.tables import calculation_rows
 from finetune.replies.asked_model import AskedModel
 from finetune.replies.local_model import LocalModel
+from finetune.replies.side import Side, asked_over_data
+from finetune.replies.side_settings import FormatChoice
 from tokenizer_ext.pages.progress import progress
 
 Ways = Mapping[str, AskedModel]
@@ -36,6 +38,26 @@ class Measured:
     figures: list[Figure]
     questions: list[dict[str, Any]]
     text: str
+
+
+def measure_sides(
+    base: tuple[Side, FormatChoice],
+    tuned: tuple[Side, FormatChoice],
+    conversations: list[Conversation],
+    choices: list[ChoiceQuestion],
+    asking: Asking,
+    *,
+    calculator: bool,
+) -> list[Measured]:
+    """What each kind of question comes to, asked of both sides in the formats that are chosen for them."""
+    found = []
+    if conversations:
+        of_base, of_tuned = (asked_over_data(*one, calculator=calculator) for one in (base, tuned))
+        found.append(measure_replies(of_base, of_tuned, conversations, asking))
+    if choices:  # a calculator has nothing to do where nothing is generated
+        of_base, of_tuned = (asked_over_data(*one) for one in (base, tuned))
+        found.append(measure_choices(of_base, of_tuned, choices, asking))
+    return found
 
 
 def measure_replies(base: Ways, tuned: Ways, conversations: list[Conversation], asking: Asking) -> Measured:

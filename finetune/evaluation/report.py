@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
@@ -17,8 +17,11 @@ from finetune.lora.trainable_model import TrainableModel
 from scratch_models.loop.best_checkpoint import describe_steps
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
+from tokenizer_ext.pages.json_records import read_record
 from tokenizer_ext.pages.plots import as_data_uri, new_figure
 from tokenizer_ext.pages.progress import shown
+
+REPORT = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,22 @@ class Report:
     samples: tuple[SampleReplies, ...]
     facts: dict[str, str]
     """What was read, trained and left out."""
-    metrics: tuple[dict[str, Any], ...]
+    metrics: tuple[dict[str, Any], ...] = ()
     """The lines of `metrics.jsonl`."""
+
+
+R = TypeVar("R", bound=Report)
+
+
+def read_report(run: RunFolder, kind: type[R]) -> R:
+    """The report that a run wrote to `report.json`, with its metrics.
+
+    Raises:
+        InputError: there is none, or it is not what a run wrote.
+
+    """
+    report = read_record(kind, run.path / REPORT, "what a run wrote there")
+    return dataclasses.replace(report, metrics=tuple(run.read_metrics()))
 
 
 def describe_run(
@@ -64,7 +81,7 @@ def describe_base(tokenizer: PreTrainedTokenizerFast) -> str:
 def write_report(report: Report, folder: Path) -> None:
     """Writes `report.json`, without the metrics that stand in `metrics.jsonl`, and `report.html`."""
     record = {name: value for name, value in dataclasses.asdict(report).items() if name != "metrics"}
-    (folder / "report.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
 
 

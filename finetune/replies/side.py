@@ -62,10 +62,14 @@ def asked_as(side: Side, prompt_format: str, *, calculator: bool = False) -> Ask
     return side.in_plain_text(PLAIN_PROMPTS[prompt_format], calculator=calculator)
 
 
+def formats_over_data(side: Side, choice: FormatChoice) -> list[str]:
+    """The names of the prompt formats in which the side is asked over data: its chat format, or else all plain ones."""
+    return [CHAT] if is_asked_in_chat(side, choice) else list(PLAIN_PROMPTS)
+
+
 def asked_over_data(side: Side, choice: FormatChoice, *, calculator: bool = False) -> dict[str, AskedModel]:
-    """Every prompt format in which the side is asked over data: its chat format, or else all plain ones."""
-    names = [CHAT] if is_asked_in_chat(side, choice) else list(PLAIN_PROMPTS)
-    return {name: asked_as(side, name, calculator=calculator) for name in names}
+    """The side in every prompt format in which it is asked over data."""
+    return {name: asked_as(side, name, calculator=calculator) for name in formats_over_data(side, choice)}
 
 
 def describe(side: Side, prompt_formats: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "evaluation",
         "export",
         ("rows", "preference", "supervised"),
+        "api",
     ),
     "apps": (),
 }
