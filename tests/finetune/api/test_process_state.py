@@ -56,6 +56,7 @@ def test_two_runs_and_one_that_fails_between_them_leave_the_process_as_they_foun
 
 
 def test_an_accelerator_of_the_caller_stays_as_it_is(base, tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)  # whatever ran before in this process left one
     try:
         accelerator = Accelerator(cpu=True, mixed_precision="bf16")
         finetune(base, ROWS, **SHORT, output_dir=tmp_path / "run")
