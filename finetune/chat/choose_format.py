@@ -98,7 +98,15 @@ def stops_of(tokenizer: PreTrainedTokenizerFast, generation_config: GenerationCo
 
     A config without a generation config of its own names the default of its class, which may be any word here.
     """
-    named = None if generation_config is None else generation_config.eos_token_id
-    ids = named if isinstance(named, list) else [named]
-    known = tokenizer.added_tokens_decoder
-    return tuple(id_ for id_ in ids if id_ is not None and id_ in known)
+    named = [] if generation_config is None else named_stops(generation_config)
+    return tuple(id_ for id_ in named if id_ in tokenizer.added_tokens_decoder)
+
+
+def named_stops(generation_config: GenerationConfig) -> list[int]:
+    """The ids that end a reply, as a generation config names them.
+
+    >>> named_stops(GenerationConfig()), named_stops(GenerationConfig(eos_token_id=7))
+    ([], [7])
+    """
+    named = generation_config.eos_token_id
+    return list(named) if isinstance(named, list) else [] if named is None else [named]

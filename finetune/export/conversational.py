@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from finetune.chat.choose_format import stops_of
 from finetune.chat.graft_format import CHAT_TEMPLATE, END_TOKEN
 
 
@@ -33,22 +34,11 @@ def make_conversational(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = END_TOKEN
     generation = model.generation_config
-    # A config without a generation config of its own names the default of its class, which may be any word here.
-    control = [id_ for id_ in stops_of(generation) if id_ in tokenizer.added_tokens_decoder]
-    stop_at(generation, [id_ for id_ in (end_of_turn, end_of_text, *control) if id_ is not None])
+    stops = (end_of_turn, end_of_text, *stops_of(tokenizer, generation))
+    stop_at(generation, [id_ for id_ in stops if id_ is not None])
     for config in (generation, model.config.get_text_config()):
         config.pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().eos_token_id = end_of_turn
-
-
-def stops_of(generation: GenerationConfig) -> list[int]:
-    """The ids that end a reply, as a generation config names them.
-
-    >>> stops_of(GenerationConfig()), stops_of(GenerationConfig(eos_token_id=7))
-    ([], [7])
-    """
-    stops = generation.eos_token_id
-    return list(stops) if isinstance(stops, list) else [] if stops is None else [stops]
 
 
 def stop_at(generation: GenerationConfig, stops: Sequence[int]) -> None:

@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
 from configs.whole_folder import whole_folder
+from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter
 from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from finetune.export.conversational import stops_of
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.export.merged_folder import MERGED, RECEIPT, Stored
@@ -173,7 +173,7 @@ def _check_stops(folder: Path, adapter: Path, before: PreTrainedTokenizerFast, r
     for name in ("chat_template", "eos_token_id", "pad_token_id"):
         if getattr(after, name) != getattr(before, name):
             raise InputError(f"{adapter}: {name} of the tokenizer is another once merged, so nothing was kept")
-    stop_ids = stops_of(read_back.generation_config)
+    stop_ids = named_stops(read_back.generation_config)
     if after.eos_token_id is not None and after.eos_token_id not in stop_ids:
         raise InputError(
             f"{adapter}: the generation config stops at {stop_ids}, expected the tokenizer's end {after.eos_token_id} "

@@ -10,10 +10,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from configs import InputError
 from configs.errors import on_one_line
+from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter, check_base
 from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
-from finetune.export.conversational import stop_at, stops_of
+from finetune.export.conversational import stop_at
 from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER
 from scratch_models.embedded_default import folder_of_base
@@ -196,4 +197,4 @@ def _take_stops(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedToke
     if (adapter / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(adapter)
     elif tokenizer.eos_token_id is not None:
-        stop_at(model.generation_config, [*stops_of(model.generation_config), tokenizer.eos_token_id])
+        stop_at(model.generation_config, [*named_stops(model.generation_config), tokenizer.eos_token_id])
