@@ -72,9 +72,9 @@ run = finetune(sys.argv[1], [{"question": f"Number {n}?", "answer": "Yes."} for 
                evaluation_conversations=2, reply_tokens=2, output_dir=sys.argv[2])
 memory = psutil.Process().memory_info
 before = memory().rss
-small = [torch.ones(2**18) for _ in range(300)]  # 1 MiB each
+large = [torch.ones(2**24) for _ in range(5)]  # 64 MiB each: smaller blocks stay where a live one lies above them
 held = memory().rss
-del small
+del large
 print("MiB:", (held - before) >> 20, (memory().rss - before) >> 20)
 """
 
