@@ -59,7 +59,7 @@ def _written(message: Message) -> dict[str, Any]:
         "tool_calls": calls or None,
         "name": message.name,
         "tool_call_id": message.tool_call_id,
-        "weight": None if message.learned else 0,
+        "weight": None if message.weight == 1 else message.weight,
     }
     kept = {key: value for key, value in beside.items() if value is not None}
     return {"role": message.role, "content": message.content, **kept}

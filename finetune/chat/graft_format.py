@@ -112,7 +112,7 @@ class GraftFormat:
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
         """The ids of the last message without the control tokens around it; a calculator's results are not its own."""
-        last = replace(conversation.messages[-1], learned=True)
+        last = replace(conversation.messages[-1], weight=1.0)
         turn = self.render(replace(conversation, messages=(last,)))
         return RenderedConversation(turn.input_ids[1:-1], turn.supervised[1:-1])
 

@@ -7,7 +7,9 @@ key of a message                       becomes
                                        beginning of its content
 ``tool_calls``                         an assistant's calls, with or without text beside them
 ``name``, ``tool_call_id``             of a message with the role ``tool``: which tool, and which call it answers
-``weight``, ``train``                  0 or false: the assistant's message is read and not learned
+``weight``                             from 0 to 1: how much each token of the assistant's message counts in the
+                                       loss; with 0 it is read and not learned
+``train``                              false: the same as weight 0
 ``content`` that is a list             parts ``{"type": "text", "text": ...}``, one text without anything between them
 ``role``: ``developer``                the same as system
 =====================================  ==================================================================
@@ -18,6 +20,7 @@ an empty object counts as absent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 
 from configs import InputError
 from finetune.conversations.messages import ROLES, Message, Role
@@ -90,7 +93,7 @@ def _read_message(value: object, place: str, field: str) -> Message:
     content = _join_parts(content, place, f"{field}.content") if isinstance(content, list) else content
     return replace(
         _with_reasoning(say(role, content, place, f"{field}.content", may_be_empty=bool(calls)), told, place, field),
-        learned=_read_learned(told, role, place, field),
+        weight=_read_weight(told, role, place, field),
         tool_calls=calls,
         name=_optional_text(told, "name", place, field),
         tool_call_id=_optional_text(told, "tool_call_id", place, field),
@@ -154,23 +157,24 @@ def _with_reasoning(message: Message, told: Mapping[str, object], place: str, fi
     return replace(message, reasoning=given.pop())
 
 
-def _read_learned(told: Mapping[str, object], role: Role, place: str, field: str) -> bool:
-    """Whether the message is learned; of another role than the assistant's nothing is, and nothing may be asked."""
-    flags = {key: _read_flag(key, told[key], place, field) for key in ("weight", "train") if key in told}
-    if role != "assistant" and any(flags.values()):
+def _read_weight(told: Mapping[str, object], role: Role, place: str, field: str) -> float:
+    """How much the message is learned; of another role than the assistant's nothing is, and nothing may be asked."""
+    weight, train = (_read_mark(key, told[key], place, field) if key in told else None for key in ("weight", "train"))
+    if role != "assistant" and (weight or train):
         raise InputError(f"{place}: {field} asks to learn a message by {role}, expected it of the assistant's alone")
-    if len(set(flags.values())) > 1:
+    if weight is not None and train is not None and (weight > 0) != (train > 0):
         raise InputError(
             f"{place}: {field} has weight {told['weight']} and train {told['train']}, expected one of them"
         )
-    return role != "assistant" or all(flags.values())
+    marks = [mark for mark in (weight, train) if mark is not None]
+    return min(marks, default=1.0) if role == "assistant" else 1.0
 
 
-def _read_flag(key: str, value: object, place: str, field: str) -> bool:
-    if not (isinstance(value, bool) if key == "train" else not isinstance(value, bool) and value in (0, 1)):
-        expected = "true or false" if key == "train" else "0 (read, not learned) or 1"
-        raise InputError(f"{place}: {field}.{key} is {shorten(repr(value), 60)}, expected {expected}")
-    return bool(value)
+def _read_mark(key: str, value: object, place: str, field: str) -> float:
+    if isinstance(value, Real) and isinstance(value, bool) == (key == "train") and value <= 1 and not value < 0:
+        return float(value)
+    expected = "true or false" if key == "train" else "a number from 0 (read, not learned) to 1 (learned in full)"
+    raise InputError(f"{place}: {field}.{key} is {shorten(repr(value), 60)}, expected {expected}")
 
 
 def _optional_text(told: Mapping[str, object], key: str, place: str, field: str) -> str | None:

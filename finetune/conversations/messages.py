@@ -25,8 +25,8 @@ class Message:
 
     role: Role
     content: str
-    learned: bool = True
-    """Whether an assistant's message is learned, or only read; the others' never are."""
+    weight: float = 1.0
+    """How much an assistant's message counts in the loss, from 0 (read, not learned) to 1; the others' never do."""
     reasoning: str | None = None
     """What an assistant thought first."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -36,6 +36,11 @@ class Message:
     """Of a tool's message, which call it answers."""
     written: str | None = None
     """The content letter by letter, where the reasoning stood at its beginning and was taken out."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether an assistant's message is learned at all, or only read."""
+        return self.weight > 0
 
     def as_written(self) -> "Message":
         """The message with reasoning that stood in the content put back there, letter by letter.
@@ -59,14 +64,20 @@ class Message:
     def beside_content(self) -> str:
         """All but role and content as JSON, the empty text where there is nothing: it belongs into every hash.
 
-        >>> Message("user", "1+1?").beside_content(), Message("assistant", "2", learned=False).beside_content()
-        ('', '{"learned": false}')
+        What is only read is written as it was before there were weights: its hash remains.
+
+        >>> [Message("assistant", "2", weight=weight).beside_content() for weight in (1, 0.5, 0)]
+        ['', '{"weight": 0.5}', '{"learned": false}']
         """
         usual = Message(self.role, self.content)
         if self == usual:
             return ""
         unsaid = asdict(usual)
-        return json.dumps({name: value for name, value in asdict(self).items() if value != unsaid[name]})
+        said = {name: value for name, value in asdict(self).items() if value != unsaid[name]}
+        if not self.learned:
+            said = {"learned": False, **said}
+            del said["weight"]
+        return json.dumps(said)
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _split_given(data: str, training: _Read, name: str, held_out: _Read) -> Conv
 def _learning_the_last(conversation: Conversation) -> Conversation:
     """The conversation, which ends with a reply to learn, with no other reply learned."""
     *before, last = conversation.messages
-    read = (replace(one, learned=False) if one.role == "assistant" else one for one in before)
+    read = (replace(one, weight=0.0) if one.role == "assistant" else one for one in before)
     return replace(conversation, messages=(*read, last))
 
 
@@ -170,7 +170,7 @@ def _without_greeting(conversation: Conversation) -> Conversation:
     first, *others = conversation.messages
     if first.role != "assistant" or not any(one.role == "assistant" and one.learned for one in others):
         return conversation
-    return replace(conversation, messages=(replace(first, learned=False), *others))
+    return replace(conversation, messages=(replace(first, weight=0.0), *others))
 
 
 def _has_a_reply_to_learn(conversation: Conversation) -> bool:
@@ -199,8 +199,8 @@ def _asked(conversation: Conversation) -> tuple[Message, ...]:
 
 
 def hash_asked(messages: Sequence[Message]) -> bytes:
-    """The sha256 of what was said before a reply; whether it is learned makes it no other question."""
-    asked = "\0".join(_said(replace(message, learned=True)) for message in messages)
+    """The sha256 of what was said before a reply; how much it is learned makes it no other question."""
+    asked = "\0".join(_said(replace(message, weight=1.0)) for message in messages)
     return hashlib.sha256(asked.encode()).digest()
 
 

@@ -67,7 +67,7 @@ def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
 
 def _only_read(conversation: Conversation, messages: int) -> Conversation:
     """The conversation with its first messages read and not learned."""
-    asked = [replace(message, learned=False) for message in conversation.messages[:messages]]
+    asked = [replace(message, weight=0.0) for message in conversation.messages[:messages]]
     return replace(conversation, messages=(*asked, *conversation.messages[messages:]))
 
 

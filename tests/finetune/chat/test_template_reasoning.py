@@ -127,7 +127,7 @@ def test_each_side_of_a_pair_is_the_whole_rendering_with_its_reply_learned(chat,
 
 def test_a_turn_that_is_only_read_is_not_learned(chat):
     """`weight: 0` in a record (D1)."""
-    wrong = Message("assistant", "wrong", learned=False)
+    wrong = Message("assistant", "wrong", weight=0)
     talk = Conversation((ASKED, wrong, ASKED, Message("assistant", "right")), "p")
     rows = chat.render_set([talk])
     assert len(rows) == 1 and "wrong" not in _learned(chat, rows[0]) and "right" in _learned(chat, rows[0])

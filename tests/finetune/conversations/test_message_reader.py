@@ -10,6 +10,7 @@ import json
 import pytest
 
 from configs import InputError
+from finetune.api.given_rows import to_record
 from finetune.conversations.formats import to_conversation
 from finetune.conversations.messages import Message, ToolCall, needs
 
@@ -38,6 +39,14 @@ def test_a_reply_marked_as_not_to_learn_is_kept_and_not_learned(mark):
     for learned in ({"weight": 1}, {"train": True}, {"weight": None, "train": None}):
         assert _read(ASKED, _replied(content="4", **learned)).messages[1] == Message("assistant", "4")
     assert _read({**ASKED, "weight": 0}, right).messages[0] == Message("user", "2+2?"), "it never is"
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0.25}, {"weight": 0.25, "train": True}])
+def test_a_weight_says_how_much_a_reply_is_learned(mark):
+    [_, message] = _read(ASKED, _replied(content="4", **mark)).messages
+    assert message == Message("assistant", "4", weight=0.25)
+    assert message.learned
+    assert to_conversation(to_record(_read(ASKED, _replied(content="4", **mark))), "x:1").messages[1] == message
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
@@ -122,8 +131,21 @@ def test_what_says_nothing_counts_as_absent():
 
 
 REFUSED = {
-    "weight is 2": (_replied(content="4", weight=2), "messages[1].weight is 2, expected 0 (read, not learned) or 1"),
-    "weight is true": (_replied(content="4", weight=True), "messages[1].weight is True, expected 0"),
+    **{
+        f"weight is {weight}": (
+            _replied(content="4", weight=weight),
+            f"messages[1].weight is {weight!r}, expected a number from 0 (read, not learned) to 1 (learned in full)",
+        )
+        for weight in (2, -0.5, 1.0001, float("nan"), float("inf"), "0.5", True)
+    },
+    "half is not to be learned": (
+        _replied(content="4", weight=0.5, train=False),
+        "messages[1] has weight 0.5 and train False, expected one of them",
+    ),
+    "weight of a question": (
+        {"role": "user", "content": "5", "weight": 0.5},
+        "messages[1] asks to learn a message by user, expected it of the assistant's alone",
+    ),
     "train is 0": (_replied(content="4", train=0), "messages[1].train is 0, expected true or false"),
     "both": (_replied(content="4", train=True, weight=0), "messages[1] has weight 0 and train True, expected one"),
     "learn the user": ({**ASKED, "train": True}, "messages[1] asks to learn a message by user"),

@@ -186,7 +186,7 @@ def test_a_hash_of_text_alone_is_the_one_that_runs_of_before_recorded_and_all_el
     assert hash_messages([(asked, told)]) == hash_messages([(asked, told)], tools=[None]) == recorded
     assert hash_asked([asked, told]) == hashlib.sha256(b"user\x001+1?\x00assistant\x002").digest()
     others = [
-        replace(told, learned=False),
+        replace(told, weight=0),
         replace(told, reasoning="1+1=2"),
         replace(told, tool_calls=(ToolCall("add", "{}"),)),
         replace(told, name="add"),
