@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from configs import InputError
 from finetune.conversations.embedded_pairs import embedded_pairs
 from finetune.conversations.keys import count_unread
+from finetune.conversations.near_questions import NearQuestions, asked_text
 from finetune.conversations.pairs import Pair, read_pairs
 from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked, hash_messages
+from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.embedded_default import EMBEDDED
+
+NEARLY_HELD_OUT = "pairs whose prompt is nearly one that is held out"
+SAMPLE = 1000
+"""Prompts to learn from that show what many prompts say alike."""
 
 
 @dataclass(frozen=True)
 class PreferenceSplits:
-    """Two sets without a prompt in common."""
+    """Two sets without a prompt in common, or nearly."""
 
     training: list[Pair]
     held_out: list[Pair]
@@ -44,8 +50,8 @@ def read_preference_splits(data: str) -> PreferenceSplits:
 def split_pairs(data: str, pairs: Sequence[Pair], unread: Mapping[str, int] | None = None) -> PreferenceSplits:
     """One prompt in twenty is held out, chosen by its hash; pairs of two equal replies are left out.
 
-    So all pairs of a prompt lie on one side, and the order of the lines has no effect. `unread` are the values of keys
-    that were left alone.
+    So all pairs of a prompt lie on one side, and the order of the lines has no effect. Pairs whose prompt is nearly one
+    that is held out are left out too. `unread` are the values of keys that were left alone.
 
     Raises:
         InputError: there are too few prompts.
@@ -58,9 +64,25 @@ def split_pairs(data: str, pairs: Sequence[Pair], unread: Mapping[str, int] | No
             f"{data}: {len(prompts)} different prompts with two different replies are too few, expected at least "
             f"{HELD_OUT_EVERY}: one in {HELD_OUT_EVERY} is held out; give more pairs"
         )
-    held_out = set(prompts[: len(prompts) // HELD_OUT_EVERY])
-    return PreferenceSplits(
-        training=[pair for pair in differing if hash_asked(pair.prompt) not in held_out],
-        held_out=[pair for pair in differing if hash_asked(pair.prompt) in held_out],
-        left_out={"pairs whose two replies are the same": len(pairs) - len(differing), **count_unread(unread or {})},
-    )
+    chosen = set(prompts[: len(prompts) // HELD_OUT_EVERY])
+    held_out = [pair for pair in differing if hash_asked(pair.prompt) in chosen]
+    others = [pair for pair in differing if hash_asked(pair.prompt) not in chosen]
+    training = _without_near(others, held_out)
+    if not training:
+        raise InputError(
+            f"{data}: all {len(prompts)} prompts are nearly the same, so that what is held out would measure what was "
+            "learned by heart; give pairs of more different prompts"
+        )
+    left_out = {
+        "pairs whose two replies are the same": len(pairs) - len(differing),
+        NEARLY_HELD_OUT: len(others) - len(training),
+        **count_unread(unread or {}),
+    }
+    return PreferenceSplits(training, held_out, left_out)
+
+
+def _without_near(pairs: Sequence[Pair], held_out: Sequence[Pair]) -> list[Pair]:
+    """The pairs whose prompt is not nearly one that is held out."""
+    prompts = [asked_text(pair.prompt) for pair in pairs]
+    near = NearQuestions((asked_text(pair.prompt) for pair in held_out), sample=evenly_spaced(prompts, SAMPLE))
+    return [pair for pair, prompt in zip(pairs, prompts, strict=True) if not near.is_near(prompt)]

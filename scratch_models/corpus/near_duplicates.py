@@ -7,7 +7,7 @@ MinHash (Broder 1997, in datasketch) proposes pairs at a lower similarity, and e
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from configs import InputError
 from tokenizer_ext.pages.progress import shown
@@ -16,6 +16,7 @@ SIMILARITY = 0.7
 PROPOSAL_SIMILARITY = 0.5
 WORDS_PER_SHINGLE = 3
 PERMUTATIONS = 64
+WORD = re.compile(r"\w+")
 
 
 @shown("looking for near-duplicates")
@@ -30,7 +31,7 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
 
     """
     groups = _Groups(len(texts))
-    words = [_words(text) for text in texts]
+    words = [words_of(text) for text in texts]
     first_with: dict[tuple[str, ...], int] = {}
     for position, key in enumerate(words):
         groups.join(first_with.setdefault(tuple(key), position), position)
@@ -43,17 +44,27 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
     return [groups.of(position) for position in range(len(texts))]
 
 
-def shingles(words: Sequence[str]) -> frozenset[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text in small letters, without what stands between them.
+
+    >>> words_of("Return the SUM, of x_1!")
+    ['return', 'the', 'sum', 'of', 'x_1']
+    """
+    return WORD.findall(text.lower())
+
+
+def shingles(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
     """The set of runs of three words; a shorter text is one run.
 
     >>> sorted(shingles(["a", "b", "c", "d"]))
-    ['a b c', 'b c d']
+    [('a', 'b', 'c'), ('b', 'c', 'd')]
     """
-    last_start = max(len(words) - WORDS_PER_SHINGLE, 0)
-    return frozenset(" ".join(words[start : start + WORDS_PER_SHINGLE]) for start in range(last_start + 1))
+    if len(words) < WORDS_PER_SHINGLE:
+        return frozenset((tuple(words),))
+    return frozenset(zip(*(words[start:] for start in range(WORDS_PER_SHINGLE)), strict=False))
 
 
-def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+def jaccard(left: frozenset[Hashable], right: frozenset[Hashable]) -> float:
     """Shared members over all members.
 
     >>> jaccard(frozenset("abc"), frozenset("bcd"))
@@ -80,16 +91,16 @@ class _Groups:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return WORD.findall(text.lower())
 
 
-def _proposed_pairs(shingle_sets: Sequence[frozenset[str]]) -> Iterable[tuple[int, int]]:
+def _proposed_pairs(shingle_sets: Sequence[frozenset[tuple[str, ...]]]) -> Iterable[tuple[int, int]]:
     try:
         from datasketch import MinHash, MinHashLSH
     except ImportError as missing:
         raise InputError("near-duplicate groups need datasketch: pip install 'graft-lm[embedded]'") from missing
     index = MinHashLSH(threshold=PROPOSAL_SIMILARITY, num_perm=PERMUTATIONS)
-    encoded = ([shingle.encode() for shingle in members] for members in shingle_sets)
+    encoded = ([" ".join(shingle).encode() for shingle in members] for members in shingle_sets)
     for position, sketch in enumerate(MinHash.generator(encoded, num_perm=PERMUTATIONS, hashfunc=zlib.crc32)):
         for earlier in index.query(sketch):
             yield earlier, position

@@ -5,7 +5,7 @@ import pytest
 from configs import InputError
 from finetune.conversations.embedded_pairs import answers_of_signatures, oppose
 from finetune.conversations.formats import Conversation, Message
-from finetune.conversations.pair_splits import split_pairs
+from finetune.conversations.pair_splits import NEARLY_HELD_OUT, split_pairs
 from finetune.conversations.pairs import to_pair
 from scratch_models.corpus.documentation import Document
 from tests.finetune.pair_records import pair_records
@@ -26,8 +26,23 @@ def test_all_pairs_of_a_prompt_lie_on_one_side_and_the_order_of_the_lines_has_no
 def test_pairs_of_two_equal_replies_are_left_out_and_counted():
     equal = to_pair({"prompt": "a", "chosen": "b", "rejected": "b"}, "x:1")
     splits = split_pairs("x", [*_pairs(100), equal, equal])
-    assert splits.left_out == {"pairs whose two replies are the same": 2}
+    assert splits.left_out == {"pairs whose two replies are the same": 2, NEARLY_HELD_OUT: 0}
     assert len(splits.training) + len(splits.held_out) == 100
+
+
+STORY = (
+    "Tom has {} hens, each lays an egg a day, he sells a dozen for 3 dollars. What does he earn in the weeks of May?"
+)
+
+
+def test_pairs_whose_prompt_is_nearly_one_that_is_held_out_are_left_out_and_counted():
+    versions = [to_pair({"prompt": STORY.format(hens), "chosen": "1", "rejected": "2"}, "x:1") for hens in range(40)]
+    splits = split_pairs("x", [*_pairs(400), *versions])
+    held_out, training = ([pair.prompt[0].content for pair in part] for part in (splits.held_out, splits.training))
+    assert any(prompt.startswith("Tom has") for prompt in held_out)
+    assert not any(prompt.startswith("Tom has") for prompt in training)
+    assert splits.left_out[NEARLY_HELD_OUT] == 440 - len(training) - len(held_out)
+    assert len(training) >= 375  # questions of another thing or number are no others' versions
 
 
 def test_too_few_prompts_are_refused_whatever_the_number_of_pairs():
