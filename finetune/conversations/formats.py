@@ -18,7 +18,7 @@ is learned are refused, see `keys`. All records of a set have one format.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from configs import InputError
 from finetune.conversations.keys import READ_BESIDE, refuse_columns
@@ -27,15 +27,20 @@ from finetune.conversations.messages import Conversation, Message, Role, ToolCal
 from finetune.conversations.sharegpt import read_sharegpt
 from finetune.conversations.tool_calls import read_tools
 from finetune.files.json_values import kind_of, read_text
-from finetune.files.records import read_all
+from finetune.files.records import read_each
 
-__all__ = ["Conversation", "Message", "Role", "ToolCall", "final_answer", "read_conversations", "to_conversation"]
+__all__ = ["Conversation", "Message", "Role", "ToolCall", "each_conversation", "final_answer", "read_conversations", "to_conversation"]
 
 ANSWER_MARK = "####"
 
 
 def read_conversations(data: str, unread: Counter[str] | None = None) -> list[Conversation]:
-    """All conversations of a file, a folder or a data set on the Hub, see `records`.
+    """All conversations of a file, a folder or a data set on the Hub, as `each_conversation` gives them."""
+    return list(each_conversation(data, unread))
+
+
+def each_conversation(data: str, unread: Counter[str] | None = None) -> Iterator[Conversation]:
+    """The conversations of a file, a folder or a data set on the Hub, one by one, see `records`.
 
     `unread` counts the values of each key that is left alone.
 
@@ -54,7 +59,7 @@ def read_conversations(data: str, unread: Counter[str] | None = None) -> list[Co
             unread.update(unread_keys(record))
         return conversation
 
-    return read_all(data, parse, "conversations")
+    return read_each(data, parse, "conversations")
 
 
 def _expect_same(first: tuple[str, ...], keys: tuple[str, ...], place: str) -> None:

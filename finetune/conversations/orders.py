@@ -47,10 +47,15 @@ def count_oddities(conversations: Iterable[Conversation]) -> dict[str, OddOrder]
     """How many conversations have each oddity, and the first of them."""
     found: dict[str, OddOrder] = {}
     for conversation in conversations:
-        for oddity in oddities(conversation):
-            known = found.get(oddity, OddOrder(0, conversation.source))
-            found[oddity] = OddOrder(known.conversations + 1, known.first_place)
+        add_oddities(conversation, found)
     return found
+
+
+def add_oddities(conversation: Conversation, found: dict[str, OddOrder]) -> None:
+    """Counts what is odd in one more conversation."""
+    for oddity in oddities(conversation):
+        known = found.get(oddity, OddOrder(0, conversation.source))
+        found[oddity] = OddOrder(known.conversations + 1, known.first_place)
 
 
 def describe_oddities(odd: Mapping[str, OddOrder]) -> str:

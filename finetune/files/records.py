@@ -27,6 +27,7 @@ from finetune.files.json_values import kind_of, parse_json
 from finetune.files.rows_in_memory import RowsInMemory
 from finetune.files.tables import read_arrow, read_csv, read_parquet, read_tsv
 from tokenizer_ext.huggingface.hub_names import dataset_on_hub
+from tokenizer_ext.pages.progress import progress
 
 Item = TypeVar("Item")
 Reader = Callable[[BinaryIO, str], Iterator[tuple[str, object]]]
@@ -34,6 +35,7 @@ Reader = Callable[[BinaryIO, str], Iterator[tuple[str, object]]]
 TEXT_READERS: dict[str, Reader] = {".jsonl": read_lines, ".json": read_list, ".csv": read_csv, ".tsv": read_tsv}
 READERS = {**TEXT_READERS, ".parquet": read_parquet, ".arrow": read_arrow}
 SUFFIXES = (*READERS, *(suffix + packed for suffix in TEXT_READERS for packed in COMPRESSIONS))
+RECORDS_BETWEEN_STATES = 1000
 FOREIGN_STARTS = {
     b"PAR1": "a Parquet file",
     b"ARROW1": "an Arrow file",
@@ -70,26 +72,48 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
     return _read_file(path, mode)
 
 
-def read_all(data: str, parse: Callable[[dict[str, object], str], Item], what: str) -> list[Item]:
+def read_each(data: str, parse: Callable[[dict[str, object], str], Item], what: str) -> Iterator[Item]:
     """What `parse` makes of every record of `data` and its place; nothing is skipped. `what` they are called.
+
+    After a record that cannot be used nothing more is given: the others are only looked at, to count those like it.
 
     Raises:
         InputError: a record cannot be used; place and field of the first one, and the number of others.
 
     """
-    items: list[Item] = []
-    errors: list[InputError] = []
-    for place, record in read_records(data):
+    first: InputError | None = None
+    found = others = 0
+    for place, record in shown_records(data, what):
         try:
-            items.append(parse(parse_record(place, record), place))
+            item = parse(parse_record(place, record), place)
         except InputError as error:
-            errors.append(error)
-    if errors:
-        others = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise InputError(f"{errors[0]}{others}")
-    if not items:
+            first, others = first or error, others + (first is not None)
+            continue
+        found += 1
+        if first is None:
+            yield item
+    if first is not None:
+        raise InputError(f"{first} (and {others:,} more)" if others else str(first))
+    if not found:
         raise InputError(f"{data}: found 0 {what}, expected at least one JSON object")
-    return items
+
+
+def shown_records(data: str, what: str) -> Iterator[tuple[str, object]]:
+    """The records, with a bar that says how many are read, of how many MB where the size of what is read tells."""
+    size = _bytes_of_lines(data)
+    with progress(f"reading the {what}", None if size is None else size >> 20, "MB") as bar:
+        read = 0
+        for number, (place, record) in enumerate(read_records(data), 1):
+            read += len(record) + 1 if isinstance(record, bytes) else 0
+            if number % RECORDS_BETWEEN_STATES == 0:
+                bar.set_postfix_str(f"{number:,} {what}", refresh=False)
+                bar.update(min(read >> 20, bar.total) - bar.n if bar.total else 0)
+            yield place, record
+
+
+def read_all(data: str, parse: Callable[[dict[str, object], str], Item], what: str) -> list[Item]:
+    """The same as a list."""
+    return list(read_each(data, parse, what))
 
 
 def parse_record(place: str, record: object) -> dict[str, object]:
@@ -116,6 +140,14 @@ def _mode(path: Path) -> int | None:
         return None
     except (OSError, ValueError) as error:  # a name too long, a NUL in it, links in a circle, a folder closed to us
         raise InputError(f"{str(path)[:80]!r}: cannot be looked up ({error}), expected the path of a file") from None
+
+
+def _bytes_of_lines(data: str) -> int | None:
+    """The size of a file of lines, whose records are as long as they are."""
+    path = Path(data).expanduser()
+    mode = None if isinstance(data, RowsInMemory) else _mode(path)
+    is_lines = mode is not None and stat.S_ISREG(mode) and path.suffix.lower() == ".jsonl"
+    return path.stat().st_size if is_lines else None
 
 
 def _read_file(path: Path, mode: int | None) -> Iterator[tuple[str, object]]:
