@@ -4,7 +4,6 @@ An entry declares a frozen keyword-only dataclass with a docstring under each fi
 ``if __name__ == "__main__": run_entry(main, SampleSettings)``.
 """
 
-import argparse
 import atexit
 import dataclasses
 import difflib
@@ -20,6 +19,7 @@ from typing import Any, NoReturn, TextIO, TypeVar
 
 import jsonargparse
 
+from configs.arguments import set_bare_keys, split_files, take_several
 from configs.errors import InputError
 from configs.precedence import overridden, recipe_of
 from configs.yaml_settings import read_settings
@@ -43,15 +43,16 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
         MissingInput: A YAML file does not exist.
     """
     parser = _settings_parser(schema, command)
-    files, pairs = _split_files(sys.argv[1:] if arguments is None else arguments)
+    files, pairs = split_files(sys.argv[1:] if arguments is None else arguments)
     for file in files:
         _check_file(parser, schema, file)
     _check_names(schema, pairs)
     if recipe := recipe_of(schema, files, pairs):
         files = [recipe.path, *files]
-    parsed = parser.parse_args([*(f"--config={file}" for file in files), *_set_bare_keys(pairs)])
+    several, others = take_several(schema, pairs)
+    parsed = parser.parse_args([*(f"--config={file}" for file in files), *set_bare_keys(others)])
     taken_back = overridden(schema, files, pairs)
-    return schema(**{name: parsed[name] for name in _names(schema) if name not in taken_back})
+    return schema(**{name: parsed[name] for name in _names(schema) if name not in taken_back} | several)
 
 
 def check_settings(schema: type[T], **values: Any) -> T:
@@ -78,7 +79,7 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
     atexit.register(gc.freeze)  # or the interpreter looks through all that torch made, for seconds, before it ends
     try:
         settings = load_config(schema)
-        if recipe := recipe_of(schema, *_split_files(sys.argv[1:])):
+        if recipe := recipe_of(schema, *split_files(sys.argv[1:])):
             _say(recipe.describe())
         main(settings)
     except InputError as error:
@@ -131,30 +132,6 @@ def _command_of_process() -> str:
     """What started this process, as `python file.py` or `python -m package.module`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
-
-
-def _split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The values of every ``--config``, and all other arguments in their order."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", action="append", default=[])
-    try:
-        known, others = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise InputError(f"--config: {error.message}, the path of a YAML file") from error
-    return known.config, others
-
-
-def _set_bare_keys(pairs: Sequence[str]) -> list[str]:
-    """The arguments with `--field.key` as `--field.key=true` where no value follows, as a bare flag is of a bool.
-
-    >>> _set_bare_keys(["--options.a", "--options.b", "-1", "--options.c"]), _set_bare_keys([])
-    (['--options.a=true', '--options.b', '-1', '--options.c=true'], [])
-    """
-    following = [*pairs[1:], "--"]
-    return [
-        f"{one}=true" if one.startswith("--") and "." in one and "=" not in one and after.startswith("--") else one
-        for one, after in zip(pairs, following, strict=False)
-    ]
 
 
 def _check_names(schema: type, pairs: Iterable[str]) -> None:

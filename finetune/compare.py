@@ -181,7 +181,7 @@ def refuse_servers(settings: CompareSettings) -> None:
 
 def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     """The questions of the data; of the embedded data those that are held out."""
-    return (read_conversation_splits(data).held_out, []) if data == EMBEDDED else read_questions(data)
+    return (list(read_conversation_splits(data).held_out), []) if data == EMBEDDED else read_questions(data)
 
 
 def write_record(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from configs import InputError
 from configs.entry import check_settings
-from finetune.api.given_rows import Data, name_of_data
+from finetune.api.given_rows import Data, names_of_data
 from finetune.preference.settings import DpoSettings
 from finetune.supervised.settings import SftSettings
 
@@ -28,7 +28,8 @@ def finetune(base: Base, data: Data, **settings: Any) -> "TunedRun":
 
     Args:
         base: A model by any name that the entry takes, such as "smollm2", or a run, which is merged first.
-        data: A file or Hub name; or rows: dicts in any form that a file may have, conversations, a `datasets.Dataset`.
+        data: A file or Hub name, or a list of them; or rows: dicts in any form that a file may have, conversations, a
+            `datasets.Dataset`.
         settings: Fields of `SftSettings`, such as `epochs=1`. With `dry_run` or `inspect` it is shown what a run would
             do, and nothing comes back.
 
@@ -87,7 +88,7 @@ def open_run(folder: str | Path) -> "TunedRun":
 
 def _call(start: Callable[[S], "RunFolder | None"], schema: type[S], base: Base, data: Data, settings: Given) -> Any:
     """What `start` leaves of a run with these settings, opened; None where it leaves nothing."""
-    checked = check_settings(schema, base=_name_of(base), data=name_of_data(data), **settings)
+    checked = check_settings(schema, base=_name_of(base), data=names_of_data(data), **settings)
     from finetune.api.process_state import left_as_found, memory_given_back
 
     with left_as_found(), memory_given_back():

@@ -68,7 +68,7 @@ def measure_over_data(
 
     """
     name = name_of_data(data)
-    read, choices = (read_conversation_splits(name).held_out, []) if name == EMBEDDED else read_questions(name)
+    read, choices = (list(read_conversation_splits(name).held_out), []) if name == EMBEDDED else read_questions(name)
     asking = Asking(conversations, reply_tokens)
     parts = measure_sides((base, "auto"), (tuned, "auto"), read, choices, asking, calculator=calculator)
     return Compared(

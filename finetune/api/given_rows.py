@@ -13,6 +13,17 @@ Data = str | Path | Iterable[object]
 """A file, a folder or a Hub name; or rows: dicts in any form that a file may have, conversations, a `Dataset`."""
 
 
+def names_of_data(data: Data) -> str | list[str]:
+    """The same, where a list of texts names several sets, each with its weight behind a colon where it has one.
+
+    >>> names_of_data(["chats.jsonl:2", "talks.parquet:1"])
+    ['chats.jsonl:2', 'talks.parquet:1']
+    """
+    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+        return [str(one) for one in data]
+    return name_of_data(data)
+
+
 def name_of_data(data: Data) -> str:
     """The name of data: as it is where it is one, else that of the rows, which it carries.
 

@@ -9,14 +9,14 @@ Shapes: B rows of a micro-batch, T tokens of its longest row.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from configs import InputError
+from finetune.chat.mixing import ReadingOrder
 from finetune.chat.packing import cut_evenly, join, join_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation, RenderedSet, find_fitting
+from finetune.files.weighted_sets import Mixture
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
-from scratch_models.loop.seeds import seeded_generator
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
 class ConversationBatches:
     """The micro-batches of every step.
 
-    An epoch is a permutation, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
+    An epoch is a permutation, or a mixture of sets, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
     with `packed`, whole conversations share a row without any filling; else rows of like length share a micro-batch.
     With `shares_prefixes`, what all conversations of a packed row begin with, such as one system prompt, stands there
     once. With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
@@ -69,12 +69,14 @@ class ConversationBatches:
         packed: bool = False,
         accumulation_steps: int | None = None,
         shares_prefixes: bool = False,
+        mixture: Mixture | None = None,
     ) -> None:
         self.rendered, self.packed, self.accumulation_steps = RenderedSet.of(rendered), packed, accumulation_steps
         self.shares_prefixes = shares_prefixes
         self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
         self.steps_per_epoch = -(-len(rendered) // conversations_per_step)
-        self._epoch: tuple[int, list[Tensor]] = (-1, [])
+        self.order = ReadingOrder(len(rendered), seed, mixture)
+        self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step: `input_ids` and `targets`, each (B, T), filled up on the right.
@@ -84,9 +86,9 @@ class ConversationBatches:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._order(epoch))
-        lengths = self.rendered.lengths
-        chosen = sorted(self._epoch[1][place].tolist(), key=lambda number: (lengths[number], number))
+            self._epoch = (epoch, self.order.of_epoch(epoch))
+        lengths, read = self.rendered.lengths, slice(place * self.per_step, (place + 1) * self.per_step)
+        chosen = sorted(self._epoch[1][read].tolist(), key=lambda number: (lengths[number], number))
         mine = [to_row(self.rendered[number]) for number in chosen[rank::world_size]]
         if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
             ids, targets = to_row(self.rendered[chosen[0]])
@@ -97,10 +99,6 @@ class ConversationBatches:
                 for rows in cut_evenly(mine, self.accumulation_steps)
             ]
         return join_by_tokens(mine, self.tokens_per_micro_batch, packed=self.packed, shares_prefix=self.shares_prefixes)
-
-    def _order(self, epoch: int) -> list[Tensor]:
-        order = torch.randperm(len(self.rendered), generator=seeded_generator(self.seed, epoch))
-        return list(order.split(self.per_step))
 
 
 def check_global_batch(

@@ -29,7 +29,16 @@ from finetune.conversations.tool_calls import read_tools
 from finetune.files.json_values import kind_of, read_text
 from finetune.files.records import read_each
 
-__all__ = ["Conversation", "Message", "Role", "ToolCall", "each_conversation", "final_answer", "read_conversations", "to_conversation"]
+__all__ = [
+    "Conversation",
+    "Message",
+    "Role",
+    "ToolCall",
+    "each_conversation",
+    "final_answer",
+    "read_conversations",
+    "to_conversation",
+]
 
 ANSWER_MARK = "####"
 
@@ -171,9 +180,9 @@ BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {
 
 def _keys_of_format(record: Mapping[str, object]) -> tuple[str, ...] | None:
     """The keys of the first format that a record has values for, else of the first whose keys it has."""
-    with_values = (keys for keys in FORMATS if all(record.get(key) is not None for key in keys))
-    with_keys = (keys for keys in FORMATS if all(key in record for key in keys))
-    return next(with_values, None) or next(with_keys, None)
+    with_keys = [keys for keys in FORMATS if all(map(record.__contains__, keys))]
+    with_values = (keys for keys in with_keys if all(record[key] is not None for key in keys))
+    return next(with_values, None) or next(iter(with_keys), None)
 
 
 def _checkable(record: Mapping[str, object], place: str) -> str | None:

@@ -40,10 +40,12 @@ def refuse_columns(record: Mapping[str, object], place: str) -> None:
         InputError: there is such a value; it begins with `place`.
 
     """
-    for key, advice in REFUSED_COLUMNS.items():
-        value = record.get(key)
+    for key, value in record.items():
+        if key not in REFUSED_COLUMNS:
+            continue
         harmless = (*SAYING_NOTHING, 1) if key in ("weight", "train") else SAYING_NOTHING
         if value not in harmless:
+            advice = REFUSED_COLUMNS[key]
             raise InputError(
                 f"{place}: has {key!r}, which is not read ({advice}): take it out if nothing is lost by it"
             )

@@ -1,7 +1,8 @@
 """Conversations as every part of the project knows them, however they were written down."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -115,3 +116,67 @@ def needs_of(messages: Sequence[Message]) -> set[Need]:
         if message.role == "tool":
             found.add("tool role")
     return found
+
+
+def until_last_reply(conversation: Conversation) -> Conversation:
+    """The conversation up to the last reply that is learned; what follows is answered by nobody, or not to be learned.
+
+    >>> asked = Conversation((Message("user", "1+1?"), Message("assistant", "2"), Message("user", "Thanks")), "x:1")
+    >>> len(until_last_reply(asked).messages)
+    2
+    """
+    messages = conversation.messages
+    replies = [place for place, message in enumerate(messages) if message.role == "assistant"]
+    learned = [place for place in replies if messages[place].learned]
+    end = max(learned or replies) + 1
+    return conversation if end == len(conversation.messages) else replace(conversation, messages=messages[:end])
+
+
+def asked_of(conversation: Conversation) -> tuple[Message, ...]:
+    """What was said before the first reply; a greeting before the first question is none. It ends with a reply."""
+    roles = [message.role for message in conversation.messages]
+    asked = roles.index("user") if "user" in roles else 0
+    return conversation.messages[: roles.index("assistant", asked)]
+
+
+def hash_asked(messages: Sequence[Message], *, style: bool = True) -> bytes:
+    """The sha256 of what was said before a reply; how much it is learned makes it no other question.
+
+    Without `style`, capitals, spaces, and punctuation at the ends of a message make it no other either.
+
+    >>> asked, again = ([Message("user", text)] for text in ("How many?", "How  MANY"))
+    >>> hash_asked(asked) == hash_asked(again), hash_asked(asked, style=False) == hash_asked(again, style=False)
+    (False, True)
+    """
+    asked = (one if one.weight == 1 else replace(one, weight=1.0) for one in messages)
+    if not style:
+        asked = (replace(one, content=_without_style(one.content)) for one in asked)
+    return hashlib.sha256("\0".join(map(_as_text, asked)).encode()).digest()
+
+
+def hash_messages(groups: Iterable[Sequence[Message]], tools: Iterable[str | None] = ()) -> str:
+    """The sha256 of some groups of messages in their order, with the `tools` of each."""
+    digest = hashlib.sha256()
+    for messages in groups:
+        for message in messages:
+            digest.update(f"{_as_text(message)}\0".encode())
+        digest.update(b"\0")
+    for place, defined in enumerate(tools):
+        digest.update(b"" if defined is None else f"tools\0{place}\0{defined}\0".encode())
+    return digest.hexdigest()
+
+
+def hash_conversation(conversation: Conversation) -> bytes:
+    """The sha256 of all that is said in a conversation."""
+    return bytes.fromhex(hash_messages([conversation.messages], [conversation.tools]))
+
+
+def _without_style(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .,;:!?")
+
+
+def _as_text(message: Message) -> str:
+    """A message as one text; what could be read before there was more than content reads as it did then."""
+    written = message.as_written()
+    beside = written.beside_content()
+    return f"{written.role}\0{written.content}" + (f"\0{beside}" if beside else "")

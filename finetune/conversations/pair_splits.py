@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from configs import InputError
 from finetune.conversations.embedded_pairs import embedded_pairs
 from finetune.conversations.keys import count_unread
+from finetune.conversations.messages import hash_asked, hash_messages
 from finetune.conversations.near_questions import NearQuestions, asked_text
 from finetune.conversations.pairs import Pair, read_pairs
-from finetune.conversations.splits import HELD_OUT_EVERY, hash_asked, hash_messages
+from finetune.conversations.splits import HELD_OUT_EVERY
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.embedded_default import EMBEDDED
 

@@ -16,7 +16,7 @@ from finetune.conversations.formats import (
     to_conversation,
 )
 from finetune.conversations.keys import READ_BESIDE, REFUSED_COLUMNS
-from finetune.conversations.splits import until_last_reply
+from finetune.conversations.messages import until_last_reply
 from finetune.files.records import read_all
 from tokenizer_ext.pages.shortened import shorten
 

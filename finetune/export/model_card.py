@@ -214,12 +214,12 @@ def _hashes(record: Mapping[str, Any], final: Path) -> str:
     return "\n".join(f"- {name}: sha256 `{value}`" for name, value in hashes.items())
 
 
-def _front(base: str, data: str | None) -> dict[str, Any]:
+def _front(base: str, data: str | list[str] | None) -> dict[str, Any]:
     front: dict[str, Any] = {}
     if is_on_hub(base):
         front["base_model"] = base
-    data = (data or "").partition(":")[0]
-    if is_on_hub(data):
-        front["datasets"] = [data]
+    named = [data or ""] if data is None or isinstance(data, str) else data
+    if on_hub := [name for name in (one.partition(":")[0] for one in named) if is_on_hub(name)]:
+        front["datasets"] = on_hub
     # Its value, the library, depends on how the folder holds the model; its place does not.
     return {**front, "library_name": "", "pipeline_tag": "text-generation", "tags": ["graft", "conversational"]}

@@ -1,7 +1,7 @@
 """Rows that a program has in memory, in the place of the name of a file: read by the same code as a file's records."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from configs import InputError
@@ -47,7 +47,7 @@ class RowsInMemory(str):
             yield place, {key: without_nulls(value) for key, value in record.items()} if self.of_table else record
 
 
-def keep_rows(data: str, folder: Path) -> None:
+def keep_rows(data: str | Sequence[str], folder: Path) -> None:
     """Writes rows in memory to `data.jsonl` in the folder of a run, which can then be done again; no other data."""
     if isinstance(data, RowsInMemory):
         lines = (json.dumps(record, default=str) for _, record in data.records())

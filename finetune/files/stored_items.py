@@ -103,6 +103,10 @@ class ChosenItems(Sequence[Item], Generic[Item]):
     def __init__(self, store: StoredItems[Item], numbers: np.ndarray) -> None:
         self.store, self.numbers = store, numbers
 
+    def only(self, numbers: np.ndarray) -> "ChosenItems[Item]":
+        """Those at some places among these."""
+        return ChosenItems(self.store, self.numbers[numbers])
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -120,4 +124,8 @@ class ChosenItems(Sequence[Item], Generic[Item]):
 
 
 def _are_equal(left: Sequence[Any], right: object) -> bool:
-    return isinstance(right, Sequence) and len(left) == len(right) and all(one == other for one, other in zip(left, right, strict=True))
+    return (
+        isinstance(right, Sequence)
+        and len(left) == len(right)
+        and all(one == other for one, other in zip(left, right, strict=True))
+    )

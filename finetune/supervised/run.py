@@ -17,6 +17,7 @@ from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.files.rows_in_memory import keep_rows
+from finetune.files.weighted_sets import describe_data
 from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.plan import inspect_example, rehearse_run
@@ -109,7 +110,7 @@ def describe_facts(settings: SftSettings, training: Training, run: RunFolder) ->
     certificate = training.trainable.extended.certificate
     new_tokens = f"{certificate.new_tokens} learned, {certificate.control_tokens} control tokens"
     return describe_run(
-        {"base": settings.base, "data": settings.data, "method": settings.method},
+        {"base": settings.base, "data": describe_data(settings.data), "method": settings.method},
         training.trainable,
         {
             "chat": describe_format(training.dataset.chat),

@@ -32,9 +32,9 @@ class SftSettings(AdapterSettings):
 
     base: str = EMBEDDED
     """Model to start from: `embedded`, a Hugging Face folder, a Hub name, a GGUF file, `smollm2`, or a run (merged)."""
-    data: str = EMBEDDED
+    data: str | list[str] = EMBEDDED
     """Conversations: `embedded`, a file (.jsonl, .parquet, .csv, ...), a folder, or a Hub name with `:configuration`
-    and `@split`."""
+    and `@split`; or several of them, each with `:weight` behind it where they are to be mixed."""
     held_out: str | None = None
     """Conversations that are only measured on; by default one question in twenty of `data`."""
     learn: Literal["all", "last"] = "all"

@@ -297,3 +297,19 @@ def test_run_entry_hands_the_settings_to_main(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--checkpoint", "model", "--max_steps", "5"])
     run_entry(received.append, TrainSettings)
     assert received == [TrainSettings(checkpoint="model", max_steps=5)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layers"),
+    {
+        "--layers a": "a",
+        "--layers a b:2": ["a", "b:2"],
+        "--layers a b --layers c": "c",
+        "--layers a --layers b c": ["b", "c"],
+        "--layers a b --layers=c": "c",
+        '--layers ["a","b"]': ["a", "b"],
+    }.items(),
+)
+def test_a_setting_that_may_be_a_list_takes_several_values(arguments, layers):
+    read = load_config(TrainSettings, ["--checkpoint", "x", *arguments.split(), "--max_steps", "3"])
+    assert (read.layers, read.max_steps) == (layers, 3)

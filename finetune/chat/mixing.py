@@ -1,0 +1,55 @@
+"""In what order rows are read: each once an epoch, or of several sets as often as their weights say.
+
+With a mixture an epoch still is as many rows as there are. Each set has a permutation of its own after another, so that
+a set that is read more often than once in an epoch is read evenly; the sets lie spread over one another by their
+shares, so that every step has of each what it should, up to one row.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from finetune.files.weighted_sets import Mixture, WeightedSet
+from scratch_models.loop.seeds import seeded_generator
+
+
+@dataclass(frozen=True)
+class ReadingOrder:
+    """The order of N rows in every epoch, a function of the seed and the epoch alone."""
+
+    rows: int
+    seed: int
+    mixture: Mixture | None = None
+
+    def of_epoch(self, epoch: int) -> np.ndarray:
+        """The numbers of the rows that an epoch reads, one behind the other, (N,).
+
+        >>> sorted(ReadingOrder(3, seed=0).of_epoch(0).tolist())
+        [0, 1, 2]
+        >>> thrice = Mixture((WeightedSet("a", 3.0), WeightedSet("b", 1.0)), np.array([0, 1, 0, 0]))
+        >>> (thrice.set_of[ReadingOrder(4, seed=0, mixture=thrice).of_epoch(0)] == 0).sum()
+        3
+        """
+        if self.mixture is None:
+            return torch.randperm(self.rows, generator=seeded_generator(self.seed, epoch)).numpy()
+        parts, times = list[np.ndarray](), list[np.ndarray]()
+        for number, (first, end) in enumerate(zip(self._read_before(epoch), self._read_before(epoch + 1), strict=True)):
+            parts.append(self._of_set(number, first, end))
+            times.append((np.arange(end - first) + 0.5) / max(end - first, 1))
+        return np.concatenate(parts)[np.argsort(np.concatenate(times), kind="stable")]
+
+    def _read_before(self, epoch: int) -> list[int]:
+        """How many rows of each set are read before an epoch: its share of all, rounded so that the sum is right."""
+        assert self.mixture is not None
+        ends = np.rint(np.cumsum(self.mixture.shares) * (epoch * self.rows)).astype(np.int64)
+        return np.diff(ends, prepend=0).tolist()
+
+    def _of_set(self, number: int, first: int, end: int) -> np.ndarray:
+        """The rows that are read of a set from the `first` time to the last before `end`."""
+        assert self.mixture is not None
+        own = np.flatnonzero(self.mixture.set_of == number)
+        cycles = range(first // len(own), -(-end // len(own)))
+        orders = [torch.randperm(len(own), generator=seeded_generator(self.seed, number, cycle)) for cycle in cycles]
+        read = torch.cat([*orders, torch.zeros(0, dtype=torch.int64)]).numpy()
+        return own[read][first - cycles.start * len(own) : end - cycles.start * len(own)]
