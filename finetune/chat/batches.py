@@ -54,10 +54,11 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
 class ConversationBatches:
     """The micro-batches of every step.
 
-    An epoch is a permutation, or a mixture of sets, cut into steps: each learns from conversations of all lengths and kinds. Inside a step,
-    with `packed`, whole conversations share a row without any filling; else rows of like length share a micro-batch.
-    With `shares_prefixes`, what all conversations of a packed row begin with, such as one system prompt, stands there
-    once. With `accumulation_steps` a process cuts its share into so many micro-batches, whatever their tokens.
+    An epoch is a permutation, or a mixture of sets, cut into steps: each learns from conversations of all lengths and
+    kinds. Inside a step, with `packed`, whole conversations share a row without any filling; else rows of like length
+    share a micro-batch. With `shares_prefixes`, what all conversations of a packed row begin with, such as one system
+    prompt, stands there once. With `accumulation_steps` a process cuts its share into so many micro-batches, whatever
+    their tokens.
     """
 
     def __init__(

@@ -51,12 +51,14 @@ class SupervisedDataset:
             if self.in_parts
             else ""
         )
+        mixture = self.batches.order.mixture
+        mixed = "" if mixture is None else f"\nmixed by weight: {mixture.describe()}"
         odd = f"\nread as they are: {describe_oddities(self.odd)}" if self.odd else ""
         return (
             f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{packed}; an epoch is "
             f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
             f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
-            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{odd}{in_parts}"
+            f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{mixed}{odd}{in_parts}"
         )
 
     def in_rows(
@@ -65,7 +67,9 @@ class SupervisedDataset:
         """The same, its conversations packed in rows, or each in a row of its own."""
         old = self.batches
         sizes, cut = (old.per_step, tokens_per_micro_batch, old.seed), old.accumulation_steps
-        return replace(self, batches=ConversationBatches(old.rendered, *sizes, packed, cut, shares_prefixes))
+        how = {"packed": packed, "shares_prefixes": shares_prefixes}
+        batches = ConversationBatches(old.rendered, *sizes, **how, accumulation_steps=cut, mixture=old.order.mixture)
+        return replace(self, batches=batches)
 
 
 def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the later ones have defaults
@@ -92,8 +96,9 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     read, turns = evenly_spaced(fitting, held_out_conversations), _turns_of_rows(all_training, splits.training)
     learned = [len(turns[place]) for place in training.places]
     sizes = conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
+    mixture = None if splits.mixture is None else splits.mixture.only(training.kept.sources)
     return SupervisedDataset(
-        batches=ConversationBatches(training.kept, *sizes),
+        batches=ConversationBatches(training.kept, *sizes, mixture=mixture),
         training=training.kept,
         held_out=all_held_out.only(np.array(read)),
         held_out_reply_bytes=int(np.array(bytes_of_rows(all_held_out, splits.held_out))[read].sum()),

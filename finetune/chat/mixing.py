@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from finetune.files.weighted_sets import Mixture, WeightedSet
+from finetune.files.weighted_sets import Mixture
 from scratch_models.loop.seeds import seeded_generator
 
 

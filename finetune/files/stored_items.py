@@ -30,7 +30,7 @@ class StoredItems(Sequence[Item]):
 
     def __init__(self, items: Sequence[Item] = ()) -> None:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        self._file = SpooledTemporaryFile(BYTES_IN_MEMORY, dir=cache_folder())  # noqa: SIM115 - open as long as this is
+        self._file = SpooledTemporaryFile(BYTES_IN_MEMORY, dir=str(cache_folder()))  # noqa: SIM115 - open as long as this is
         self._ends = array("q", [0])
         for item in items:
             self.append(item)
