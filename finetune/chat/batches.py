@@ -83,7 +83,7 @@ class ConversationBatches:
         """One process's share of a step: `input_ids` and `targets`, each (B, T), filled up on the right.
 
         Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation, or where it goes on
-        from a shared prefix.
+        from a shared prefix. Where some target counts less than 1, `weights` come too.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
@@ -92,7 +92,7 @@ class ConversationBatches:
         chosen = sorted(self._epoch[1][read].tolist(), key=lambda number: (lengths[number], number))
         mine = [to_row(self.rendered[number]) for number in chosen[rank::world_size]]
         if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
-            ids, targets = to_row(self.rendered[chosen[0]])
+            ids, targets, *_ = to_row(self.rendered[chosen[0]])
             return [join([(ids, [IGNORED_TARGET] * len(targets))], packed=self.packed)]
         if self.accumulation_steps is not None:
             return [

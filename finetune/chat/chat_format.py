@@ -66,11 +66,13 @@ def describe_format(chat: ChatFormat) -> str:
 def mask_as_text(rendered: RenderedConversation, decode: Callable[[list[int]], str], *, colour: bool = False) -> str:
     """The conversation as text with what is learned made visible: green in a terminal, else in double brackets.
 
+    Behind what counts less than 1 in the loss stands how much it counts.
     Control characters, other than line breaks, are written as escapes: a terminal must not act on what a file says.
     """
     opening, closing = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
     parts = []
-    for learned, pairs in groupby(zip(rendered.input_ids, rendered.supervised, strict=True), key=lambda pair: pair[1]):
+    weights = map(float, rendered.supervised) if rendered.weights is None else rendered.weights
+    for weight, pairs in groupby(zip(rendered.input_ids, weights, strict=True), key=lambda pair: pair[1]):
         text = printable(decode([token for token, _ in pairs]))
-        parts.append(f"{opening}{text}{closing}" if learned else text)
+        parts.append(f"{opening}{text}{closing}{f' x {weight:g}' if weight < 1 else ''}" if weight else text)
     return "".join(parts)

@@ -23,7 +23,7 @@ class SupervisedDataset:
     batches: ConversationBatches
     training: RenderedSet
     held_out: RenderedSet
-    """What evaluations read, spread evenly over all that is held out."""
+    """What evaluations read, spread evenly over all that is held out; it measures, so whatever is learned counts 1."""
     held_out_reply_bytes: int
     """UTF-8 bytes of what the assistant says in them."""
     left_out: Mapping[str, int]
@@ -34,6 +34,8 @@ class SupervisedDataset:
     """Of them, those whose end of turn is learned: all, or the assistant would not know when to stop."""
     chat: ChatFormat
     """What they were rendered in."""
+    partly_learned: int = 0
+    """Of the assistant's turns, those that count less than 1 in the loss."""
     odd: Mapping[str, OddOrder] = field(default_factory=dict)
     """What is odd in the order of turns, and read as it is."""
     in_parts: int = 0
@@ -53,11 +55,12 @@ class SupervisedDataset:
         )
         mixture = self.batches.order.mixture
         mixed = "" if mixture is None else f"\nmixed by weight: {mixture.describe()}"
+        partly = f", {self.partly_learned:,} of which count less than 1 in the loss" if self.partly_learned else ""
         odd = f"\nread as they are: {describe_oddities(self.odd)}" if self.odd else ""
         return (
             f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{packed}; an epoch is "
             f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
-            f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn\n"
+            f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn{partly}\n"
             f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{mixed}{odd}{in_parts}"
         )
 
@@ -100,12 +103,13 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     return SupervisedDataset(
         batches=ConversationBatches(training.kept, *sizes, mixture=mixture),
         training=training.kept,
-        held_out=all_held_out.only(np.array(read)),
+        held_out=all_held_out.only(np.array(read)).unweighted(),
         held_out_reply_bytes=int(np.array(bytes_of_rows(all_held_out, splits.held_out))[read].sum()),
         left_out={**splits.left_out, **_too_long(training, len(all_held_out) - len(fitting), maximum_tokens)},
         assistant_turns=sum(learned),
         learned_ends=_count_ends(training, sum(learned), chat),
         chat=chat,
+        partly_learned=_count_partly_learned(training.kept, chat),
         odd=splits.odd,
         in_parts=int((np.bincount(all_training.sources) > 1).sum()),
     )
@@ -125,6 +129,14 @@ def _count_ends(training: Fitting, turns: int, chat: ChatFormat) -> int:
     ends = sum(int(training.kept.count_supervised(id_).sum()) for id_ in chat.stop_ids)
     assert ends == turns, f"{ends} learned ends in {turns} turns of the assistant"
     return ends
+
+
+def _count_partly_learned(kept: RenderedSet, chat: ChatFormat) -> int:
+    """How many ends of the assistant's turns count less than 1."""
+    if kept.weights is None:
+        return 0
+    partly = RenderedSet(kept.input_ids, kept.supervised & (kept.weights < 1), kept.starts, kept.lengths)
+    return sum(int(partly.count_supervised(id_).sum()) for id_ in chat.stop_ids)
 
 
 def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.calculator import split_results
-from finetune.chat.rendered import RenderedConversation, RenderedSet, starts_of
+from finetune.chat.rendered import RenderedConversation, RenderedSet, as_learned, starts_of
 from finetune.conversations.messages import Conversation, Message, needs
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
@@ -129,12 +129,11 @@ class GraftFormat:
     def _plain_text(self) -> Tokenizer:
         return plain_text_encoder(self.tokenizer)  # not before something is encoded: it takes a fifth of a second
 
-    def _pieces(self, message: Message) -> list[tuple[str, bool]]:
-        """What is encoded apart, and whether it is learned."""
-        learned = message.role == "assistant" and message.learned
+    def _pieces(self, message: Message) -> list[tuple[str, float]]:
+        """What is encoded apart, and how much it counts in the loss."""
         if message.role == "assistant" and self.calculator:
-            return [(piece, said and learned) for piece, said in split_results(message.content)]
-        return [(message.content, learned)]
+            return [(piece, said * message.weight) for piece, said in split_results(message.content)]
+        return [(message.content, _weight(message))]
 
     def _encode(self, chats: Sequence[Sequence[Message]]) -> dict[str, list[int]]:
         """The ids of every piece; one that stands there often, such as a system message, is encoded once."""
@@ -145,22 +144,27 @@ class GraftFormat:
 
     def _assemble(self, chats: Sequence[Sequence[Message]], ids_of: Mapping[str, list[int]]) -> RenderedSet:
         input_ids: list[int] = []
-        stretches: list[tuple[bool, int]] = []  # whether so many ids are learned
+        stretches: list[tuple[float, int]] = []  # how much so many ids count in the loss
         ends = []
         for messages in chats:
             for message in messages:
                 input_ids.append(self.role_ids[message.role])
-                stretches.append((False, 1))
-                for piece, learned in self._pieces(message):
+                stretches.append((0, 1))
+                for piece, weight in self._pieces(message):
                     input_ids += ids_of[piece]
-                    stretches.append((learned, len(ids_of[piece])))
+                    stretches.append((weight, len(ids_of[piece])))
                 input_ids.append(self.end_id)
-                stretches.append((message.role == "assistant" and message.learned, 1))
+                stretches.append((_weight(message), 1))
             ends.append(len(input_ids))
-        flags, counts = np.array(stretches, dtype=np.int64).reshape(-1, 2).T
+        of_stretches, counts = np.array(stretches, dtype=np.float64).reshape(-1, 2).T
         lengths = np.diff(np.array([0, *ends], dtype=np.int64))
-        supervised = flags.astype(np.bool_).repeat(counts)
-        return RenderedSet(np.array(input_ids, dtype=np.int32), supervised, starts_of(lengths), lengths)
+        supervised, weights = as_learned(of_stretches.repeat(counts.astype(np.int64)))
+        ids = np.array(input_ids, dtype=np.int32)
+        return RenderedSet(ids, supervised, starts_of(lengths), lengths, weights=weights)
+
+
+def _weight(message: Message) -> float:
+    return message.weight if message.role == "assistant" else 0.0
 
 
 def _as_text(conversation: Conversation) -> tuple[Message, ...]:

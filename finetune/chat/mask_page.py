@@ -21,7 +21,10 @@ STYLE = """<style>
 
 
 def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -> str:
-    """The page of one conversation: what is learned is green, what is only read is grey; ids show under the pointer."""
+    """The page of one conversation: what is learned is green, what is only read is grey.
+
+    Ids show under the pointer, with the weight in the loss of what counts less than 1.
+    """
     learned = sum(rendered.supervised)
     end = chat.tokenizer.convert_ids_to_tokens(chat.end_id)
     ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ in chat.stop_ids)
@@ -31,8 +34,11 @@ def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -
         ("only read (grey)", f"{len(rendered.input_ids) - learned:,}"),
         (f"learned ends of a turn of the assistant, {end}", f"{ends:,}"),
     ]
+    if rendered.weights is not None:
+        partly = sum(0 < weight < 1 for weight in rendered.weights)
+        counts.insert(2, ("of these counting less than 1 in the loss", f"{partly:,}"))
     spans = "".join(
-        _span(text, ids, flag, chat.control_ids) for text, ids, flag in token_texts(rendered, chat.tokenizer)
+        _span(text, ids, weight, chat.control_ids) for text, ids, weight in token_texts(rendered, chat.tokenizer)
     )
     return page(
         title,
@@ -49,25 +55,27 @@ def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -
 
 def token_texts(
     rendered: RenderedConversation, tokenizer: PreTrainedTokenizerFast
-) -> Iterator[tuple[str, list[int], bool]]:
-    """Text, ids and whether they are learned: a token each, or several that make a character only together."""
+) -> Iterator[tuple[str, list[int], float]]:
+    """Text, ids and how much they count in the loss: a token each, or several that make a character only together."""
 
     def decode(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    pairs = zip(rendered.input_ids, rendered.supervised, strict=True)
-    for learned, stretch in groupby(pairs, key=lambda pair: pair[1]):
+    weights = map(float, rendered.supervised) if rendered.weights is None else rendered.weights
+    pairs = zip(rendered.input_ids, weights, strict=True)
+    for weight, stretch in groupby(pairs, key=lambda pair: pair[1]):
         stream, held = TextStream(decode), []
         for id_, _ in stretch:
             held.append(id_)
             if text := stream.push(id_):
-                yield text, held, learned
+                yield text, held, weight
                 held = []
         if held:
-            yield stream.flush(), held, learned
+            yield stream.flush(), held, weight
 
 
-def _span(text: str, ids: list[int], learned: bool, control_ids: frozenset[int]) -> str:
-    kinds = ["learned"] * learned + ["control"] * (len(ids) == 1 and ids[0] in control_ids)
+def _span(text: str, ids: list[int], weight: float, control_ids: frozenset[int]) -> str:
+    kinds = ["learned"] * (weight > 0) + ["control"] * (len(ids) == 1 and ids[0] in control_ids)
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
-    return f'<span{kind} title="{" ".join(map(str, ids))}">{escape(printable(text))}</span>'
+    title = [*map(str, ids), *([f"weight {weight:g}"] if 0 < weight < 1 else [])]
+    return f'<span{kind} title="{" ".join(title)}">{escape(printable(text))}</span>'

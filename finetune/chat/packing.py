@@ -16,8 +16,11 @@ from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 LARGEST_FILLING_SHARE = 0.15
 SHORTEST_SHARED_PREFIX = 8  # tokens; fewer are not worth another layout
 
-Row = tuple[list[int], list[int]]
-"""Ids read and targets, of the same length: the target of a place is the id that follows it."""
+Row = tuple[list[int], list[int]] | tuple[list[int], list[int], list[float]]
+"""Ids read and targets, of the same length: the target of a place is the id that follows it.
+
+Where some target counts less than 1 in the loss, there follows how much each counts.
+"""
 
 
 def to_row(rendered: RenderedConversation) -> Row:
@@ -29,7 +32,10 @@ def to_row(rendered: RenderedConversation) -> Row:
     learned = np.flatnonzero(rendered.supervised[1:])
     read = int(learned[-1]) + 1 if len(learned) else len(rendered.input_ids) - 1
     following = zip(rendered.input_ids[1 : read + 1], rendered.supervised[1 : read + 1], strict=True)
-    return rendered.input_ids[:read], [id_ if learned else IGNORED_TARGET for id_, learned in following]
+    targets = [id_ if learned else IGNORED_TARGET for id_, learned in following]
+    if rendered.weights is None:
+        return rendered.input_ids[:read], targets
+    return rendered.input_ids[:read], targets, rendered.weights[1 : read + 1]
 
 
 def join_by_tokens(rows: Sequence[Row], tokens: int, *, packed: bool, shares_prefix: bool = False) -> list[MicroBatch]:
@@ -55,8 +61,8 @@ def shared_prefix(rows: Sequence[Row]) -> int:
     >>> shared_prefix([(opening + [3], [-100] * 8 + [4]), (opening + [4, 5], [-100] * 9 + [6])])
     8
     """
-    (first, _), prefix = rows[0], len(rows[0][0]) - 1
-    for ids, targets in rows:
+    first, prefix = rows[0][0], len(rows[0][0]) - 1
+    for ids, targets, *_ in rows:
         prefix = min(prefix, len(ids) - 1)
         same = (place for place in range(prefix) if ids[place] != first[place] or targets[place] != IGNORED_TARGET)
         prefix = next(same, prefix)
@@ -108,7 +114,7 @@ def pack_by_tokens(rows: Sequence[Row], tokens: int, prefix: int = 0) -> list[li
     >>> [[len(ids) for ids, _ in group] for group in pack_by_tokens(rows, tokens=8)]
     [[12], [6, 2], [5, 3]]
     """
-    sizes = [len(ids) - prefix for ids, _ in rows]
+    sizes = [len(row[0]) - prefix for row in rows]
     return [[rows[place] for place in places] for places in first_fit(sizes, max(tokens - prefix, 1))]
 
 
@@ -131,15 +137,21 @@ def first_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
 
 
 def pad(rows: Sequence[Row]) -> MicroBatch:
-    """Rows filled up on the right: `input_ids` with 0, `targets` with -100, each (B, T)."""
-    T = max(len(ids) for ids, _ in rows)
-    input_ids = [ids + [0] * (T - len(ids)) for ids, _ in rows]
-    targets = [targets + [IGNORED_TARGET] * (T - len(targets)) for _, targets in rows]
-    return {"input_ids": torch.tensor(input_ids), "targets": torch.tensor(targets)}
+    """Rows filled up on the right: `input_ids` with 0, `targets` with -100, each (B, T).
+
+    Where some target counts less than 1, the `weights` of all, float32 (B, T), with 0 for the filling.
+    """
+    T = max(len(row[0]) for row in rows)
+    input_ids = [row[0] + [0] * (T - len(row[0])) for row in rows]
+    targets = [row[1] + [IGNORED_TARGET] * (T - len(row[1])) for row in rows]
+    padded = {"input_ids": torch.tensor(input_ids), "targets": torch.tensor(targets)}
+    if weights := _weights(rows):
+        padded["weights"] = torch.tensor([own + [0.0] * (T - len(own)) for own in weights], dtype=torch.float32)
+    return padded
 
 
 def pack(rows: Sequence[Row], prefix: int = 0) -> MicroBatch:
-    """Rows one behind the other: `input_ids`, `targets` and `position_ids`, each (1, T).
+    """Rows one behind the other: `input_ids`, `targets` and `position_ids`, each (1, T), and `weights` as with `pad`.
 
     A `prefix` that they share is brought by the first of them; the positions of the others go on from there.
 
@@ -149,14 +161,25 @@ def pack(rows: Sequence[Row], prefix: int = 0) -> MicroBatch:
     tensor([[0, 1, 2, 2]])
     """
     begins = [0, *[prefix] * (len(rows) - 1)]
-    input_ids = [id_ for (ids, _), begin in zip(rows, begins, strict=True) for id_ in ids[begin:]]
-    targets = [target for (_, targets), begin in zip(rows, begins, strict=True) for target in targets[begin:]]
-    positions = [position for (ids, _), begin in zip(rows, begins, strict=True) for position in range(begin, len(ids))]
-    return {
+    input_ids = [id_ for row, begin in zip(rows, begins, strict=True) for id_ in row[0][begin:]]
+    targets = [target for row, begin in zip(rows, begins, strict=True) for target in row[1][begin:]]
+    positions = [position for row, begin in zip(rows, begins, strict=True) for position in range(begin, len(row[0]))]
+    packed = {
         "input_ids": torch.tensor([input_ids]),
         "targets": torch.tensor([targets]),
         "position_ids": torch.tensor([positions]),
     }
+    if weights := _weights(rows):
+        flat = [weight for own, begin in zip(weights, begins, strict=True) for weight in own[begin:]]
+        packed["weights"] = torch.tensor([flat], dtype=torch.float32)
+    return packed
+
+
+def _weights(rows: Sequence[Row]) -> list[list[float]]:
+    """How much each target of each row counts; nothing where each that is learned counts 1."""
+    if all(len(row) == 2 for row in rows):
+        return []
+    return [row[2] if len(row) == 3 else [float(target != IGNORED_TARGET) for target in row[1]] for row in rows]
 
 
 def conversation_numbers(targets: Tensor, position_ids: Tensor | None = None) -> Tensor:

@@ -21,14 +21,16 @@ class RenderedConversation:
 
     input_ids: list[int]
     supervised: list[bool]
+    weights: list[float] | None = None
+    """How much each id counts in the loss, 0 where it is not learned; None where all that is learned counts 1."""
 
 
 class RenderedSet(Sequence[RenderedConversation]):
     """Many rendered conversations, which are read like a list of them.
 
     >>> both = RenderedSet.of([RenderedConversation([5, 6], [False, True]), RenderedConversation([7], [False])])
-    >>> both[0], both.lengths.tolist()
-    (RenderedConversation(input_ids=[5, 6], supervised=[False, True]), [2, 1])
+    >>> both[0].input_ids, both[0].supervised, both.lengths.tolist()
+    ([5, 6], [False, True], [2, 1])
     """
 
     def __init__(
@@ -38,14 +40,16 @@ class RenderedSet(Sequence[RenderedConversation]):
         starts: np.ndarray,
         lengths: np.ndarray,
         sources: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
         """Of flat arrays: int32 ids and bool flags (M,), start and number of ids of each row (N,).
 
         `sources` is the number of the conversation that each row is of, (N,): a conversation that is learned one reply
-        at a time has several; by default each has one.
+        at a time has several; by default each has one. `weights` is how much each id counts in the loss, float32 (M,),
+        0 where it is not learned; None where all that is learned counts 1.
         """
         self.input_ids, self.supervised = input_ids, supervised
-        self.starts, self.lengths = starts, lengths
+        self.starts, self.lengths, self.weights = starts, lengths, weights
         self.sources = np.arange(len(lengths), dtype=np.int64) if sources is None else sources
 
     @classmethod
@@ -57,7 +61,11 @@ class RenderedSet(Sequence[RenderedConversation]):
         ids = [id_ for rendered in conversations for id_ in rendered.input_ids]
         flags = [learned for rendered in conversations for learned in rendered.supervised]
         lengths = np.array([len(rendered.input_ids) for rendered in conversations], dtype=np.int64)
-        return cls(np.array(ids, dtype=np.int32), np.array(flags, dtype=np.bool_), starts_of(lengths), lengths)
+        parts = [one.supervised if one.weights is None else one.weights for one in conversations]
+        weighed = any(one.weights is not None for one in conversations)
+        weights = np.array([weight for part in parts for weight in part], dtype=np.float32) if weighed else None
+        flat = np.array(ids, dtype=np.int32), np.array(flags, dtype=np.bool_)
+        return cls(*flat, starts_of(lengths), lengths, weights=weights)
 
     @classmethod
     def joined(cls, parts: Sequence["RenderedSet"]) -> "RenderedSet":
@@ -66,12 +74,19 @@ class RenderedSet(Sequence[RenderedConversation]):
         ids = np.concatenate([np.zeros(0, dtype=np.int32), *(part.input_ids for part in parts)])
         flags = np.concatenate([np.zeros(0, dtype=np.bool_), *(part.supervised for part in parts)])
         sources = np.concatenate([np.zeros(0, dtype=np.int64), *(part.sources for part in parts)])
-        return cls(ids, flags, starts_of(lengths), lengths, sources)
+        weighed = any(part.weights is not None for part in parts)
+        weights = [part.supervised if part.weights is None else part.weights for part in parts] if weighed else None
+        joined = None if weights is None else np.concatenate(weights, dtype=np.float32)
+        return cls(ids, flags, starts_of(lengths), lengths, sources, joined)
 
     def only(self, wanted: np.ndarray) -> "RenderedSet":
         """The conversations at some places, or at those where a flag is set; the ids stay where they lie."""
         chosen = self.starts[wanted], self.lengths[wanted], self.sources[wanted]
-        return RenderedSet(self.input_ids, self.supervised, *chosen)
+        return RenderedSet(self.input_ids, self.supervised, *chosen, self.weights)
+
+    def unweighted(self) -> "RenderedSet":
+        """The same, all that is learned counting 1; the ids stay where they lie."""
+        return RenderedSet(self.input_ids, self.supervised, self.starts, self.lengths, self.sources)
 
     def place_of(self, number: int) -> slice:
         """Where the ids of a conversation lie in the flat arrays."""
@@ -95,9 +110,13 @@ class RenderedSet(Sequence[RenderedConversation]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             chosen = self.starts[number], self.lengths[number], self.sources[number]
-            return RenderedSet(self.input_ids, self.supervised, *chosen)
+            return RenderedSet(self.input_ids, self.supervised, *chosen, self.weights)
         place = self.place_of(number)
-        return RenderedConversation(self.input_ids[place].tolist(), self.supervised[place].tolist())
+        weights = None if self.weights is None else self.weights[place]
+        if weights is not None and np.array_equal(weights, self.supervised[place]):
+            weights = None
+        own = self.input_ids[place].tolist(), self.supervised[place].tolist()
+        return RenderedConversation(*own, None if weights is None else weights.tolist())
 
     def __iter__(self) -> Iterator[RenderedConversation]:
         return map(self.__getitem__, range(len(self)))
@@ -106,6 +125,16 @@ class RenderedSet(Sequence[RenderedConversation]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+
+def as_learned(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Of what ids count in the loss, (M,): which are learned, and their weights; None where all of these are 1.
+
+    >>> as_learned(np.array([0.0, 1.0])), as_learned(np.array([0.0, 0.5]))[1].tolist()
+    ((array([False,  True]), None), [0.0, 0.5])
+    """
+    supervised, kept = weights > 0, np.asarray(weights, dtype=np.float32)
+    return supervised, None if np.array_equal(kept, supervised) else kept
 
 
 def find_fitting(lengths: Sequence[int] | np.ndarray, maximum_tokens: int, what: str) -> np.ndarray:

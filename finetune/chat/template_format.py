@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.calculator import split_results
-from finetune.chat.rendered import RenderedConversation, RenderedSet, starts_of
+from finetune.chat.rendered import RenderedConversation, RenderedSet, as_learned, starts_of
 from finetune.conversations.formats import Conversation, Message
 from finetune.templates.chat_template import ChatTemplate
 from finetune.templates.rows import EncodedRow, Row, encode_rows
@@ -231,5 +231,5 @@ def _is_inside(place: int, stretches: Sequence[tuple[int, int]]) -> bool:
 def _to_set(rows: Sequence[EncodedRow], sources: Sequence[int]) -> RenderedSet:
     lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
     ids = np.array([id_ for row in rows for id_ in row.ids], dtype=np.int32)
-    learned = np.array([flag for row in rows for flag in row.learned], dtype=np.bool_)
-    return RenderedSet(ids, learned, starts_of(lengths), lengths, np.array(sources, dtype=np.int64))
+    learned, weights = as_learned(np.array([weight for row in rows for weight in row.weights], dtype=np.float64))
+    return RenderedSet(ids, learned, starts_of(lengths), lengths, np.array(sources, dtype=np.int64), weights)

@@ -4,6 +4,7 @@
     tokens/<key>/supervised.npy    bool, (M,)
     tokens/<key>/lengths.npy       int64, (N,)
     tokens/<key>/sources.npy       int64, (N,)
+    tokens/<key>/weights.npy       float32, (M,); (0,) where all that is learned counts 1 in the loss
 
 The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
 control ids, the version of `tokenizers`, and the code that renders. So an entry is never stale: what
@@ -40,7 +41,7 @@ from tokenizer_ext.pages.progress import shown
 MOST_ENTRIES = 32
 DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (templates, chat_folder, bpe, huggingface))
 """The folders whose code decides ids; what is said is hashed itself, however it was read."""
-PARTS = ("input_ids", "supervised", "lengths", "sources")
+PARTS = ("input_ids", "supervised", "lengths", "sources", "weights")
 
 
 def default_token_cache() -> Path:
@@ -106,20 +107,24 @@ def hash_code(folders: Iterable[Path]) -> str:
 def _open(entry: Path) -> RenderedSet | None:
     """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
     try:
-        ids, supervised, lengths, sources = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
+        ids, supervised, lengths, sources, weights = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
     except (OSError, ValueError, EOFError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
     if not len(ids) == len(supervised) == lengths.sum() or len(sources) != len(lengths):
         return None
+    if len(weights) not in (0, len(ids)):
+        return None
     with suppress(OSError):  # a folder that can only be read
         os.utime(entry)  # the entry that was not used for longest is dropped first
-    return RenderedSet(ids, supervised, starts_of(np.asarray(lengths)), np.asarray(lengths), np.asarray(sources))
+    of_rows = starts_of(np.asarray(lengths)), np.asarray(lengths), np.asarray(sources)
+    return RenderedSet(ids, supervised, *of_rows, weights if len(weights) else None)
 
 
 def _write(rendered: RenderedSet, entry: Path) -> None:
     with whole_folder(entry, shared=True) as partial:
         for part in PARTS:
-            np.save(partial / f"{part}.npy", getattr(rendered, part))
+            found = getattr(rendered, part)
+            np.save(partial / f"{part}.npy", np.zeros(0, dtype=np.float32) if found is None else found)
 
 
 def _drop_oldest(folder: Path) -> None:

@@ -116,6 +116,11 @@ def _read_side(
         raise InputError(f"{place}: {key} is by {', '.join(roles)}, expected it to begin and end with the assistant")
     if not any(message.learned for message in replied if message.role == "assistant"):
         raise InputError(f"{place}: {key} has no message to learn: all are marked weight 0 or train false")
+    if partly := [message.weight for message in replied if 0 < message.weight < 1]:
+        raise InputError(
+            f"{place}: {key} has a message of weight {partly[0]}, expected 0 or 1: a preference compares whole "
+            "replies; weights in between are for finetune/sft.py"
+        )
     return conversation.messages[:turns], conversation
 
 

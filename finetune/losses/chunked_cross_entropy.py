@@ -31,7 +31,11 @@ BLOCK_ROWS = 8192  # whose product stays in the cache; and no more rows are cast
 
 
 def summed_cross_entropy(
-    hidden: Tensor, targets: Tensor, segments: Sequence[Segment], chunk_tokens: int | None = None
+    hidden: Tensor,
+    targets: Tensor,
+    segments: Sequence[Segment],
+    chunk_tokens: int | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Summed nats of the targets, with gradients for the hidden states and for the segments that require one.
 
@@ -40,6 +44,7 @@ def summed_cross_entropy(
         targets: Ids, (S,); none may be -100.
         segments: The head in the order of the ids; as `head_segments` gives them.
         chunk_tokens: C; by default at most half of the tokens, unless they are few.
+        weights: What the nats of each target are multiplied with, (S,); None where all count 1.
 
     >>> weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     >>> nats = summed_cross_entropy(torch.zeros(2, 2), torch.tensor([0, 2]), [(weight[:2], None), (weight[2:], None)])
@@ -51,14 +56,20 @@ def summed_cross_entropy(
         chunks = max(2, math.ceil(len(hidden) / most))
         chunk_tokens = max(LEAST_CHUNK_TOKENS, math.ceil(len(hidden) / chunks))
     flat = [part for segment in segments for part in segment]
-    nats: Tensor = _ChunkedCrossEntropy.apply(torch.is_grad_enabled(), chunk_tokens, hidden, targets, *flat)
+    nats: Tensor = _ChunkedCrossEntropy.apply(torch.is_grad_enabled(), chunk_tokens, hidden, targets, weights, *flat)
     return nats
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, with_gradients: bool, chunk_tokens: int, hidden: Tensor, targets: Tensor, *flat: Tensor | None
+        ctx: Any,
+        with_gradients: bool,
+        chunk_tokens: int,
+        hidden: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        *flat: Tensor | None,
     ) -> Tensor:
         device = hidden.device.type
         factors, of_sums = as_factors(hidden)  # (S, D)
@@ -69,12 +80,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         gradients = [
             torch.zeros_like(tensor, dtype=of_sums) if tensor is not None and with_gradients and needed else None
             for tensor, needed in zip(
-                (factors, *flat), (ctx.needs_input_grad[2], *ctx.needs_input_grad[4:]), strict=True
+                (factors, *flat), (ctx.needs_input_grad[2], *ctx.needs_input_grad[5:]), strict=True
             )
         ]
         with torch.autocast(device, enabled=False):
             blocks = _blocks(flat, gradients[1:])
-            nats = _sum_chunks(factors, targets, blocks, gradients[0], of_sums, chunk_tokens)
+            weights = None if weights is None else weights.to(of_sums)
+            nats = _sum_chunks(factors, targets, weights, blocks, gradients[0], of_sums, chunk_tokens)
         if gradients[0] is not None:
             gradients[0] = gradients[0][: len(hidden)]
         ctx.save_for_backward(*gradients)
@@ -90,7 +102,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             None if gradient is None else gradient.mul_(upstream).to(type_)
             for gradient, type_ in zip(ctx.saved_tensors, ctx.types, strict=True)
         ]
-        return None, None, scaled[0], None, *scaled[1:]
+        return None, None, scaled[0], None, None, *scaled[1:]
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,7 @@ def _blocks(flat: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -
 def _sum_chunks(
     hidden: Tensor,
     targets: Tensor,
+    weights: Tensor | None,
     blocks: Sequence[_Block],
     hidden_gradient: Tensor | None,
     of_sums: torch.dtype,
@@ -137,7 +150,8 @@ def _sum_chunks(
         chunk = slice(start, start + chunk_tokens)
         logits = _fill_logits(buffer[: len(hidden[chunk])], hidden[chunk], blocks)  # (C, R)
         real = len(targets[chunk])  # the rest, at the very end, is filling
-        nats += _replace_by_gradient(logits[:real], targets[chunk], of_sums)
+        of_chunk = None if weights is None else weights[chunk]
+        nats += _replace_by_gradient(logits[:real], targets[chunk], of_chunk, of_sums)
         logits[real:].zero_()
         if gradient_wanted:
             of_hidden = None if hidden_gradient is None else hidden_gradient[chunk]
@@ -154,15 +168,16 @@ def _fill_logits(logits: Tensor, hidden: Tensor, blocks: Sequence[_Block]) -> Te
     return logits
 
 
-def _replace_by_gradient(logits: Tensor, targets: Tensor, of_sums: torch.dtype) -> Tensor:
-    """The summed nats; the logits become softmax minus one-hot, in place."""
+def _replace_by_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None, of_sums: torch.dtype) -> Tensor:
+    """The summed nats; the logits become softmax minus one-hot, in place; both times the weights."""
     on_cpu = logits.device.type == "cpu"
     rows = max(1, CACHED_LOGITS // logits.shape[1]) if on_cpu else len(logits)
     scratch = (
         None if logits.dtype == of_sums else logits.new_empty(min(rows, len(logits)), logits.shape[1], dtype=of_sums)
     )
     nats = logits.new_zeros((), dtype=of_sums)
-    for few, their_targets in zip(logits.split(rows), targets.unsqueeze(1).split(rows), strict=True):  # (F, R), (F, 1)
+    for start in range(0, len(logits), rows):
+        few, their_targets = logits[start : start + rows], targets[start : start + rows, None]  # (F, R), (F, 1)
         exact = few if scratch is None else scratch[: len(few)].copy_(few)
         of_targets, largest = exact.gather(1, their_targets), exact.amax(dim=1, keepdim=True)  # (F, 1)
         # One kernel, where torch's parts of it would each read and write all logits. That it may write where it reads
@@ -170,7 +185,11 @@ def _replace_by_gradient(logits: Tensor, targets: Tensor, of_sums: torch.dtype) 
         softmax = torch.softmax(exact, 1, out=exact if on_cpu else None)  # (F, R)
         log_total = -softmax.amax(dim=1, keepdim=True).log()  # (F, 1); the largest is exp(0) / total
         softmax.scatter_add_(1, their_targets, torch.full_like(of_targets, -1.0))
-        nats += (largest + log_total - of_targets).sum()
+        of_tokens = largest + log_total - of_targets  # (F, 1)
+        if weights is not None:
+            theirs = weights[start : start + rows, None]  # (F, 1)
+            of_tokens, softmax = of_tokens * theirs, softmax.mul_(theirs)
+        nats += of_tokens.sum()
         if softmax is not few:
             few.copy_(softmax)
     return nats

@@ -43,13 +43,21 @@ class SupervisedLoss(nn.Module):
         self.model, self.engine = model, engine
         self._copies = _FrozenCopies()
 
-    def forward(self, input_ids: Tensor, targets: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        """Summed nats of the targets that are not -100: two or three of (B, T) -> ()."""
+    def forward(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        position_ids: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Summed nats of the targets that are not -100, each times its weight: two to four of (B, T) -> ()."""
         with nullcontext() if self.engine is None else self.engine.autocast():
             hidden = hidden_states(self.model, input_ids, position_ids)  # (B, T, D)
             chosen = (targets.flatten() != IGNORED_TARGET).nonzero().squeeze(1)  # (S,)
             learned = hidden.flatten(0, 1).index_select(0, chosen)  # (S, D)
-            return _summed_nats(self.model.get_output_embeddings(), learned, targets.flatten()[chosen], self._copies)
+            of_chosen = None if weights is None else weights.flatten()[chosen]  # (S,)
+            head = self.model.get_output_embeddings()
+            return _summed_nats(head, learned, targets.flatten()[chosen], of_chosen, self._copies)
 
 
 class _FrozenCopies:
@@ -69,12 +77,17 @@ class _FrozenCopies:
         return self._copies[key]
 
 
-def _summed_nats(head: nn.Module, hidden: Tensor, targets: Tensor, copies: _FrozenCopies) -> Tensor:
+def _summed_nats(
+    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor | None, copies: _FrozenCopies
+) -> Tensor:
     segments = head_segments(head)
     if segments is None:
-        return F.cross_entropy(head(hidden).float(), targets, reduction="sum")  # logits are (S, V)
+        logits = head(hidden).float()  # (S, V)
+        if weights is None:
+            return F.cross_entropy(logits, targets, reduction="sum")
+        return F.cross_entropy(logits, targets, reduction="none").mul(weights).sum()
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         segments = [(copies.take(weight, dtype), bias) for weight, bias in segments]
-    return summed_cross_entropy(hidden, targets, segments)
+    return summed_cross_entropy(hidden, targets, segments, weights=weights)

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from finetune.losses.token_losses import token_losses
 from finetune.rows.base_reading import Parts, old_log_probabilities, old_segment, read_ids
 from scratch_models.loop.loop_settings import LoopSettings
-from scratch_models.loop.micro_batches import Batches
+from scratch_models.loop.micro_batches import SUPERVISED_TOKENS, Batches, Unit, count_targets
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import train
 from tokenizer_ext.huggingface.hf_model import positions_of
@@ -54,6 +54,7 @@ def distill_rows(
             accelerator=accelerator,
             run=RunFolder(Path(folder)),
             evaluate=lambda _step: {},
+            unit=Unit(SUPERVISED_TOKENS.name, count_targets),
         )
 
 
@@ -71,8 +72,9 @@ class DistillationLoss(nn.Module):
         del mode
         return super().train(False)
 
-    def forward(self, input_ids: Tensor, targets: Tensor) -> Tensor:
-        """Squared differences, summed: two of (B, T) -> ()."""
+    def forward(self, input_ids: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Squared differences, summed: two of (B, T) -> (); how much a target counts does not matter to them."""
+        del weights
         rows = [
             Alignment.of(read_ids(ids, of_ids), self.parts, self.positions)
             for ids, of_ids in zip(input_ids.tolist(), targets.tolist(), strict=True)

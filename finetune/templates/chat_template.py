@@ -82,7 +82,8 @@ class ChatTemplate:
             if find_given is not None and slot.text == "content":
                 given += [(start + first, start + last) for first, last in find_given(filled.text[start:end])]
         learned = [(filled.place(turn.start), filled.place(turn.end)) for turn in structure.turns]
-        return Row(filled.text, self._widened(filled.text, sorted(controls)), learned, given)
+        weights = [messages[turn.message].weight for turn in structure.turns]
+        return Row(filled.text, self._widened(filled.text, sorted(controls)), learned, given, weights)
 
     def check_tools(self, conversation: Conversation) -> None:
         """Refuses tools that the template does not show, or that hold a control token."""

@@ -26,6 +26,8 @@ class Row:
     """Stretches of the text that are learned, each behind a prompt that ends where it begins."""
     given: Sequence[tuple[int, int]] = ()
     """Stretches inside what is learned that somebody else says: each is encoded by itself, and not learned."""
+    weights: Sequence[float] = ()
+    """How much each stretch that is learned counts in the loss, from 0 to 1; none where each counts 1."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class EncodedRow:
     """The ids of a row."""
 
     ids: list[int]
-    learned: list[bool]
+    weights: list[float]
+    """How much each id counts in the loss; 0 where it is not learned."""
     places: list[int]
     """Where in the text each id begins; nothing unless asked for."""
     prompts_inside_a_token: int
@@ -89,9 +92,9 @@ class _Assembly:
         for start, end, control in parts:
             edge = None if control >= 0 else _edge_in(row, start, end)
             if control >= 0:
-                self._add(whole, [control], [start], _is_learned(row, start))
+                self._add(whole, [control], [start], _weight_at(row, start))
             elif edge is None:
-                self._add(whole, *self._encoded(row.text[start:end], start), _is_learned(row, start))
+                self._add(whole, *self._encoded(row.text[start:end], start), _weight_at(row, start))
             else:
                 ids, at = self._encoded(row.text[start:end], start)
                 head, head_at = self._encoded(row.text[start:edge], start)
@@ -100,8 +103,8 @@ class _Assembly:
                 if is_inside and self.cut_prompts:
                     tail, tail_at = self._encoded(row.text[edge:end], edge)
                     ids, at = head + tail, head_at + tail_at
-                self._add(whole, ids[: len(head)], at[: len(head)], False)
-                self._add(whole, ids[len(head) :], at[len(head) :], _is_learned(row, edge))
+                self._add(whole, ids[: len(head)], at[: len(head)], 0.0)
+                self._add(whole, ids[len(head) :], at[len(head) :], _weight_at(row, edge))
         return replace(whole, prompts_inside_a_token=inside)
 
     def _encoded(self, text: str, start: int) -> tuple[list[int], list[int]]:
@@ -109,14 +112,16 @@ class _Assembly:
         encoding = self.encodings.get(text) or self.encoder.encode(text, add_special_tokens=False)
         return encoding.ids, [start + begin for begin, _ in encoding.offsets] if self.places else []
 
-    def _add(self, whole: EncodedRow, ids: list[int], places: list[int], learned: bool) -> None:
+    def _add(self, whole: EncodedRow, ids: list[int], places: list[int], weight: float) -> None:
         whole.ids.extend(ids)
-        whole.learned.extend([learned] * len(ids))
+        whole.weights.extend([weight] * len(ids))
         if self.places:
             whole.places.extend(places)
 
 
-def _is_learned(row: Row, place: int) -> bool:
-    return any(start <= place < end for start, end in row.learned) and not any(
-        start <= place < end for start, end in row.given
-    )
+def _weight_at(row: Row, place: int) -> float:
+    if any(start <= place < end for start, end in row.given):
+        return 0.0
+    inside = (number for number, (start, end) in enumerate(row.learned) if start <= place < end)
+    number = next(inside, None)
+    return 0.0 if number is None else row.weights[number] if row.weights else 1.0

@@ -14,7 +14,8 @@ MicroBatch = dict[str, Tensor]
 """`input_ids` and `targets`, each (B, T); a target is the id that follows, or -100 where nothing is learned.
 
 Packed rows bring `position_ids` (B, T) too, which start at 0 with each conversation, or at P where it goes on from the
-first P tokens of the newest that starts at 0.
+first P tokens of the newest that starts at 0. Where some target counts less than 1 in the loss there are `weights`,
+float32 (B, T), which are 0 where nothing is learned.
 """
 
 
@@ -51,15 +52,30 @@ def count_targets(micro_batch: MicroBatch) -> int:
     return int((micro_batch["targets"] != IGNORED_TARGET).sum())
 
 
+def weigh_targets(micro_batch: MicroBatch) -> float:
+    """What the targets of a micro-batch that are learned weigh together: 1 each, where nothing else is said.
+
+    >>> import torch
+    >>> weigh_targets({"targets": torch.tensor([[-100, 7, 8]]), "weights": torch.tensor([[0, 1, 0.5]])})
+    1.5
+    """
+    weights = micro_batch.get("weights")
+    return float(count_targets(micro_batch)) if weights is None else float(weights.double().sum())
+
+
 @dataclass(frozen=True)
 class Unit:
-    """What a loss is averaged over: its name in `metrics.jsonl`, and how many of it a micro-batch brings."""
+    """What a loss is averaged over."""
 
     name: str
+    """As `metrics.jsonl` has it."""
     count: Callable[[MicroBatch], int]
+    """How many of it a micro-batch brings."""
+    weigh: Callable[[MicroBatch], float] | None = None
+    """What these weigh together: the loss is a mean with these weights. None where each weighs 1."""
 
 
-SUPERVISED_TOKENS = Unit("supervised_tokens", count_targets)
+SUPERVISED_TOKENS = Unit("supervised_tokens", count_targets, weigh_targets)
 
 
 def to_device(micro_batch: MicroBatch, accelerator: Accelerator) -> MicroBatch:

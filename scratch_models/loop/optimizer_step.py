@@ -43,19 +43,21 @@ class Stepper:
     def take(self, step: int) -> dict[str, float]:
         """One update; what `metrics.jsonl` says of it: `loss_nats` is the mean over the units of the global batch.
 
+        Units that weigh less than 1 count less in that mean; a batch in which nothing weighs anything changes nothing.
+
         Raises:
             InputError: loss or gradient is not finite, before the update that it would have spoilt.
 
         """
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         micro_batches = self.batches.micro_batches(step, rank, world_size)
-        counted = (self.unit.count, count_targets, count_tokens)
+        counted = (self.unit.weigh or self.unit.count, self.unit.count, count_targets, count_tokens)
         own = [float(sum(map(count, micro_batches))) for count in counted]
-        units, supervised, tokens = sum_over_processes(own, self.accelerator)
+        weight, units, supervised, tokens = sum_over_processes(own, self.accelerator)
         torch.manual_seed(mixed_seed(self.settings.seed, step, rank))
-        nats = self._add_gradients(micro_batches, max(units, 1.0))
+        nats = self._add_gradients(micro_batches, weight or 1.0)
         norm = float(gather_tensor(nn.utils.clip_grad_norm_(self._trained(), self.settings.gradient_clip)))
-        loss_nats = sum_over_processes([nats], self.accelerator)[0] / max(units, 1.0)
+        loss_nats = sum_over_processes([nats], self.accelerator)[0] / (weight or 1.0)
         _refuse_not_finite(step, loss_nats, norm)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -69,15 +71,18 @@ class Stepper:
             self.unit.name: int(units),
         }
 
-    def _add_gradients(self, micro_batches: Sequence[MicroBatch], units: float) -> float:
-        """Adds up the gradients of the mean over all `units` of a step; returns the summed nats of this process."""
+    def _add_gradients(self, micro_batches: Sequence[MicroBatch], weight: float) -> float:
+        """Adds up the gradients of the mean over all units of a step, which weigh `weight` together.
+
+        Returns the summed nats of this process.
+        """
         nats = torch.zeros((), dtype=torch.float64)
         missing = self._missing(len(micro_batches))
         for number, micro_batch in enumerate(micro_batches):
             is_last = number == len(micro_batches) - 1
             # Slices of gradients are summed over the processes at once: whole ones would not fit where slices do.
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
-                nats += self._backward(micro_batch, 1 / units).cpu().double()
+                nats += self._backward(micro_batch, 1 / weight).cpu().double()
         for _ in range(missing):
             self._backward(min(micro_batches, key=_size), 0.0)
         return float(nats)

@@ -90,7 +90,7 @@ def train(
         accelerator: The processes that train together.
         run: Where metrics and checkpoints go; a run that is resumed after its last step does nothing more.
         evaluate: Called with the step in every process; returns what the line of `metrics.jsonl` shows of it.
-        unit: What the summed loss is divided by the number of; `metrics.jsonl` has that number under its name.
+        unit: What the summed loss is divided by the number, or weight, of; `metrics.jsonl` has the number by its name.
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
@@ -189,7 +189,10 @@ def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, f
 def held_out_loss(
     loss_model: nn.Module, micro_batches: Sequence[MicroBatch], accelerator: Accelerator
 ) -> tuple[float, int]:
-    """Summed nats and the number of targets over all micro-batches, which the processes share between them."""
+    """Summed nats and the number of targets over all micro-batches, which the processes share between them.
+
+    What is held out measures: the micro-batches bring no weights, each target counts 1.
+    """
     was_training = loss_model.training
     loss_model.eval()
     nats = torch.zeros((), dtype=torch.float64)

@@ -2,7 +2,7 @@
 
     accelerate launch --config_file FILE tests/finetune/gradients_in_processes.py DIR
 
-leaves `<kind>.safetensors` in DIR for every kind of model.
+leaves `<kind>.safetensors` in DIR for every kind of model, and others with conversations packed, or weighted.
 """
 
 import random
@@ -77,10 +77,22 @@ def conversations() -> list[RenderedConversation]:
     return made
 
 
-def batches(**changes: Any) -> ConversationBatches:
+def weighted_conversations() -> list[RenderedConversation]:
+    """The same in which what is learned counts 0, 0.5 or 1, in turns of a few ids; in some all counts 1."""
+    made = []
+    for number, one in enumerate(conversations()):
+        weights = [learned * (number + place // 3) % 3 / 2 for place, learned in enumerate(one.supervised)]
+        is_mixed = number % 4 and not set(weights) <= {0.0, 1.0}
+        weighted = RenderedConversation(one.input_ids, [weight > 0 for weight in weights], weights)
+        made.append(weighted if is_mixed else one)
+    return made
+
+
+def batches(weighted: bool = False, **changes: Any) -> ConversationBatches:
     """The global batch, cut in some way."""
     prompt_format = {"tokens_per_micro_batch": 256, **changes}
-    return ConversationBatches(conversations(), CONVERSATIONS, seed=0, **prompt_format)
+    read = weighted_conversations() if weighted else conversations()
+    return ConversationBatches(read, CONVERSATIONS, seed=0, **prompt_format)
 
 
 class Recorder(Optimizer):
@@ -100,6 +112,13 @@ class Recorder(Optimizer):
 
 def gradient_of(loss_model: nn.Module, read: ConversationBatches, accelerator: Accelerator) -> dict[str, Tensor]:
     """The gradient of the mean over all supervised targets, by name of the parameter."""
+    return step_of(loss_model, read, accelerator)[0]
+
+
+def step_of(
+    loss_model: nn.Module, read: ConversationBatches, accelerator: Accelerator
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """That gradient, and what `metrics.jsonl` would say of the step."""
     trained = {name: one for name, one in loss_model.named_parameters() if one.requires_grad}
     recorder = Recorder(trained.values())
     stepper = Stepper(
@@ -111,8 +130,8 @@ def gradient_of(loss_model: nn.Module, read: ConversationBatches, accelerator: A
         accelerator=accelerator,
         unit=SUPERVISED_TOKENS,
     )
-    stepper.take(0)
-    return dict(zip(trained, recorder.gradients, strict=True))
+    metrics = stepper.take(0)
+    return dict(zip(trained, recorder.gradients, strict=True)), metrics
 
 
 def main(folder: Path) -> None:
@@ -120,9 +139,12 @@ def main(folder: Path) -> None:
     accelerator = make_accelerator("fp32")
     for kind, make in KINDS.items():
         for name, packed in (("", False), (" packed", True)):
-            gradient = gradient_of(SupervisedLoss(make()), batches(packed=packed), accelerator)
-            if accelerator.is_main_process:
-                save_file(gradient, folder / f"{kind}{name}.safetensors", {"processes": str(accelerator.num_processes)})
+            for of_weights, weighted in (("", False), (" weighted", True)):
+                read = batches(packed=packed, weighted=weighted)
+                gradient, metrics = step_of(SupervisedLoss(make()), read, accelerator)
+                if accelerator.is_main_process:
+                    facts = {"processes": str(accelerator.num_processes), "loss_nats": str(metrics["loss_nats"])}
+                    save_file(gradient, folder / f"{kind}{name}{of_weights}.safetensors", facts)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

@@ -1,11 +1,13 @@
 """What a run reads: each conversation is learned from, held out or counted; the monitor measures those held out."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from configs import InputError
+from finetune.chat.batches import ConversationBatches
 from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
@@ -32,6 +34,17 @@ def _prepare(tokenizer, training, held_out, **changes):
     limits = {"maximum_tokens": 80, "held_out_conversations": 6, "conversations_per_step": 4}
     splits = ConversationSplits(training, held_out, [], left_out={"messages after a last reply": 2})
     return prepare_dataset(GraftFormat(tokenizer), splits, **{**limits, **changes}, tokens_per_micro_batch=512, seed=0)
+
+
+def test_replies_that_count_less_are_counted_and_what_is_held_out_counts_in_full(chat_tokenizer):
+    """Held-out loss is a measure: weights say what to learn more of."""
+    weighted = [replace(one, messages=(one.messages[0], replace(one.messages[1], weight=0.5))) for one in SHORT]
+    dataset = _prepare(chat_tokenizer, weighted[:9] + SHORT[9:] + LONG, weighted, held_out_conversations=100)
+    assert (dataset.assistant_turns, dataset.partly_learned) == (30, 9)
+    assert "30 of 30 ends of an assistant's turn, 9 of which count less than 1 in the loss" in dataset.describe()
+    assert dataset.held_out == GraftFormat(chat_tokenizer).render_set(SHORT)
+    assert "weights" not in ConversationBatches(dataset.held_out, 30, 512, seed=0).micro_batches(0, 0, 1)[0]
+    assert "less than 1" not in _prepare(chat_tokenizer, SHORT, weighted).describe()
 
 
 def test_every_conversation_is_read_or_counted(chat_tokenizer):
@@ -86,7 +99,9 @@ def test_the_monitor_measures_transformers_loss_per_supervised_token_and_per_byt
     nats, supervised = 0.0, 0
     for one in dataset.held_out:
         ids = torch.tensor([one.input_ids])
-        labels = torch.tensor([[id_ if learned else -100 for id_, learned in zip(*vars(one).values(), strict=True)]])
+        labels = torch.tensor(
+            [[id_ if learned else -100 for id_, learned in zip(one.input_ids, one.supervised, strict=True)]]
+        )
         nats += model(ids, labels=labels).loss.item() * sum(one.supervised)
         supervised += sum(one.supervised)
     assert found["held_out_loss_nats"] == pytest.approx(nats / supervised, rel=1e-5)

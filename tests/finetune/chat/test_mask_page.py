@@ -1,5 +1,6 @@
 """The page of a mask: it holds the whole text, marks what is learned and nothing else, and runs nothing."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -43,6 +44,14 @@ class _Spans(HTMLParser):
     def handle_data(self, data):
         if self._inside:
             self.spans[-1][2] += data
+
+
+def test_what_counts_less_says_how_much(read, chat_tokenizer):
+    weighted = replace(CHAT, messages=(*CHAT.messages[:4], Message("assistant", "Yes.", weight=0.25)))
+    spans = read(GraftFormat(chat_tokenizer).render(weighted)).spans
+    ends = [[title, kinds] for title, kinds, text in spans if text == "<|end|>" and "learned" in kinds]
+    end = GraftFormat(chat_tokenizer).end_id
+    assert ends == [[f"{end}", "learned control"], [f"{end} weight 0.25", "learned control"]]
 
 
 @pytest.fixture

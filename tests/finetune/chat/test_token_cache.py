@@ -81,6 +81,18 @@ OTHERS = {
 }
 
 
+def test_weights_are_kept_and_a_lost_file_of_them_is_made_again(chat, count_renders, tmp_path):
+    weighted = [replace(one, messages=(one.messages[0], replace(one.messages[1], weight=0.3))) for one in CHATS[:9]]
+    expected = chat.render_set([*weighted, *CHATS])
+    assert expected[0].weights is not None and expected[9].weights is None
+    for renders in (2, 2):
+        assert render_through_cache([*weighted, *CHATS], chat, tmp_path) == expected
+        assert len(count_renders) == renders
+    next(tmp_path.glob("*/weights.npy")).unlink()  # it must not read as if all counted 1
+    assert render_through_cache([*weighted, *CHATS], chat, tmp_path) == expected
+    assert len(count_renders) == 3
+
+
 TOLD = Message("assistant", "2")
 BESIDE = {
     "tools": Conversation((TOLD,), "p", tools='[{"name": "add"}]'),

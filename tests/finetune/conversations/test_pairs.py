@@ -85,6 +85,13 @@ def test_neither_reply_loses_what_both_begin_with(chosen, rejected):
     ("record", "said"),
     [
         ({"prompt": "a", "chosen": [{**TWO, "weight": 0}], "rejected": "c"}, "x:1: chosen has no message to learn"),
+        *(
+            (
+                {"prompt": "a", "chosen": "b", "rejected": "c", side: [{**TWO, "weight": 0.5}]},
+                f"x:1: {side} has a message of",
+            )
+            for side in ("chosen", "rejected")
+        ),
         (
             {"prompt": [{**USER, "images": ["a"]}], "chosen": "b", "rejected": "c"},
             "x:1, chosen: prompt[0] has 'images'",

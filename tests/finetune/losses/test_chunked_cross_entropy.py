@@ -31,13 +31,35 @@ def make(dtype: torch.dtype = torch.float64, *, bias: bool = True, trained: bool
     return draw(TOKENS, WIDTH), torch.randint(sum(ROWS), (TOKENS,), generator=generator), segments
 
 
-def expected_nats(hidden: Tensor, targets: Tensor, segments: list[Segment]) -> Tensor:
+def expected_nats(hidden: Tensor, targets: Tensor, segments: list[Segment], weights: Tensor | float = 1.0) -> Tensor:
     logits = torch.cat([F.linear(hidden, weight, bias) for weight, bias in segments], dim=-1)
-    return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="sum")
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return (F.cross_entropy(logits, targets, reduction="none") * weights).sum()
 
 
 def leaves(hidden: Tensor, segments: list[Segment]) -> list[Tensor]:
     return [hidden, *(part for segment in segments for part in segment if part is not None)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk_tokens", [1, 8, None])
+def test_with_weights_loss_and_gradients_are_those_of_the_weighted_sum(dtype, chunk_tokens):
+    hidden, targets, segments = make(dtype)
+    weights = torch.tensor([0.0, 0.5, 1.0, 0.125]).repeat(6)[:TOKENS]
+    ours = summed_cross_entropy(hidden, targets, segments, chunk_tokens, weights)
+    exact = [tensor.detach().double().requires_grad_() for tensor in leaves(hidden, segments)]
+    theirs = expected_nats(exact[0], targets, list(zip(exact[1::2], exact[2::2], strict=True)), weights)
+    tolerance = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 4 * torch.finfo(dtype).eps}[dtype]
+    torch.testing.assert_close(ours.double(), theirs, rtol=tolerance, atol=0)
+    found, expected = (
+        torch.autograd.grad(ours * 0.37, leaves(hidden, segments)),
+        torch.autograd.grad(theirs * 0.37, exact),
+    )
+    for ours_, theirs_ in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours_.double(), theirs_, rtol=tolerance, atol=tolerance)
+    assert summed_cross_entropy(hidden, targets, segments, chunk_tokens, torch.ones(TOKENS)) == summed_cross_entropy(
+        hidden, targets, segments, chunk_tokens
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -1,12 +1,14 @@
 """The gradient of a global batch is one gradient, however the batch is cut, packed, shared out, or its head chunked.
 
-What every way is held against: transformers' own logits of all 32 conversations at once, each a row, in float64.
+What every way is held against: transformers' own logits of all 32 conversations at once, each a row, in float64. Where
+messages have weights, the loss is summed by hand, token by token.
 """
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,6 +33,8 @@ from tests.finetune.gradients_in_processes import (
     batches,
     conversations,
     gradient_of,
+    step_of,
+    weighted_conversations,
 )
 from tests.house.repository import ROOT
 
@@ -80,6 +84,23 @@ def expected(kind) -> Gradient:
     return {name: one.grad for name, one in SupervisedLoss(model).named_parameters() if one.grad is not None}
 
 
+@pytest.fixture(scope="module")
+def by_hand(kind) -> tuple[float, Gradient]:
+    """Loss and gradient with weights 0, 0.5 and 1: sum of weight times nats over sum of weights."""
+    model = KINDS[kind]().double()
+    nats, weight = 0.0, 0.0
+    for one in weighted_conversations():
+        logits = model(input_ids=torch.tensor([one.input_ids]), use_cache=False).logits[0]  # (T, V)
+        weights = map(float, one.supervised) if one.weights is None else one.weights
+        for place, (id_, own) in enumerate(zip(one.input_ids, weights, strict=True)):
+            if own and place:
+                nats = nats - own * (logits[place - 1, id_] - logits[place - 1].exp().sum().log())
+                weight += own
+    (nats / weight).backward()
+    gradient = {name: one.grad for name, one in SupervisedLoss(model).named_parameters() if one.grad is not None}
+    return float(nats.detach()) / weight, gradient
+
+
 def _differences(found: Gradient, expected: Gradient) -> tuple[float, float]:
     """Of all tensors as one, and the largest of one tensor."""
     assert found.keys() == expected.keys()
@@ -101,11 +122,75 @@ def test_a_global_batch_has_one_gradient_however_it_is_cut_and_computed(kind, ex
     _assert_equal(found, expected)
 
 
+WEIGHTED_CUTS = {
+    "32": {"accumulation_steps": 1},
+    "2 x 16": {"accumulation_steps": 2},
+    "4 x 8": {"accumulation_steps": 4},
+    "by length": {},
+    "packed in one row": {"packed": True, "accumulation_steps": 1},
+    "packed in 4 rows": {"packed": True, "accumulation_steps": 4},
+}
+
+
+@pytest.mark.parametrize("cut", WEIGHTED_CUTS)
+def test_loss_and_gradient_with_weights_are_those_of_a_sum_by_hand(kind, by_hand, cut):
+    read = batches(weighted=True, **WEIGHTED_CUTS[cut])
+    assert any("weights" in one for one in read.micro_batches(0, 0, 1))
+    for way in (_usual, _with_engine):
+        model = KINDS[kind]()
+        found, metrics = step_of(SupervisedLoss(model, way(model)), read, make_accelerator("fp32"))
+        assert metrics["loss_nats"] == pytest.approx(by_hand[0], rel=1e-6)
+        assert metrics["supervised_tokens"] == sum(sum(one.supervised[1:]) for one in weighted_conversations())
+        _assert_equal(found, by_hand[1])
+
+
+@pytest.mark.parametrize("cut", ["4 x 8", "packed in 4 rows"])
+def test_in_double_precision_nothing_is_left_of_the_difference(kind, by_hand, cut):
+    model = KINDS[kind]().double()
+    read = batches(weighted=True, **WEIGHTED_CUTS[cut])
+    found, metrics = step_of(SupervisedLoss(model), read, make_accelerator("fp32"))
+    assert metrics["loss_nats"] == pytest.approx(by_hand[0], rel=1e-12)
+    assert _differences(found, by_hand[1])[0] <= 1e-12
+
+
+@pytest.mark.parametrize("weight", [0.25, 1e-3])
+def test_a_batch_whose_weights_add_up_to_less_than_1_has_a_mean_all_the_same(weight):
+    one = RenderedConversation([1, 2, 3, 4], [False, False, True, True])
+    found = [
+        step_of(
+            SupervisedLoss(KINDS["gpt2 in full"]()),
+            ConversationBatches([read], 1, 64, seed=0),
+            make_accelerator("fp32"),
+        )
+        for read in (one, replace(one, weights=[0.0, 0.0, weight, weight]))
+    ]
+    assert found[1][1]["loss_nats"] == pytest.approx(found[0][1]["loss_nats"], rel=1e-6)
+    assert found[1][1]["supervised_tokens"] == 2
+    _assert_equal(found[1][0], {name: gradient.double() for name, gradient in found[0][0].items()})
+
+
+def test_a_batch_that_weighs_nothing_at_all_moves_nothing():
+    nothing = RenderedConversation([1, 2, 3], [False, True, True], [0.0, 0.0, 0.0])  # as 1e-60 is in single precision
+    loss_model = SupervisedLoss(KINDS["gpt2 in full"]())
+    gradient, metrics = step_of(loss_model, ConversationBatches([nothing], 1, 64, seed=0), make_accelerator("fp32"))
+    assert metrics["loss_nats"] == 0 and not any(one.any() for one in gradient.values())
+
+
+def test_a_loss_that_forgets_the_weights_is_seen(kind, by_hand):
+    found = gradient_of(SupervisedLoss(KINDS[kind]()), batches(), make_accelerator("fp32"))
+    assert _differences(found, by_hand[1])[0] > 0.05
+
+
 @pytest.mark.parametrize("cut", [{}, {"accumulation_steps": 1}, {"accumulation_steps": 8}])
-def test_what_all_conversations_begin_with_may_be_computed_once(kind, cut):
+@pytest.mark.parametrize("read_of", [conversations, weighted_conversations])
+def test_what_all_conversations_begin_with_may_be_computed_once(kind, cut, read_of):
     begun = [
-        RenderedConversation([*range(9), *one.input_ids], [*[False] * 9, *one.supervised])
-        for one in conversations()
+        RenderedConversation(
+            [*range(9), *one.input_ids],
+            [*[False] * 9, *one.supervised],
+            one.weights and [*[0.0] * 9, *one.weights],
+        )
+        for one in read_of()
         if len(one.input_ids) < 90  # the model's positions end there
     ]
     gradients = []
@@ -141,7 +226,7 @@ def test_the_conversations_are_ragged_and_one_teaches_nothing():
 class _MeanPerMicroBatch(SupervisedLoss):
     """The mean of each of 8 micro-batches, averaged over them: what peers once did."""
 
-    def forward(self, input_ids, targets, position_ids=None):
+    def forward(self, input_ids, targets, position_ids=None, weights=None):
         of_batch = sum(sum(one.supervised) for one in conversations())
         learned = max(int((targets != IGNORED_TARGET).sum()), 1)
         return super().forward(input_ids, targets, position_ids) * (of_batch / 8 / learned)
@@ -178,6 +263,16 @@ def of_two_processes(tmp_path_factory):
         timeout=170,
     )
     return folder
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("packed", ["", " packed"], ids=["by length", "packed"])
+def test_two_processes_have_loss_and_gradient_of_the_sum_by_hand(kind, by_hand, of_two_processes, packed):
+    file = of_two_processes / f"{kind}{packed} weighted.safetensors"
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["processes"] == "2"
+        assert float(opened.metadata()["loss_nats"]) == pytest.approx(by_hand[0], rel=1e-6)
+    _assert_equal(load_file(file), by_hand[1])
 
 
 @pytest.mark.long

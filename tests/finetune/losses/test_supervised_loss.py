@@ -93,7 +93,7 @@ def test_a_micro_batch_without_a_target_has_loss_0_and_gradients_0(model, batch)
 def test_the_head_reads_the_supervised_places_alone(model, batch, monkeypatch):
     seen = []
 
-    def spy(hidden, targets, segments):
+    def spy(hidden, targets, segments, weights=None):
         seen.append((hidden.shape, targets, sum(len(weight) for weight, _ in segments)))
         return summed_cross_entropy(hidden, targets, segments)
 
@@ -113,6 +113,10 @@ def test_an_adapter_on_the_head_itself_takes_part(batch):
     logits = adapted(batch["input_ids"]).logits
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten(), reduction="sum")
     torch.testing.assert_close(SupervisedLoss(model)(**batch), expected, rtol=1e-6, atol=0)
+    weights = torch.linspace(0, 1, batch["targets"].numel()).view_as(batch["targets"])
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["targets"].flatten(), reduction="none")
+    weighted = SupervisedLoss(model)(**batch, weights=weights)
+    torch.testing.assert_close(weighted, (each * weights.flatten()).sum(), rtol=1e-6, atol=0)
 
 
 def test_it_works_on_a_model_that_peft_wrapped_itself(batch):
