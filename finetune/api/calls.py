@@ -5,11 +5,11 @@ What is heavy is imported at the first call, so that a mistake in a setting need
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, overload
 
 from configs import InputError
 from configs.entry import check_settings
-from finetune.api.given_rows import Data, names_of_data
+from finetune.api.given_rows import Data, name_of_data, names_of_data
 from finetune.preference.settings import DpoSettings
 from finetune.supervised.settings import SftSettings
 
@@ -19,19 +19,28 @@ if TYPE_CHECKING:
 
 Base = Union[str, Path, "TunedRun"]
 
+HELD_OUT = "held_out"
+"""The setting that may hold rows as `data` may."""
 Given = Mapping[str, Any]
 S = TypeVar("S", SftSettings, DpoSettings)
 
 
-def finetune(base: Base, data: Data, **settings: Any) -> "TunedRun":
+@overload
+def finetune(base: Base, data: Data, *, dry_run: Literal[True], **settings: Any) -> None: ...
+@overload
+def finetune(base: Base, data: Data, *, inspect: int, **settings: Any) -> None: ...
+@overload
+def finetune(base: Base, data: Data, **settings: Any) -> "TunedRun": ...
+def finetune(base: Base, data: Data, **settings: Any) -> "TunedRun | None":
     """The finished run of supervised fine-tuning, as `finetune/sft.py` makes it; progress is shown on the way.
+
+    With `dry_run=True` or `inspect=1` it is shown what a run would do, and None comes back.
 
     Args:
         base: A model by any name that the entry takes, such as "smollm2", or a run, which is merged first.
         data: A file or Hub name, or a list of them; or rows: dicts in any form that a file may have, conversations, a
             `datasets.Dataset`.
-        settings: Fields of `SftSettings`, such as `epochs=1`. With `dry_run` or `inspect` it is shown what a run would
-            do, and nothing comes back.
+        settings: Fields of `SftSettings`, such as `epochs=1`; `held_out` is data as well.
 
     Raises:
         InputError: what the entry would refuse, in the same words; nothing is written then.
@@ -46,13 +55,19 @@ def finetune(base: Base, data: Data, **settings: Any) -> "TunedRun":
     return _call(start, SftSettings, base, data, settings)
 
 
-def prefer(base: Base, pairs: Data, **settings: Any) -> "TunedRun":
+@overload
+def prefer(base: Base, pairs: Data, *, dry_run: Literal[True], **settings: Any) -> None: ...
+@overload
+def prefer(base: Base, pairs: Data, **settings: Any) -> "TunedRun": ...
+def prefer(base: Base, pairs: Data, **settings: Any) -> "TunedRun | None":
     """The finished run of preference tuning, as `finetune/dpo.py` makes it; progress is shown on the way.
+
+    With `dry_run=True` it is shown what a run would do, and None comes back.
 
     Args:
         base: A model by any name that the entry takes, or a run, such as one that `finetune` gave.
         pairs: A file or Hub name; or rows: dicts with `prompt`, `chosen` and `rejected`, or a `datasets.Dataset`.
-        settings: Fields of `DpoSettings`, such as `beta=0.1`; with `dry_run` nothing comes back.
+        settings: Fields of `DpoSettings`, such as `beta=0.1`; `held_out` is data as well.
 
     Raises:
         InputError: what the entry would refuse, in the same words; nothing is written then.
@@ -88,7 +103,10 @@ def open_run(folder: str | Path) -> "TunedRun":
 
 def _call(start: Callable[[S], "RunFolder | None"], schema: type[S], base: Base, data: Data, settings: Given) -> Any:
     """What `start` leaves of a run with these settings, opened; None where it leaves nothing."""
-    checked = check_settings(schema, base=_name_of(base), data=names_of_data(data), **settings)
+    held_out = {
+        key: name_of_data(value, key) for key, value in settings.items() if key == HELD_OUT and value is not None
+    }
+    checked = check_settings(schema, base=_name_of(base), data=names_of_data(data), **{**settings, **held_out})
     from finetune.api.process_state import left_as_found, memory_given_back
 
     with left_as_found(), memory_given_back():

@@ -24,7 +24,7 @@ def names_of_data(data: Data) -> str | list[str]:
     return name_of_data(data)
 
 
-def name_of_data(data: Data) -> str:
+def name_of_data(data: Data, setting: str = "data") -> str:
     """The name of data: as it is where it is one, else that of the rows, which it carries.
 
     >>> name_of_data([{"question": "1+1?", "answer": "2"}]), name_of_data("chats.jsonl")
@@ -38,11 +38,13 @@ def name_of_data(data: Data) -> str:
         return data if isinstance(data, RowsInMemory) else str(data)
     if isinstance(data, Mapping):  # a DatasetDict is one too
         found = ", ".join(map(repr, data))[:120]
-        raise InputError(f"data: found an object of {found}, expected rows: give one split, or [row] for a single row")
+        raise InputError(
+            f"{setting}: found an object of {found}, expected rows: give one split, or [row] for a single row"
+        )
     if hasattr(data, "iloc"):
-        raise InputError('data: found a DataFrame, expected rows: give frame.to_dict("records")')
+        raise InputError(f'{setting}: found a DataFrame, expected rows: give frame.to_dict("records")')
     if not isinstance(data, Iterable):
-        raise InputError(f"data: found {kind_of(data)}, expected a file, a Hub name, or rows as a list of dicts")
+        raise InputError(f"{setting}: found {kind_of(data)}, expected a file, a Hub name, or rows as a list of dicts")
     if hasattr(data, "with_format"):  # of `datasets`; its rows may be set to come as tensors
         plain = data.with_format(None)
         return RowsInMemory(plain if hasattr(plain, "__getitem__") else list(plain), of_table=True)

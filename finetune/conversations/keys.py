@@ -1,6 +1,6 @@
 """What may stand beside the keys of a format: read with any, harmless, or refused as it would change a reply."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from configs import InputError
 
@@ -16,6 +16,14 @@ WHAT_ABOUT = (
 )
 HARMLESS = frozenset((*WHICH_RECORD, *WHERE_FROM, *WHAT_ABOUT, "parallel_tool_calls"))
 """Nothing that the conversation of the record would hold."""
+BESIDE_PAIRS = frozenset(
+    (
+        *("messages", "completions", "generations", "models", "correct_answers", "incorrect_answers"),
+        *("chosen_model", "rejected_model", "chosen-model", "rejected-model"),
+        *(f"completions.{key}" for key in ("annotations", "critique", "custom_system_prompt", "model", "principle")),
+    )
+)
+"""Nothing that a pair would hold: the preferred conversation said again, and what stands beside each rated reply."""
 
 OF_PICTURES_OR_SOUND = "only text is learned here"
 INTO_THE_QUESTION = "write it into what the user says"
@@ -33,8 +41,8 @@ REFUSED_COLUMNS = {
 SAYING_NOTHING: tuple[object, ...] = (None, [], {}, "")
 
 
-def refuse_columns(record: Mapping[str, object], place: str) -> None:
-    """Refuses what would change what is learned, if it were read.
+def refuse_columns(record: Mapping[str, object], place: str, read: Collection[str] = ()) -> None:
+    """Refuses what would change what is learned, if it were read; some of it may be `read` in this kind of record.
 
     Raises:
         InputError: there is such a value; it begins with `place`.
@@ -44,7 +52,7 @@ def refuse_columns(record: Mapping[str, object], place: str) -> None:
         if key not in REFUSED_COLUMNS:
             continue
         harmless = (*SAYING_NOTHING, 1) if key in ("weight", "train") else SAYING_NOTHING
-        if value not in harmless:
+        if key not in read and value not in harmless:
             advice = REFUSED_COLUMNS[key]
             raise InputError(
                 f"{place}: has {key!r}, which is not read ({advice}): take it out if nothing is lost by it"
@@ -63,15 +71,17 @@ def _refuse_bad_label(record: Mapping[str, object], place: str) -> None:
         )
 
 
-def count_unread(unread: Mapping[str, int]) -> dict[str, int]:
+def count_unread(
+    unread: Mapping[str, int], harmless: Collection[str] = HARMLESS, beside: str = "conversations"
+) -> dict[str, int]:
     """What is said of values that were left alone -> how many they are; the harmless ones are named together.
 
     >>> count_unread({"id": 2, "mood": 1, "source": 2})
     {"values of the key 'mood', which is not read": 1, "values beside the conversations ('id', 'source')": 4}
     """
-    harmless = [key for key in unread if key.lower() in HARMLESS]
-    found = {f"values of the key {key!r}, which is not read": unread[key] for key in unread if key not in harmless}
-    if harmless:
-        named = ", ".join(map(repr, harmless))
-        found[f"values beside the conversations ({named})"] = sum(unread[key] for key in harmless)
+    without_harm = [key for key in unread if key.lower() in harmless]
+    found = {f"values of the key {key!r}, which is not read": unread[key] for key in unread if key not in without_harm}
+    if without_harm:
+        named = ", ".join(map(repr, without_harm))
+        found[f"values beside the {beside} ({named})"] = sum(unread[key] for key in without_harm)
     return found

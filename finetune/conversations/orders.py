@@ -1,5 +1,6 @@
 """Odd orders of turns: read as they are, since many sets hold some, and counted with the first place."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,27 +44,37 @@ def oddities(conversation: Conversation) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def count_oddities(conversations: Iterable[Conversation]) -> dict[str, OddOrder]:
-    """How many conversations have each oddity, and the first of them."""
-    found: dict[str, OddOrder] = {}
-    for conversation in conversations:
-        add_oddities(conversation, found)
-    return found
-
-
 def add_oddities(conversation: Conversation, found: dict[str, OddOrder]) -> None:
     """Counts what is odd in one more conversation."""
-    for oddity in oddities(conversation):
-        known = found.get(oddity, OddOrder(0, conversation.source))
+    add_found(conversation.source, oddities(conversation), found)
+
+
+def add_found(place: str, there: Iterable[str], found: dict[str, OddOrder]) -> None:
+    """Counts what is odd in one more place.
+
+    >>> found = {"a last turn by the user": OddOrder(1, "pairs.jsonl:7")}
+    >>> add_found("pairs.jsonl:9", ["a last turn by the user"], found)
+    >>> found
+    {'a last turn by the user': OddOrder(conversations=2, first_place='pairs.jsonl:7')}
+    """
+    for oddity in there:
+        known = found.get(oddity, OddOrder(0, place))
         found[oddity] = OddOrder(known.conversations + 1, known.first_place)
 
 
-def describe_oddities(odd: Mapping[str, OddOrder]) -> str:
+def add_up(odd: Mapping[str, OddOrder], of_another: Mapping[str, OddOrder]) -> dict[str, OddOrder]:
+    """The counts of two sets together, with the first place of the first that has one."""
+    numbers = Counter({what: one.conversations for what, one in odd.items()})
+    numbers.update({what: one.conversations for what, one in of_another.items()})
+    return {what: OddOrder(number, {**of_another, **odd}[what].first_place) for what, number in numbers.items()}
+
+
+def describe_oddities(odd: Mapping[str, OddOrder], of_what: str = "conversations") -> str:
     """The counts on one line.
 
     >>> describe_oddities({"a last turn by the user": OddOrder(2, "chats.jsonl:7")})
     '2 conversations with a last turn by the user (first: chats.jsonl:7)'
     """
     return "; ".join(
-        f"{one.conversations:,} conversations with {what} (first: {one.first_place})" for what, one in odd.items()
+        f"{one.conversations:,} {of_what} with {what} (first: {one.first_place})" for what, one in odd.items()
     )

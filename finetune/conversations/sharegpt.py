@@ -40,10 +40,10 @@ def read_sharegpt(value: object, place: str, field: str) -> list[Message]:
     """
     if not isinstance(value, list):
         raise InputError(f"{place}: {field} is {kind_of(value)}, expected a list of messages")
-    return read_messages([_as_message(one, place, f"{field}[{n}]") for n, one in enumerate(value)], place, field)
+    return read_messages([as_message(one, place, f"{field}[{n}]") for n, one in enumerate(value)], place, field)
 
 
-def _as_message(value: object, place: str, field: str) -> object:
+def as_message(value: object, place: str, field: str) -> object:
     """The message with ``role`` and ``content``."""
     if not isinstance(value, dict) or "role" in value:
         return value

@@ -15,7 +15,7 @@ from finetune.conversations.formats import Conversation, each_conversation
 from finetune.conversations.keys import count_unread
 from finetune.conversations.messages import asked_of, hash_asked, hash_conversation, hash_messages, until_last_reply
 from finetune.conversations.near_questions import NearQuestions, asked_text
-from finetune.conversations.orders import OddOrder, add_oddities
+from finetune.conversations.orders import OddOrder, add_oddities, add_up
 from finetune.files.stored_items import ChosenItems, StoredItems
 from finetune.files.weighted_sets import Data, Mixture, describe_data, find_twins, read_sets
 from scratch_models.corpus.embedded_corpus import embedded_corpus
@@ -183,9 +183,7 @@ def _split_given(training: _Read, held_out: _Read) -> ConversationSplits:
         )
     training.left_out.update(held_out.left_out)
     training.left_out["conversations whose question is held out too"] = shared
-    for oddity, one in held_out.odd.items():
-        known = training.odd.get(oddity, OddOrder(0, one.first_place))
-        training.odd[oddity] = OddOrder(known.conversations + one.conversations, known.first_place)
+    training.odd = add_up(training.odd, held_out.odd)
     return _apart(training, apart, held_out.usable)
 
 

@@ -38,7 +38,8 @@ def files_of_folder(folder: Path, suffixes: tuple[str, ...], split: str | None) 
             f"{folder}: is a folder with files of {', '.join(found)}: name one split, as {folder}@{found[-1]}"
         )
     if split is not None and split not in found:
-        raise InputError(f"{folder}: is a folder without a split {split!r}, there are {', '.join(found)}")
+        there = "its files name no split" if found == ["no split"] else f"there are {', '.join(found)}"
+        raise InputError(f"{folder}: is a folder without a split {split!r}, {there}")
     return [path for path in files if split in (None, splits[path])]
 
 

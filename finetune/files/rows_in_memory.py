@@ -10,6 +10,8 @@ from finetune.files.json_values import without_nulls
 
 KEPT = "data.jsonl"
 """Where a run keeps the rows that it was given."""
+KEPT_HELD_OUT = "held_out.jsonl"
+"""Where it keeps those to hold out."""
 
 
 class RowsInMemory(str):
@@ -47,8 +49,8 @@ class RowsInMemory(str):
             yield place, {key: without_nulls(value) for key, value in record.items()} if self.of_table else record
 
 
-def keep_rows(data: str | Sequence[str], folder: Path) -> None:
-    """Writes rows in memory to `data.jsonl` in the folder of a run, which can then be done again; no other data."""
+def keep_rows(data: str | Sequence[str], folder: Path, name: str = KEPT) -> None:
+    """Writes rows in memory to a file in the folder of a run, which can then be done again; no other data."""
     if isinstance(data, RowsInMemory):
         lines = (json.dumps(record, default=str) for _, record in data.records())
-        write_whole(folder / KEPT, "".join(f"{line}\n" for line in lines))
+        write_whole(folder / name, "".join(f"{line}\n" for line in lines))

@@ -6,6 +6,7 @@ file is text, or nothing where it is empty; lists of messages stand in it as JSO
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO
@@ -16,7 +17,8 @@ from finetune.files.json_files import MAXIMUM_LINE_BYTES
 from finetune.files.json_values import kind_of, parse_json, without_nulls
 
 ROWS_AT_ONCE = 1024
-LISTS = ("messages", "conversations", "history", "choices")
+LISTS = ("messages", "conversations", "history", "choices", "completions")
+NUMBERS = re.compile("weight|(score|rating|reward)[_-](chosen|rejected)|(chosen|rejected)[_-](score|rating|reward)")
 LISTS_OR_TEXT = ("prompt", "completion", "chosen", "rejected")
 
 
@@ -126,6 +128,16 @@ def _read_cell(column: str, cell: str, place: str) -> object:
         if not isinstance(value, list):
             raise InputError(f"{place}: {column} is {kind_of(value)}, expected a list as JSON text")
         return value
+    if NUMBERS.fullmatch(column):
+        return _read_number(cell)
     if column in LISTS_OR_TEXT and cell.startswith("[{") and '"role"' in cell:
         return parse_json(f"{place}, {column}", cell.encode("utf-8", "surrogatepass"))
     return cell
+
+
+def _read_number(cell: str) -> object:
+    """The number that a cell holds; whoever expects one names what is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell

@@ -2,7 +2,7 @@
 
 Every pair is read once an epoch. What a step reads does not depend on the number of processes. A micro-batch holds
 whole pairs: first all chosen rows, then all rejected rows in the same order, each with the log-probability that the
-reference gives it.
+reference gives it; where some pair counts less than 1 in the loss, there are `pair_weights` (P,).
 
 Shapes: P pairs of a micro-batch, so 2P rows, in B of T tokens; N pairs and M ids of the set.
 """
@@ -30,6 +30,8 @@ class RenderedPairs:
 
     chosen: RenderedSet
     rejected: RenderedSet
+    weights: Tensor
+    """(N) how much each pair counts in the loss."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -42,7 +44,7 @@ class RenderedPairs:
     def only(self, numbers: Sequence[int]) -> "RenderedPairs":
         """Some of the pairs; the ids stay where they lie."""
         places = np.array(numbers, dtype=np.int64)
-        return RenderedPairs(self.chosen.only(places), self.rejected.only(places))
+        return RenderedPairs(self.chosen.only(places), self.rejected.only(places), self.weights[places])
 
 
 def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
@@ -62,7 +64,8 @@ def render_pairs(chat: ChatFormat, pairs: Sequence[Pair]) -> RenderedPairs:
             f"{several.source}: its reply has several turns of the assistant, which the base's chat template renders "
             "one at a time: give one reply a pair"
         )
-    return RenderedPairs(rendered[: len(pairs)], rendered[len(pairs) :])
+    weights = torch.tensor([pair.weight for pair in pairs], dtype=torch.float32)
+    return RenderedPairs(rendered[: len(pairs)], rendered[len(pairs) :], weights)
 
 
 def _only_read(conversation: Conversation, messages: int) -> Conversation:
@@ -144,7 +147,9 @@ class PreferenceBatches:
     def _batch(self, pairs: Sequence[int]) -> MicroBatch:
         sides = self.rendered.chosen, self.rendered.rejected
         rows = [to_row(side[pair]) for side in sides for pair in pairs]
-        return {**join(rows, packed=self.packed), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
+        batch = {**join(rows, packed=self.packed), "reference": self.reference[list(pairs)].T.flatten()}  # (2P,)
+        weights = self.rendered.weights[list(pairs)]  # (P,)
+        return batch if bool((weights == 1).all()) else {**batch, "pair_weights": weights}
 
 
 def cut_pairs(pairs: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -172,7 +177,25 @@ def count_pairs(micro_batch: MicroBatch) -> int:
     >>> count_pairs({"targets": torch.tensor([[-100, 5], [-100, -100], [-100, 6], [-100, -100]])})
     1
     """
-    return int((count_reply_tokens(**micro_batch) > 0).view(2, -1).all(dim=0).sum())
+    return int(are_learned(count_reply_tokens(**micro_batch)).sum())
+
+
+def weigh_pairs(micro_batch: MicroBatch) -> float:
+    """What the pairs of a micro-batch that are learned from weigh together: 1 each, where nothing else is said.
+
+    >>> targets = torch.tensor([[5], [7], [6], [-100]])
+    >>> weigh_pairs({"targets": targets, "pair_weights": torch.tensor([0.5, 1.0])})
+    0.5
+    """
+    weights = micro_batch.get("pair_weights")
+    if weights is None:
+        return float(count_pairs(micro_batch))
+    return float(weights[are_learned(count_reply_tokens(**micro_batch))].double().sum())
+
+
+def are_learned(reply_tokens: Tensor) -> Tensor:
+    """Whether both replies of each pair have something to learn: (2P,) -> (P,)."""
+    return (reply_tokens > 0).view(2, -1).all(dim=0)
 
 
 def count_reply_tokens(targets: Tensor, position_ids: Tensor | None = None, **_: Tensor) -> Tensor:
@@ -186,7 +209,7 @@ def count_reply_tokens(targets: Tensor, position_ids: Tensor | None = None, **_:
     return tokens.index_add_(0, numbers, (targets.flatten() != IGNORED_TARGET).long())
 
 
-PAIRS = Unit("pairs", count_pairs)
+PAIRS = Unit("pairs", count_pairs, weigh_pairs)
 
 
 def _without_targets(micro_batch: MicroBatch) -> MicroBatch:

@@ -7,9 +7,10 @@ from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.chat.rendered import find_fitting
-from finetune.conversations.pair_splits import PreferenceSplits
+from finetune.conversations.orders import OddOrder, describe_oddities
 from finetune.conversations.pairs import Pair
 from finetune.preference.batches import PreferenceBatches, RenderedPairs, render_pairs
+from finetune.preference.pair_splits import PreferenceSplits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tokenizer_ext.pages.progress import shown
 
@@ -27,6 +28,8 @@ class PreferenceDataset:
     """What is neither learned from nor held out -> how often."""
     chat: ChatFormat
     """What they were rendered in."""
+    odd: Mapping[str, OddOrder]
+    """What is odd in the order of turns, and read as it is."""
 
     def describe(self) -> str:
         """What is read and what is left out, counted."""
@@ -34,10 +37,13 @@ class PreferenceDataset:
         tokens = sum(int(side.lengths.sum()) for side in sides)
         supervised = sum(int(side.count_supervised().sum()) for side in sides)
         left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
+        odd = f"\nread as they are: {describe_oddities(self.odd, 'pairs')}" if self.odd else ""
+        light = int((self.training.weights < 1).sum())
+        weighing = f", {light:,} of them with a weight below 1" if light else ""
         return (
-            f"{len(self.training):,} pairs to learn from; an epoch is {self.batches.steps_per_epoch:,} steps and "
-            f"{tokens:,} tokens, {supervised / tokens:.0%} of them in replies\n"
-            f"{len(self.held_out):,} held-out pairs for evaluations; left out: {left_out}"
+            f"{len(self.training):,} pairs to learn from{weighing}; an epoch is {self.batches.steps_per_epoch:,} steps "
+            f"and {tokens:,} tokens, {supervised / tokens:.0%} of them in replies\n"
+            f"{len(self.held_out):,} held-out pairs for evaluations; left out: {left_out}{odd}"
         )
 
 
@@ -75,6 +81,7 @@ def prepare_preferences(
             f"held-out pairs of more than {maximum_tokens} tokens": len(held_out) - len(fitting_held_out),
         },
         chat=chat,
+        odd=splits.odd,
     )
 
 

@@ -23,7 +23,7 @@ from finetune.engine.engine import Engine
 from finetune.engine.padding_free import hidden_states
 from finetune.losses.head import check_logits_are_the_heads
 from finetune.losses.token_losses import token_losses
-from finetune.preference.batches import count_reply_tokens
+from finetune.preference.batches import are_learned, count_reply_tokens
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 
 
@@ -86,9 +86,12 @@ class PreferenceLoss(nn.Module):
         targets: Tensor,
         reference: Tensor,
         position_ids: Tensor | None = None,
+        pair_weights: Tensor | None = None,
         summed: bool = True,
     ) -> Tensor:
         """The summed loss of the pairs: two or three of (B, T), and (2P,) -> (); pairs without targets count as 0.
+
+        With `pair_weights`, (P,), each loss counts as much.
 
         Not `summed`, the log-probability of each reply, (2P,): whoever asks for these comes through here too, since
         sharded weights are gathered where a module is called.
@@ -99,7 +102,8 @@ class PreferenceLoss(nn.Module):
             return log_probabilities
         tokens = count_reply_tokens(targets, position_ids)  # (2P,)
         losses = self.objective.losses(log_probabilities, reference, tokens.clamp(min=1))  # (P,)
-        learned = (tokens > 0).view(2, -1).all(dim=0)  # (P,)
+        losses = losses if pair_weights is None else losses * pair_weights
+        learned = are_learned(tokens)  # (P,)
         return torch.where(learned, losses, torch.zeros_like(losses)).sum()
 
 

@@ -13,7 +13,7 @@ from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
-from finetune.files.rows_in_memory import keep_rows
+from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
 from finetune.lora.resolved_settings import as_given, resolve, take_recorded
 from finetune.lora.trainable_model import TrainableModel, make_optimizer
 from finetune.preference.batches import PAIRS
@@ -66,6 +66,7 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     if accelerator.is_main_process:
         keep_rows(settings.data, run.path)
+        keep_rows(settings.held_out or "", run.path, KEPT_HELD_OUT)
         run.note(questions_asked=len(asked_questions(reference)))
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)

@@ -27,7 +27,10 @@ class DpoSettings(AdapterSettings):
     base: str = EMBEDDED
     """Model to start from: a run of sft, `embedded`, a Hugging Face folder, or a Hub name."""
     data: str = EMBEDDED
-    """Pairs of `prompt`, `chosen` and `rejected`: `embedded`, a .jsonl or .json file, or a Hub name."""
+    """Pairs of `prompt`, `chosen` and `rejected`: `embedded`, a file (.jsonl, .parquet, .csv, ...), a folder, or a Hub
+    name with `:configuration` and `@split`."""
+    held_out: str | None = None
+    """Pairs that are only measured on; by default those of one prompt in twenty of `data`."""
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     """What is made of a pair's log-ratios: DPO's own loss, or IPO's."""
     beta: float = 0.1

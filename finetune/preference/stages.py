@@ -14,7 +14,6 @@ from finetune.chat.annotations import refuse_unusable_annotations
 from finetune.chat.chat_format import describe_format
 from finetune.chat.choose_format import format_of
 from finetune.conversations.formats import Conversation
-from finetune.conversations.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import ask_base_questions, choose_askable
 from finetune.evaluation.report import describe_run
@@ -23,6 +22,7 @@ from finetune.lora.resolved_settings import choose_per_step, describe_course, ep
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
+from finetune.preference.pair_splits import PreferenceSplits, read_preference_splits
 from finetune.preference.reference import (
     describe_reference,
     pair_log_probabilities,
@@ -48,7 +48,7 @@ def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSp
 
     """
     with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
-        splits = read_preference_splits(settings.data)
+        splits = read_preference_splits(settings.data, settings.held_out)
     if settings.calculator:
         pairs = [*splits.training, *splits.held_out]
         refuse_unusable_annotations([reply for pair in pairs for reply in (pair.with_chosen(), pair.with_rejected())])

@@ -20,7 +20,7 @@ from finetune.chat.batches import ConversationBatches
 from finetune.chat.dataset import first_example, prepare_dataset
 from finetune.chat.graft_format import GraftFormat
 from finetune.chat.packing import cut_by_tokens, pad, to_row
-from finetune.chat.rendered import RenderedConversation
+from finetune.chat.rendered import RenderedConversation, RenderedSet
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
@@ -71,11 +71,13 @@ class RowDataset:
     first_example: str
     """The first block or conversation, with what is learned of it."""
     sha256: str
+    read: str = ""
+    """What was read of conversations, what was left out, and what is odd in them."""
 
     def describe(self) -> str:
-        """How much is read."""
+        """How much is read, and what is left out."""
         share = self.supervised / len(self.ids)
-        return (
+        return f"{self.read}\n" * bool(self.read) + (
             f"an epoch is {len(self.ids):,} tokens, {share:.0%} of them supervised; "
             f"held out: {self.held_out.text_bytes:,} bytes"
         )
@@ -164,8 +166,7 @@ def conversation_dataset(
         tokens_per_micro_batch=tokens_per_micro_batch,
         seed=0,
     )
-    rows = sorted(map(to_row, read.held_out), key=lambda row: len(row[0]))
-    held_out = [pad(group) for group in cut_by_tokens(rows, HELD_OUT_TOKENS_PER_MICRO_BATCH)]
+    held_out = _padded(read.held_out)
     return RowDataset(
         make_batches=lambda seed, packed=False: ConversationBatches(
             read.training, conversations_per_step, tokens_per_micro_batch, seed, packed
@@ -178,6 +179,7 @@ def conversation_dataset(
         end_id=chat.end_id,
         first_example=f"first conversation: {first_example(read, colour=False)}",
         sha256=splits.sha256(),
+        read=read.describe(),
     )
 
 
@@ -213,6 +215,11 @@ def _text_prompts(blocks: Sequence[MicroBatch]) -> list[list[int]]:
         for ids, targets in zip(micro_batch["input_ids"].tolist(), micro_batch["targets"].tolist(), strict=True)
     ]
     return [ids[:PROMPT_TOKENS] for ids in evenly_spaced(rows, PROMPTS)]
+
+
+def _padded(conversations: RenderedSet) -> list[MicroBatch]:
+    rows = sorted(map(to_row, conversations), key=lambda row: len(row[0]))
+    return [pad(group) for group in cut_by_tokens(rows, HELD_OUT_TOKENS_PER_MICRO_BATCH)]
 
 
 def _question(rendered: RenderedConversation) -> list[int]:

@@ -60,6 +60,7 @@ def train_new_rows(settings: NewRowsSettings) -> None:
         probe = Prober(model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
     facts = {**make_facts(dataset, before, base, probe), **engine.facts()}
+    accelerator.print(dataset.describe())
     run = start_run(run, settings, accelerator, facts)
     if not settings.resume:
         record_start(evaluation, run, accelerator)
@@ -99,7 +100,7 @@ def conversations_of(settings: NewRowsSettings, base: ExtendedBase) -> RowDatase
     assert settings.data is not None
     GraftFormat(base.tokenizer)  # refuses a tokenizer without them before the data is read
     return conversation_dataset(
-        read_conversation_splits(settings.data),
+        read_conversation_splits(settings.data, settings.held_out, settings.learn),
         base.tokenizer,
         maximum_tokens=settings.maximum_tokens,
         conversations_per_step=settings.conversations_per_step,

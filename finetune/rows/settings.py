@@ -18,7 +18,12 @@ class NewRowsSettings(LoopSettings):
     corpus: str | None = None
     """Text file (UTF-8) with the new tokens in it, the last tenth is held out; by default torch's documentation."""
     data: str | None = None
-    """Conversations instead of text: `embedded`, a .jsonl or .json file, or a Hub name."""
+    """Conversations instead of text: `embedded`, a file (.jsonl, .parquet, .csv, ...), a folder, or a Hub name with
+    `:configuration` and `@split`."""
+    held_out: str | None = None
+    """Conversations that are only measured on; by default one question in twenty of `data`."""
+    learn: Literal["all", "last"] = "all"
+    """Which replies of a conversation are learned: all that are not marked otherwise, or the last of them."""
     first_new_id: int | None = None
     """First id whose row trains; by default what the folder's certificate says."""
     probe: bool = False
@@ -60,3 +65,6 @@ class NewRowsSettings(LoopSettings):
             raise InputError(
                 f"corpus and data: found {self.corpus} and {self.data}, expected one: text or conversations"
             )
+        if self.data is None:
+            self.expect("held_out", self.held_out is None, "none without data: of text the last tenth is held out")
+            self.expect("learn", self.learn == "all", "all without data: text has no replies")

@@ -16,7 +16,7 @@ from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.files.rows_in_memory import keep_rows
+from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
 from finetune.files.weighted_sets import describe_data
 from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
 from finetune.lora.trainable_model import TrainableModel
@@ -62,6 +62,7 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
     run = start_run(run, settings, accelerator, make_facts(start, trainable, engine))
     if accelerator.is_main_process:
         keep_rows(settings.data, run.path)
+        keep_rows(settings.held_out or "", run.path, KEPT_HELD_OUT)
         run.note(questions_asked=len(asked_questions(base)))
     if not settings.resume:
         record_start(monitor, run, accelerator)

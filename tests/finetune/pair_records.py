@@ -1,6 +1,7 @@
 """Preference pairs so small that a test learns them in a second."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.finetune.tiny_models import COLOURS, questions
@@ -18,7 +19,8 @@ def pair_records(number: int) -> list[dict[str, str]]:
     ]
 
 
-def write_pairs(path: Path, number: int = 100) -> Path:
-    """A .jsonl file of pairs."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in pair_records(number)), encoding="utf-8")
+def write_pairs(path: Path, number: int = 100, weights: Sequence[float] = (1,)) -> Path:
+    """A .jsonl file of pairs, which have the weights in turn."""
+    records = ({**one, "weight": weights[n % len(weights)]} for n, one in enumerate(pair_records(number)))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from finetune.chat.graft_format import GraftFormat
 from finetune.compare import CompareSettings, has_calculator
-from finetune.conversations.pair_splits import read_preference_splits
 from finetune.dpo import main
 from finetune.export.final_folder import save_assistant
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.lora.adapter_shape import Lora
 from finetune.preference.batches import render_pairs
+from finetune.preference.pair_splits import read_preference_splits
 from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import prepare_start
 from finetune.replies import local_model
@@ -73,6 +73,15 @@ def finished(base, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "unbroken"
     run_here(main, DpoSettings, **SMALL, base=base, data=data, output_dir=folder, merge=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def weighted(base, tmp_path_factory):
+    """The folder of a run on pairs that count less than others, and its data."""
+    folder = tmp_path_factory.mktemp("weighted")
+    data = write_pairs(folder / "pairs.jsonl", weights=(1, 0.5, 0.1))
+    run_here(main, DpoSettings, **SMALL, base=base, data=data, output_dir=folder / "run")
+    return folder / "run", data
 
 
 def _metrics(run):
@@ -233,13 +242,14 @@ def test_a_reply_that_the_calculator_would_complete_otherwise_is_refused(base, s
 
 @pytest.mark.long
 @pytest.mark.parametrize("launch", [TWO_PROCESSES, TWO_SHARDS], ids=["processes", "shards"])
-def test_two_processes_learn_what_one_learns(finished, base, data, tmp_path, launch):
+def test_two_processes_learn_what_one_learns_also_of_pairs_that_weigh_less(base, weighted, tmp_path, launch):
+    alone_in, data = weighted
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "run", "tokens_per_micro_batch": 300}
     ended = run_process("finetune/dpo.py", tmp_path, launch=(*LAUNCH, str(launch)), **settings)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Saved: ") == 1
     names = ("loss_nats", "held_out_loss_nats", "held_out_reward_margin")
-    for together, alone in zip(_metrics(tmp_path / "run"), _metrics(finished), strict=True):
+    for together, alone in zip(_metrics(tmp_path / "run"), _metrics(alone_in), strict=True):
         for name in names:
             assert together.get(name) == (None if name not in alone else pytest.approx(alone[name], abs=1e-4))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from configs import InputError
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
 from finetune.rows.start_probe import Prober
@@ -222,6 +223,30 @@ def test_conversations_train_the_rows_of_control_tokens_too(untied, chats, tmp_p
     first, *_, last = [entry for entry in _metrics(tmp_path / "run") if "held_out_loss_nats" in entry]
     assert last["held_out_loss_nats"] < first["held_out_loss_nats"]
     assert "the base with its own tokenizer  – (it lacks control tokens of this text)" in capsys.readouterr().out
+
+
+def test_conversations_to_hold_out_are_given_and_only_last_replies_learned(untied, tmp_path, capsys):
+    talk = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "2"},
+    ]
+    for name, count in (("data", 3), ("held", 1)):
+        lines = [{"messages": [{"role": "user", "content": f"{name} {n}"}, *talk[1:]]} for n in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {**CHATS, "base": untied, "data": tmp_path / "data.jsonl", "held_out": tmp_path / "held.jsonl"}
+    run_here(main, NewRowsSettings, **settings, learn="last", dry_run=True, output_dir=tmp_path / "run")
+    shown = capsys.readouterr().out
+    assert "3 conversations to learn from" in shown and "1 held-out conversations for evaluations" in shown
+    assert "<|assistant|>Hello.<|end|>" in shown and "<|assistant|>[[2<|end|>]]" in shown
+
+
+def test_text_has_nothing_to_hold_out_by_name_and_no_replies():
+    with pytest.raises(InputError, match=r"held_out: found a\.jsonl, expected none without data"):
+        NewRowsSettings(held_out="a.jsonl")
+    with pytest.raises(InputError, match="learn: found last, expected all without data"):
+        NewRowsSettings(learn="last")
 
 
 def test_input_and_output_rows_have_rates_of_their_own(untied, chats, tmp_path):

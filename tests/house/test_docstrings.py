@@ -16,6 +16,8 @@ def _public_definitions(body: list[ast.stmt], prefix: str = "") -> list[tuple[st
     found: list[tuple[str, Documented]] = []
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            if "overload" in map(ast.unparse, node.decorator_list):  # what it gives back is all that it says
+                continue
             found.append((prefix + node.name, node))
             if isinstance(node, ast.ClassDef):
                 found += _public_definitions(node.body, f"{node.name}.")

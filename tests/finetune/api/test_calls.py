@@ -176,6 +176,20 @@ def test_what_is_only_shown_leaves_nothing(base, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert finetune(base, ROWS, **SFT, dry_run=True) is None
     assert "first example, with what is learned marked" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+    assert finetune(base, ROWS, **SFT, held_out=ROWS[:10], dry_run=True) is None
+    assert "10 conversations whose question is held out too" in capsys.readouterr().out
+    datasets = pytest.importorskip("datasets")
+    assert prefer(base, PAIRS, held_out=datasets.Dataset.from_list(PAIRS[:10]), dry_run=True) is None
+    shown = capsys.readouterr().out
+    assert "50 pairs to learn from" in shown and "10 pairs whose prompt is held out too" in shown
+
+
+def test_pairs_that_are_held_out_are_kept_with_the_run(run, tmp_path):
+    preferred = prefer(run, PAIRS, **DPO, held_out=PAIRS[:6], output_dir=tmp_path / "run")
+    assert [json.loads(line) for line in (tmp_path / "run" / "held_out.jsonl").read_text().splitlines()] == PAIRS[:6]
+    assert preferred.settings["held_out"] == "rows in memory"
+    with pytest.raises(InputError, match="held_out: found a number, expected a file, a Hub name, or rows"):
+        prefer(run, PAIRS, held_out=7)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,11 @@ import pytest
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat, mask_as_text
 from finetune.chat.graft_format import GraftFormat
+from finetune.chat.rendered import RenderedConversation
 from finetune.chat.template_format import TemplateFormat
 from finetune.conversations.formats import to_conversation
+from finetune.conversations.pairs import to_pair
+from finetune.preference.batches import render_pairs
 from tests.house.repository import ROOT
 from tests.real_tokenizers import loaded_tokenizer
 
@@ -18,12 +21,19 @@ EXAMPLES = re.findall(r"```json ?(\w*)\n(.*?)```\n\n```text\n(.*?)\n```", PAGE, 
 
 
 def _learned(chat: ChatFormat, record: str) -> str:
+    read = json.loads(record)
     try:
-        rendered = chat.render_set([to_conversation(json.loads(record), "chats.jsonl:1")])
+        if read.keys() & {"chosen", "completions"}:
+            pairs = render_pairs(chat, [to_pair(read, "chats.jsonl:1")])
+            return f"chosen: {_shown(chat, pairs.chosen[0])}\nrejected: {_shown(chat, pairs.rejected[0])}"
+        rendered = chat.render_set([to_conversation(read, "chats.jsonl:1")])
     except InputError as error:
         return f"refused: {error}"
-    decode = chat.tokenizer.decode
-    return "\n---\n".join(mask_as_text(one, lambda ids: str(decode(ids))).strip("\n") for one in rendered)
+    return "\n---\n".join(_shown(chat, one) for one in rendered)
+
+
+def _shown(chat: ChatFormat, one: RenderedConversation) -> str:
+    return mask_as_text(one, lambda ids: str(chat.tokenizer.decode(ids))).strip("\n")
 
 
 def test_every_block_of_json_is_an_example():

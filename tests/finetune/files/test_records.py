@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -118,6 +119,10 @@ def test_a_file_that_unpacks_without_end_is_refused_with_the_limit(tmp_path, mon
 
 def test_a_folder_without_data_is_refused_and_one_with_several_splits_asks_which(tmp_path):
     (tmp_path / "README.md").write_text("nothing")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "chats.jsonl").write_bytes(as_lines(RECORDS))
+    assert "plain: is a folder without a split 'dev', its files name no split" in _refusal(f"{tmp_path / 'plain'}@dev")
+    shutil.rmtree(tmp_path / "plain")
     assert _refusal(tmp_path).startswith(
         f"{tmp_path}: is a folder without a data file, expected files in .jsonl, .json"
     )

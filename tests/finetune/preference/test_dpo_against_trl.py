@@ -34,7 +34,7 @@ def test_trl_reads_the_same_ids_and_compares_the_same_of_them(both):
     theirs = peer_batch(trainer)
     for number in range(len(batches)):
         for side, rendered in enumerate((batches.rendered.chosen, batches.rendered.rejected)):
-            ids, targets = to_row(rendered[number])
+            ids, targets, *_ = to_row(rendered[number])
             row = number + side * len(batches)
             length = int(theirs["attention_mask"][row].sum())
             assert theirs["input_ids"][row, : length - 1].tolist() == ids
