@@ -10,7 +10,7 @@ only the rarest so many are indexed, and who has one of them is compared in full
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,12 +55,13 @@ class NearQuestions:
             rarest_first = own[np.argsort(questions[np.searchsorted(found, own)], kind="stable")]
             kept = [one for one in rarest_first.tolist() if one not in common]
             self._compared.append(np.array(kept, dtype=np.int64))
-        indexed = [own[: len(own) - int(SIMILARITY * len(own)) + 1] for own in self._compared]
-        owners: NDArray[np.int64] = np.repeat(np.arange(len(indexed)), [len(own) for own in indexed])
-        hashes = _join(indexed)
-        ascending = np.argsort(hashes, kind="stable")
-        self._hashes, self._owners = hashes[ascending], owners[ascending]
-        self._indexed = set(hashes.tolist())
+        # The number of the question that a trigram is indexed for, in a tuple only where there are several: memory.
+        self._indexed: dict[int, int | tuple[int, ...]] = {}
+        for number, own in enumerate(self._compared):
+            for one in own[: len(own) - int(SIMILARITY * len(own)) + 1].tolist():
+                known = self._indexed.setdefault(one, number)
+                if known != number:
+                    self._indexed[one] = (*_several(known), number)
 
     def is_near(self, text: str) -> bool:
         """Whether a text is near one of the questions."""
@@ -68,17 +69,11 @@ class NearQuestions:
         if _key(words, text) in self._equal:
             return True
         own = _trigrams(words)
-        found = [one for one in own if one in self._indexed]
+        found = {number for one in own if one in self._indexed for number in _several(self._indexed[one])}
         if not found:
             return False
         own -= self._boilerplate
-        return any(self._are_near(own, number) for number in self._with_one_of(found))
-
-    def _with_one_of(self, trigrams: Sequence[int]) -> set[int]:
-        """The numbers of the questions that one of some trigrams is indexed for."""
-        sides: tuple[Literal["left"], Literal["right"]] = ("left", "right")
-        ranges = np.stack([np.searchsorted(self._hashes, trigrams, side=side) for side in sides], axis=1)
-        return {number for start, end in ranges for number in self._owners[start:end].tolist()}
+        return any(self._are_near(own, number) for number in found)
 
     def _are_near(self, own: set[int], number: int) -> bool:
         question = self._compared[number]
@@ -86,6 +81,10 @@ class NearQuestions:
             return False
         shared = len(own.intersection(question.tolist()))
         return shared / (len(own) + len(question) - shared) >= SIMILARITY
+
+
+def _several(numbers: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (numbers,) if isinstance(numbers, int) else numbers
 
 
 def asked_text(messages: Iterable[Message]) -> str:
