@@ -27,8 +27,6 @@ class Fitting:
     too_long: int
     unsupervised: int = 0
     """In which nothing is learned."""
-    places: tuple[int, ...] = ()
-    """Where those that are kept stood among all."""
 
 
 def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) -> Fitting:
@@ -44,10 +42,9 @@ def keep_fitting(rendered: Sequence[RenderedConversation], maximum_tokens: int) 
     if not len(learned):
         raise InputError(f"none of {len(fitting)} conversations has a token to learn: give assistant messages")
     return Fitting(
-        kept=all_of_them.only(learned),
+        kept=all_of_them if len(learned) == len(all_of_them) else all_of_them.only(learned),
         too_long=len(all_of_them) - len(fitting),
         unsupervised=len(fitting) - len(learned),
-        places=tuple(learned.tolist()),
     )
 
 

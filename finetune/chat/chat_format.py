@@ -4,7 +4,7 @@ There are two: `GraftFormat`, the project's own, for a base that has none, and `
 template. `choose_format` says which one a tokenizer is asked in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -34,8 +34,11 @@ class ChatFormat(Protocol):
     def pad_id(self) -> int:
         """An id to fill rows with; what it is has no effect."""
 
-    def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
+    def render_set(self, conversations: Iterable[Conversation]) -> RenderedSet:
         """The ids of each conversation, never cut, with what of it is learned; in one row, or in one for each reply."""
+
+    def render_parts(self, conversations: Iterable[Conversation]) -> Iterator[RenderedSet]:
+        """The same some hundred conversations at a time, so that any number of them can be rendered."""
 
     def render(self, conversation: Conversation) -> RenderedConversation:
         """The same of one conversation."""

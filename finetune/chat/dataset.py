@@ -96,20 +96,21 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     all_training, all_held_out = (_render(part, chat, cache) for part in (splits.training, splits.held_out))
     training = keep_fitting(all_training, maximum_tokens)
     fitting = find_fitting(all_held_out.lengths, maximum_tokens, "held-out conversations").tolist()
-    read, turns = evenly_spaced(fitting, held_out_conversations), _turns_of_rows(all_training, splits.training)
-    learned = [len(turns[place]) for place in training.places]
+    read = np.array(evenly_spaced(fitting, held_out_conversations))
+    learned, held_out = _facts(training.kept), _facts(all_held_out.only(read))
+    assert learned["ends"].sum() == learned["turns"].sum(), "every turn of the assistant has a learned end"
     sizes = conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
     mixture = None if splits.mixture is None else splits.mixture.only(training.kept.sources)
     return SupervisedDataset(
         batches=ConversationBatches(training.kept, *sizes, mixture=mixture),
         training=training.kept,
-        held_out=all_held_out.only(np.array(read)).unweighted(),
-        held_out_reply_bytes=int(np.array(bytes_of_rows(all_held_out, splits.held_out))[read].sum()),
+        held_out=all_held_out.only(read).unweighted(),
+        held_out_reply_bytes=int(held_out["said_bytes"].sum()),
         left_out={**splits.left_out, **_too_long(training, len(all_held_out) - len(fitting), maximum_tokens)},
-        assistant_turns=sum(learned),
-        learned_ends=_count_ends(training, sum(learned), chat),
+        assistant_turns=int(learned["turns"].sum()),
+        learned_ends=int(learned["ends"].sum()),
         chat=chat,
-        partly_learned=_count_partly_learned(training.kept, chat),
+        partly_learned=int(learned["partly_learned_ends"].sum()),
         odd=splits.odd,
         in_parts=int((np.bincount(all_training.sources) > 1).sum()),
     )
@@ -124,38 +125,13 @@ def _too_long(training: Fitting, held_out: int, maximum_tokens: int) -> dict[str
     }
 
 
-def _count_ends(training: Fitting, turns: int, chat: ChatFormat) -> int:
-    """How many ends of the assistant's turns are learned: as many as there are turns."""
-    ends = sum(int(training.kept.count_supervised(id_).sum()) for id_ in chat.stop_ids)
-    assert ends == turns, f"{ends} learned ends in {turns} turns of the assistant"
-    return ends
-
-
-def _count_partly_learned(kept: RenderedSet, chat: ChatFormat) -> int:
-    """How many ends of the assistant's turns count less than 1."""
-    if kept.weights is None:
-        return 0
-    partly = RenderedSet(kept.input_ids, kept.supervised & (kept.weights < 1), kept.starts, kept.lengths)
-    return sum(int(partly.count_supervised(id_).sum()) for id_ in chat.stop_ids)
+def _facts(rendered: RenderedSet) -> np.ndarray:
+    assert rendered.facts is not None, "every chat format counts them"
+    return rendered.facts
 
 
 def _render(conversations: Sequence[Conversation], chat: ChatFormat, cache: Path | None) -> RenderedSet:
     return chat.render_set(conversations) if cache is None else render_through_cache(conversations, chat, cache)
-
-
-def bytes_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation]) -> list[int]:
-    """UTF-8 bytes of the assistant's messages that each row teaches; the rows are all of those of the conversations."""
-    return [sum(len(text.encode()) for text in said) for said in _turns_of_rows(rendered, conversations)]
-
-
-def _turns_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation]) -> list[list[str]]:
-    """What the assistant says in each row that is learned: in all of a conversation, or in one reply of it."""
-    rows_of = np.bincount(rendered.sources, minlength=len(conversations)) if len(rendered) else []
-    turns: list[list[str]] = []
-    for conversation, rows in zip(conversations, rows_of, strict=True):
-        said = [one.said() for one in conversation.messages if one.role == "assistant" and one.learned]
-        turns += [said] if rows == 1 else [[text] for text in said[-rows:]]
-    return turns
 
 
 def first_example(dataset: SupervisedDataset, *, colour: bool) -> str:

@@ -10,12 +10,10 @@ attention mask and by the mask of `RenderedConversation`, never by comparing ids
 text are one id.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -24,16 +22,13 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from finetune.chat.calculator import split_results
 from finetune.chat.rendered import RenderedConversation, RenderedSet, as_learned, starts_of
+from finetune.chat.rendering import render_in_parts
 from finetune.conversations.messages import Conversation, Message, needs
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
 ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 END_TOKEN = "<|end|>"
 CONTROL_TOKENS = (*ROLE_TOKENS.values(), END_TOKEN)
-ENCODED_AT_ONCE = 256
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # The same format for `tokenizer.apply_chat_template`, which other tools call. It renders one text and then looks for
 # control tokens in it, so unlike `GraftFormat` it lets content forge a turn unless its sanitize_control_tokens is set.
@@ -89,25 +84,23 @@ class GraftFormat:
         """The whole conversation, never cut: a caller with a limit drops what is longer, and counts it."""
         return self.render_set([conversation])[0]
 
-    def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
-        """`render` of each, as flat arrays: what is encoded is put together while the next texts are encoded.
+    def render_set(self, conversations: Iterable[Conversation]) -> RenderedSet:
+        """`render` of each, as flat arrays.
 
         Raises:
             InputError: a conversation holds what this format does not carry: tools, or reasoning.
 
         """
-        turns = [_as_text(conversation) for conversation in conversations]
-        chunks = [turns[start : start + ENCODED_AT_ONCE] for start in range(0, len(turns), ENCODED_AT_ONCE)]
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            parts = [self._assemble(chunk, ids_of) for chunk, ids_of in _one_ahead(thread, self._encode, chunks)]
-        joined = RenderedSet.joined(parts)
-        joined.sources = np.arange(len(joined))  # each conversation is one row
-        return joined
+        return RenderedSet.joined(list(self.render_parts(conversations)))
+
+    def render_parts(self, conversations: Iterable[Conversation]) -> Iterator[RenderedSet]:
+        """The same some hundred conversations at a time."""
+        return render_in_parts(self, conversations, self.stop_ids)
 
     def render_prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the assistant speaks: all of `messages`, then ``<|assistant|>``."""
         said = _as_text(Conversation(tuple(messages), "prompt", tools=tools))
-        history = self._assemble([said], self._encode([said]))[0]
+        history = self.put_together([said], self.encode([said]))[0]
         return [*history.input_ids, self.role_ids["assistant"]]
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
@@ -135,32 +128,37 @@ class GraftFormat:
             return [(piece, said * message.weight) for piece, said in split_results(message.content)]
         return [(message.content, _weight(message))]
 
-    def _encode(self, chats: Sequence[Sequence[Message]]) -> dict[str, list[int]]:
-        """The ids of every piece; one that stands there often, such as a system message, is encoded once."""
-        pieces = (piece for messages in chats for message in messages for piece, _ in self._pieces(message))
-        texts = list(dict.fromkeys(pieces))
-        encodings = self._plain_text.encode_batch(texts)
-        return {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
+    def write(self, conversations: Sequence[Conversation]) -> list[tuple[Message, ...]]:
+        """What is encoded of each conversation."""
+        return [_as_text(conversation) for conversation in conversations]
 
-    def _assemble(self, chats: Sequence[Sequence[Message]], ids_of: Mapping[str, list[int]]) -> RenderedSet:
+    def encode(self, texts: Sequence[Sequence[Message]]) -> dict[str, list[int]]:
+        """The ids of every piece; one that stands there often, such as a system message, is encoded once."""
+        pieces = (piece for messages in texts for message in messages for piece, _ in self._pieces(message))
+        distinct = list(dict.fromkeys(pieces))
+        encodings = self._plain_text.encode_batch_fast(distinct)
+        return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
+
+    def put_together(self, texts: Sequence[Sequence[Message]], ids: Mapping[str, list[int]]) -> RenderedSet:
+        """A row of each conversation, from the ids of its pieces."""
         input_ids: list[int] = []
         stretches: list[tuple[float, int]] = []  # how much so many ids count in the loss
         ends = []
-        for messages in chats:
+        for messages in texts:
             for message in messages:
                 input_ids.append(self.role_ids[message.role])
                 stretches.append((0, 1))
                 for piece, weight in self._pieces(message):
-                    input_ids += ids_of[piece]
-                    stretches.append((weight, len(ids_of[piece])))
+                    input_ids += ids[piece]
+                    stretches.append((weight, len(ids[piece])))
                 input_ids.append(self.end_id)
                 stretches.append((_weight(message), 1))
             ends.append(len(input_ids))
         of_stretches, counts = np.array(stretches, dtype=np.float64).reshape(-1, 2).T
         lengths = np.diff(np.array([0, *ends], dtype=np.int64))
         supervised, weights = as_learned(of_stretches.repeat(counts.astype(np.int64)))
-        ids = np.array(input_ids, dtype=np.int32)
-        return RenderedSet(ids, supervised, starts_of(lengths), lengths, weights=weights)
+        flat = np.array(input_ids, dtype=np.int32)
+        return RenderedSet(flat, supervised, starts_of(lengths), lengths, weights=weights)
 
 
 def _weight(message: Message) -> float:
@@ -176,14 +174,3 @@ def _as_text(conversation: Conversation) -> tuple[Message, ...]:
             "the project's own chat format carries nothing else; take a base whose chat template does"
         )
     return written.messages
-
-
-def _one_ahead(
-    thread: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]
-) -> Iterator[tuple[Item, Result]]:
-    """Each item with what `work` makes of it, which is under way for the next one meanwhile."""
-    waiting: deque[Future[Result]] = deque(thread.submit(work, item) for item in items[:1])
-    for number, item in enumerate(items):
-        result = waiting.popleft().result()
-        waiting.extend(thread.submit(work, following) for following in items[number + 1 : number + 2])
-        yield item, result

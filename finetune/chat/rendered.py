@@ -14,6 +14,12 @@ import numpy as np
 
 from configs import InputError
 
+ROW_FACTS = np.dtype(
+    [(name, np.int32) for name in ("supervised", "turns", "ends", "partly_learned_ends", "said_bytes")]
+)
+"""What is counted of a row: ids that are learned; turns of the assistant that are; of their ends, those learned, and
+those that count less than 1; UTF-8 bytes of what is said in these turns."""
+
 
 @dataclass(frozen=True)
 class RenderedConversation:
@@ -41,16 +47,19 @@ class RenderedSet(Sequence[RenderedConversation]):
         lengths: np.ndarray,
         sources: np.ndarray | None = None,
         weights: np.ndarray | None = None,
+        facts: np.ndarray | None = None,
     ) -> None:
         """Of flat arrays: int32 ids and bool flags (M,), start and number of ids of each row (N,).
 
         `sources` is the number of the conversation that each row is of, (N,): a conversation that is learned one reply
         at a time has several; by default each has one. `weights` is how much each id counts in the loss, float32 (M,),
-        0 where it is not learned; None where all that is learned counts 1.
+        0 where it is not learned; None where all that is learned counts 1. `facts` is what was counted of each row
+        where it was rendered, (N,) of `ROW_FACTS`.
         """
         self.input_ids, self.supervised = input_ids, supervised
         self.starts, self.lengths, self.weights = starts, lengths, weights
-        self.sources = np.arange(len(lengths), dtype=np.int64) if sources is None else sources
+        self.sources = np.arange(len(lengths), dtype=np.int32) if sources is None else sources
+        self.facts = facts
 
     @classmethod
     def of(cls, conversations: Iterable[RenderedConversation]) -> "RenderedSet":
@@ -60,7 +69,7 @@ class RenderedSet(Sequence[RenderedConversation]):
         conversations = list(conversations)
         ids = [id_ for rendered in conversations for id_ in rendered.input_ids]
         flags = [learned for rendered in conversations for learned in rendered.supervised]
-        lengths = np.array([len(rendered.input_ids) for rendered in conversations], dtype=np.int64)
+        lengths = np.array([len(rendered.input_ids) for rendered in conversations], dtype=np.int32)
         parts = [one.supervised if one.weights is None else one.weights for one in conversations]
         weighed = any(one.weights is not None for one in conversations)
         weights = np.array([weight for part in parts for weight in part], dtype=np.float32) if weighed else None
@@ -70,19 +79,22 @@ class RenderedSet(Sequence[RenderedConversation]):
     @classmethod
     def joined(cls, parts: Sequence["RenderedSet"]) -> "RenderedSet":
         """All rows of the parts, in their order; each part must be whole, not a choice of `only`, its sources too."""
-        lengths = np.concatenate([np.zeros(0, dtype=np.int64), *(part.lengths for part in parts)])
+        lengths = np.concatenate([np.zeros(0, dtype=np.int32), *(part.lengths for part in parts)])
         ids = np.concatenate([np.zeros(0, dtype=np.int32), *(part.input_ids for part in parts)])
         flags = np.concatenate([np.zeros(0, dtype=np.bool_), *(part.supervised for part in parts)])
-        sources = np.concatenate([np.zeros(0, dtype=np.int64), *(part.sources for part in parts)])
+        sources = np.concatenate([np.zeros(0, dtype=np.int32), *(part.sources for part in parts)])
         weighed = any(part.weights is not None for part in parts)
         weights = [part.supervised if part.weights is None else part.weights for part in parts] if weighed else None
         joined = None if weights is None else np.concatenate(weights, dtype=np.float32)
-        return cls(ids, flags, starts_of(lengths), lengths, sources, joined)
+        facts = [part.facts for part in parts if part.facts is not None]
+        counted = np.concatenate(facts) if facts and len(facts) == len(parts) else None
+        return cls(ids, flags, starts_of(lengths), lengths, sources, joined, counted)
 
-    def only(self, wanted: np.ndarray) -> "RenderedSet":
+    def only(self, wanted: np.ndarray | slice) -> "RenderedSet":
         """The conversations at some places, or at those where a flag is set; the ids stay where they lie."""
         chosen = self.starts[wanted], self.lengths[wanted], self.sources[wanted]
-        return RenderedSet(self.input_ids, self.supervised, *chosen, self.weights)
+        facts = None if self.facts is None else self.facts[wanted]
+        return RenderedSet(self.input_ids, self.supervised, *chosen, self.weights, facts)
 
     def unweighted(self) -> "RenderedSet":
         """The same, all that is learned counting 1; the ids stay where they lie."""
@@ -95,6 +107,8 @@ class RenderedSet(Sequence[RenderedConversation]):
 
     def count_supervised(self, id_: int | None = None) -> np.ndarray:
         """How many ids of each conversation are learned, or how many of those that equal `id_`: (N,)."""
+        if id_ is None and self.facts is not None:
+            return self.facts["supervised"]
         counted = self.supervised if id_ is None else self.supervised & (self.input_ids == id_)  # (M,)
         stretches = np.stack([self.starts, self.starts + self.lengths], axis=1).ravel()  # (2 N,)
         sums = np.add.reduceat(np.append(counted, False), stretches, dtype=np.int64)[::2]  # (N,)
@@ -109,8 +123,7 @@ class RenderedSet(Sequence[RenderedConversation]):
     def __getitem__(self, number: slice) -> "RenderedSet": ...
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            chosen = self.starts[number], self.lengths[number], self.sources[number]
-            return RenderedSet(self.input_ids, self.supervised, *chosen, self.weights)
+            return self.only(number)
         place = self.place_of(number)
         weights = None if self.weights is None else self.weights[place]
         if weights is not None and np.array_equal(weights, self.supervised[place]):

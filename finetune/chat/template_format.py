@@ -1,28 +1,28 @@
 """A base's own chat template: what `apply_chat_template` gives, with a loss mask, and nothing that content could forge.
 
 Ids and mask come from one rendering. Every conversation is proved: the text is the one that `apply_chat_template`
-renders, and so are the ids wherever no message holds the letters of a control token.
+renders, and the ids are the tokenizer's own wherever no message holds the letters of a control token.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.calculator import split_results
 from finetune.chat.rendered import RenderedConversation, RenderedSet, as_learned, starts_of
+from finetune.chat.rendering import render_in_parts
 from finetune.conversations.formats import Conversation, Message
 from finetune.templates.chat_template import ChatTemplate
-from finetune.templates.rows import EncodedRow, Row, encode_rows
+from finetune.templates.rows import EncodedRow, Row
 from finetune.templates.structure import Structure
-from tokenizer_ext.huggingface.plain_text import plain_text_encoder
+from finetune.templates.whole_rows import RowEncoder
 
-ROWS_AT_ONCE = 256
 PROBE = (Message("user", "."), Message("assistant", "."))
 THOUGHT = "</think>"
 
@@ -61,40 +61,40 @@ class TemplateFormat:
         """The whole conversation; where it takes several rows, the last one."""
         return self.render_set([conversation])[-1]
 
-    def render_set(self, conversations: Sequence[Conversation]) -> RenderedSet:
+    def render_set(self, conversations: Iterable[Conversation]) -> RenderedSet:
         """Each conversation in one row, or in one row a reply where the template rewrites what was said before.
 
         Raises:
             InputError: the template cannot render one of them as it is; the first, and the number of others.
 
         """
-        parts, failures = list[RenderedSet](), list[str]()
-        for start in range(0, len(conversations), ROWS_AT_ONCE):
-            chunk = [self._as_shown(one) for one in conversations[start : start + ROWS_AT_ONCE]]
-            rows, sources = self._rows_of(chunk, failures)
-            parts.append(_to_set(rows, [start + number for number in sources]))
-        if failures:
+        return RenderedSet.joined(list(self.render_parts(conversations)))
+
+    def render_parts(self, conversations: Iterable[Conversation]) -> Iterator[RenderedSet]:
+        """The same some hundred conversations at a time; it is raised behind the last of them."""
+        renderer = _Renderer(self)
+        yield from render_in_parts(renderer, conversations, self.stop_ids)
+        if failures := renderer.failures:
             others = f" ({len(failures) - 1:,} other conversations fail too)" if len(failures) > 1 else ""
             raise InputError(f"{failures[0]}{others}: change the data, or pass --chat graft")
-        return RenderedSet.joined(parts)
 
     def render_prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids after which the assistant speaks."""
-        messages = self._as_shown(Conversation(tuple(messages), "prompt")).messages
+        messages = self.as_shown(Conversation(tuple(messages), "prompt")).messages
         structure = self.structures.of_prompt(messages, tools)
-        row = self._row(structure, messages, tools, prompt=True)
-        return self._encode([row])[0].ids
+        row = self.row(structure, messages, tools, prompt=True)
+        return self.encoder.encode([row])[0].ids
 
     def render_reply(self, conversation: Conversation) -> RenderedConversation:
         """The ids of the last message behind the prompt, without an end; supervised is what of it is its own text.
 
         Of a message that calls tools that is all of it: how a call is written is the assistant's to say.
         """
-        conversation = self._as_shown(conversation)
+        conversation = self.as_shown(conversation)
         messages, number = conversation.messages, len(conversation.messages) - 1
         structure = self.structures.of_turns(messages, [number], conversation.tools)
-        row = self._row(structure, messages, conversation.tools)
-        encoded = self._encode([row], cut_prompts=True, places=True)[0]
+        row = self.row(structure, messages, conversation.tools)
+        encoded = self.encoder.encode([row], cut_prompts=True, places=True)[0]
         filled, (begin, end) = structure.layout.fill(messages), row.learned[0]
         said = [
             span
@@ -123,7 +123,7 @@ class TemplateFormat:
         probe = self.structures.of_turns(PROBE, [1], None).layout.text
         return {"format": self.name, "template": self.template.text, "options": self.template.options, "writes": probe}
 
-    def _as_shown(self, conversation: Conversation) -> Conversation:
+    def as_shown(self, conversation: Conversation) -> Conversation:
         """The conversation; thoughts in an assistant's text stay there where the template knows of no reasoning."""
         if self._shows_reasoning:
             return conversation
@@ -138,8 +138,9 @@ class TemplateFormat:
             return False
 
     @cached_property
-    def _encoder(self) -> Tokenizer:
-        return plain_text_encoder(self.tokenizer)
+    def encoder(self) -> RowEncoder:
+        """What gives the rows' ids."""
+        return RowEncoder(self.tokenizer, self.structures.pattern)
 
     def _probe(self) -> int:
         """The id that ends an assistant's turn."""
@@ -149,34 +150,7 @@ class TemplateFormat:
             where = self.tokenizer.name_or_path or "tokenizer"
             raise InputError(f"{where}: {error}: pass --chat graft to use the project's own format") from None
 
-    def _rows_of(
-        self, conversations: Sequence[Conversation], failures: list[str]
-    ) -> tuple[list[EncodedRow], list[int]]:
-        """The rows of some conversations, and the number of the conversation that each is of."""
-        whole: list[tuple[int, Row, int]] = []
-        for number, conversation in enumerate(conversations):
-            learned = _learned_turns(conversation)
-            try:
-                structure = self.structures.of_turns(conversation.messages, learned, conversation.tools)
-                self.template.check_tools(conversation)
-                rows = [self._row(structure, conversation.messages, conversation.tools)] if structure.stable else []
-                rows = rows or self._row_of_each_turn(conversation)
-            except InputError as error:
-                failures.append(f"{conversation.source}: {error}")
-                continue
-            whole += [(number, row, len(row.learned)) for row in rows]
-        encoded = self._encode([row for _, row, _ in whole])
-        found, sources = list[EncodedRow](), list[int]()
-        for (number, row, turns), one in zip(whole, encoded, strict=True):
-            parts = [one]
-            if one.prompts_inside_a_token:
-                apart = [row] if turns == 1 else self._row_of_each_turn(conversations[number])
-                parts = self._encode(apart, cut_prompts=True)
-            found += parts
-            sources += [number] * len(parts)
-        return found, sources
-
-    def _row_of_each_turn(self, conversation: Conversation) -> list[Row]:
+    def row_of_each_turn(self, conversation: Conversation) -> list[Row]:
         """For each reply that is learned the conversation up to there, as a server would see it."""
         rows = []
         for number in _learned_turns(conversation):
@@ -184,25 +158,62 @@ class TemplateFormat:
             structure = self.structures.of_turns(messages, [number], conversation.tools)
             if not structure.stable:
                 raise InputError("the template renders the same reply in two ways")
-            rows.append(self._row(structure, messages, conversation.tools))
+            rows.append(self.row(structure, messages, conversation.tools))
         return rows
 
-    def _row(
-        self, structure: Structure, messages: Sequence[Message], tools: str | None, *, prompt: bool = False
-    ) -> Row:
+    def row(self, structure: Structure, messages: Sequence[Message], tools: str | None, *, prompt: bool = False) -> Row:
+        """The text of a conversation with what is learned of it, as `ChatTemplate.to_row` gives it."""
         find_given = _find_results if self.calculator else None
         return self.template.to_row(structure, messages, tools, prompt=prompt, find_given=find_given)
 
-    def _encode(self, rows: Sequence[Row], *, cut_prompts: bool = False, places: bool = False) -> list[EncodedRow]:
-        """The ids of each row, those of the tokenizer itself wherever nobody writes the letters of a control token."""
-        encoded = encode_rows(rows, self._encoder, cut_prompts=cut_prompts, places=places)
-        theirs = self.tokenizer.backend_tokenizer.encode_batch([row.text for row in rows], add_special_tokens=False)
-        for row, ours, other in zip(rows, encoded, theirs, strict=True):
-            forged = self.structures.pattern.findall(row.text)
-            cut = row.given or (cut_prompts and ours.prompts_inside_a_token)
-            if not cut and len(forged) == len(row.controls) and ours.ids != other.ids:
-                raise AssertionError(f"{row.text[:200]!r}: ids {ours.ids[:20]}, the tokenizer's {other.ids[:20]}")
-        return encoded
+
+@dataclass(frozen=True)
+class _Texts:
+    """Some conversations as rows to encode."""
+
+    conversations: list[Conversation]
+    rows: list[Row]
+    sources: list[int]
+    """The number of the conversation that each row is of."""
+
+
+@dataclass
+class _Renderer:
+    """A format that renders one set of conversations, with what it could not render."""
+
+    chat: TemplateFormat
+    failures: list[str] = field(default_factory=list)
+
+    def write(self, conversations: Sequence[Conversation]) -> _Texts:
+        texts = _Texts([self.chat.as_shown(one) for one in conversations], [], [])
+        for number, conversation in enumerate(texts.conversations):
+            learned = _learned_turns(conversation)
+            messages, tools = conversation.messages, conversation.tools
+            try:
+                structure = self.chat.structures.of_turns(messages, learned, tools)
+                self.chat.template.check_tools(conversation)
+                rows = [self.chat.row(structure, messages, tools)] if structure.stable else []
+                rows = rows or self.chat.row_of_each_turn(conversation)
+            except InputError as error:
+                self.failures.append(f"{conversation.source}: {error}")
+                continue
+            texts.rows.extend(rows)
+            texts.sources.extend([number] * len(rows))
+        return texts
+
+    def encode(self, texts: _Texts) -> list[EncodedRow]:
+        return self.chat.encoder.encode(texts.rows)
+
+    def put_together(self, texts: _Texts, ids: Sequence[EncodedRow]) -> RenderedSet:
+        found, sources = list[EncodedRow](), list[int]()
+        for row, number, one in zip(texts.rows, texts.sources, ids, strict=True):
+            parts = [one]
+            if one.prompts_inside_a_token:
+                apart = [row] if len(row.learned) == 1 else self.chat.row_of_each_turn(texts.conversations[number])
+                parts = self.chat.encoder.encode(apart, cut_prompts=True)
+            found += parts
+            sources += [number] * len(parts)
+        return _to_set(found, sources)
 
 
 def _learned_turns(conversation: Conversation) -> list[int]:
@@ -230,6 +241,7 @@ def _is_inside(place: int, stretches: Sequence[tuple[int, int]]) -> bool:
 
 def _to_set(rows: Sequence[EncodedRow], sources: Sequence[int]) -> RenderedSet:
     lengths = np.array([len(row.ids) for row in rows], dtype=np.int64)
-    ids = np.array([id_ for row in rows for id_ in row.ids], dtype=np.int32)
-    learned, weights = as_learned(np.array([weight for row in rows for weight in row.weights], dtype=np.float64))
-    return RenderedSet(ids, learned, starts_of(lengths), lengths, np.array(sources, dtype=np.int64), weights)
+    ids = np.fromiter(chain.from_iterable(row.ids for row in rows), dtype=np.int32)
+    flat = np.fromiter(chain.from_iterable(row.weights for row in rows), dtype=np.float64)
+    learned, weights = as_learned(flat)
+    return RenderedSet(ids, learned, starts_of(lengths), lengths, np.array(sources, dtype=np.int32), weights)

@@ -1,10 +1,11 @@
 """Rendered conversations, kept in files that are mapped into memory: a second run on the same data renders nothing.
 
-    tokens/<key>/input_ids.npy     int32, (M,)
-    tokens/<key>/supervised.npy    bool, (M,)
-    tokens/<key>/lengths.npy       int64, (N,)
-    tokens/<key>/sources.npy       int64, (N,)
-    tokens/<key>/weights.npy       float32, (M,); (0,) where all that is learned counts 1 in the loss
+    tokens/<key>/input_ids     int32, (M,)
+    tokens/<key>/supervised    bool, (M,)
+    tokens/<key>/lengths       int32, (N,)
+    tokens/<key>/sources       int32, (N,)
+    tokens/<key>/facts         int32, (N, 5), see `ROW_FACTS`
+    tokens/<key>/weights       float32, (M,); (0,) where all that is learned counts 1 in the loss
 
 The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
 control ids, the version of `tokenizers`, and the code that renders. So an entry is never stale: what
@@ -19,29 +20,32 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import cache as once
 from pathlib import Path
 
 import numpy as np
 import tokenizers
+from tqdm import tqdm
 
 from configs.cache_folder import cache_folder
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
 from finetune import templates
 from finetune.chat.chat_format import ChatFormat
-from finetune.chat.rendered import RenderedSet, starts_of
+from finetune.chat.rendered import ROW_FACTS, RenderedSet, starts_of
 from finetune.conversations.formats import Conversation
 from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.extension.certificate import tokenizer_sha256
-from tokenizer_ext.pages.progress import shown
+from tokenizer_ext.pages.progress import progress
 
 MOST_ENTRIES = 32
 DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (templates, chat_folder, bpe, huggingface))
 """The folders whose code decides ids; what is said is hashed itself, however it was read."""
-PARTS = ("input_ids", "supervised", "lengths", "sources", "weights")
+PARTS = {name: np.dtype(np.int32) for name in ("input_ids", "lengths", "sources")}
+PARTS |= {"supervised": np.dtype(np.bool_), "facts": ROW_FACTS, "weights": np.dtype(np.float32)}
+"""The files of an entry, arrays without a header."""
 
 
 def default_token_cache() -> Path:
@@ -49,20 +53,26 @@ def default_token_cache() -> Path:
     return cache_folder() / "tokens"
 
 
-@shown("rendering the conversations")
 def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat, folder: Path) -> RenderedSet:
-    """What `chat` renders of the conversations, from the cache if it is there, and else put there."""
-    entry = folder / entry_key(conversations, chat)
-    found = _open(entry)
-    if found is not None:
-        return found
-    rendered = chat.render_set(conversations)
-    try:
-        _write(rendered, entry)
-        _drop_oldest(folder)
-    except OSError as error:  # a full disk or a folder closed to us; the run itself needs no cache
-        print(f"{folder}: the ids of this run are not kept ({error.strerror})", file=sys.stderr)
-    return _open(entry) or rendered
+    """What `chat` renders of the conversations, from the cache if it is there, and else put there as it is rendered."""
+    with progress("rendering the conversations", len(conversations), "conversations") as bar:
+        entry = folder / entry_key(conversations, chat)
+        found = _open(entry)
+        if found is not None:
+            return found
+        try:
+            _write(_counted(chat.render_parts(conversations), bar), entry)
+            _drop_oldest(folder)
+        except OSError as error:  # a full disk or a folder closed to us; the run itself needs no cache
+            print(f"{folder}: the ids of this run are not kept ({error.strerror})", file=sys.stderr)
+        return _open(entry) or chat.render_set(conversations)
+
+
+def _counted(parts: Iterable[RenderedSet], bar: tqdm) -> Iterator[RenderedSet]:
+    """The parts, each counted by the conversations that are rendered with it."""
+    for part in parts:
+        yield part
+        bar.update(int(part.sources[-1]) + 1 - bar.n if len(part) else 0)
 
 
 def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
@@ -107,24 +117,46 @@ def hash_code(folders: Iterable[Path]) -> str:
 def _open(entry: Path) -> RenderedSet | None:
     """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
     try:
-        ids, supervised, lengths, sources, weights = (np.load(entry / f"{part}.npy", mmap_mode="r") for part in PARTS)
-    except (OSError, ValueError, EOFError):  # absent, closed to us, or cut short by a full disk or a lost machine
+        found = {part: _map(entry / part, dtype) for part, dtype in PARTS.items()}
+    except (OSError, ValueError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
-    if not len(ids) == len(supervised) == lengths.sum() or len(sources) != len(lengths):
+    ids, lengths, weights = found["input_ids"], np.array(found["lengths"]), found["weights"]
+    if {len(ids), len(found["supervised"])} != {int(lengths.sum())} or len(weights) not in (0, len(ids)):
         return None
-    if len(weights) not in (0, len(ids)):
+    if len({len(lengths), len(found["sources"]), len(found["facts"])}) > 1:
         return None
     with suppress(OSError):  # a folder that can only be read
         os.utime(entry)  # the entry that was not used for longest is dropped first
-    of_rows = starts_of(np.asarray(lengths)), np.asarray(lengths), np.asarray(sources)
-    return RenderedSet(ids, supervised, *of_rows, weights if len(weights) else None)
+    of_rows = starts_of(lengths), lengths, np.array(found["sources"])
+    facts = np.array(found["facts"])
+    return RenderedSet(ids, found["supervised"], *of_rows, weights if len(weights) else None, facts)
 
 
-def _write(rendered: RenderedSet, entry: Path) -> None:
-    with whole_folder(entry, shared=True) as partial:
-        for part in PARTS:
-            found = getattr(rendered, part)
-            np.save(partial / f"{part}.npy", np.zeros(0, dtype=np.float32) if found is None else found)
+def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _write(parts: Iterable[RenderedSet], entry: Path) -> None:
+    """Writes an entry part by part, so that it may be larger than memory; weights from the first that is not 1 on."""
+    with whole_folder(entry, shared=True) as partial, ExitStack() as stack:
+        files = {name: stack.enter_context((partial / name).open("wb")) for name in PARTS}
+        has_weights = False
+        for part in parts:
+            if part.weights is not None and not has_weights:
+                has_weights = True
+                files["supervised"].flush()
+                for flags in _blocks(_map(partial / "supervised", PARTS["supervised"])):
+                    files["weights"].write(flags.astype(PARTS["weights"]).tobytes())
+            weights = part.supervised if part.weights is None else part.weights
+            found = {name: getattr(part, name) for name in PARTS} | {"weights": weights if has_weights else weights[:0]}
+            for name, dtype in PARTS.items():
+                files[name].write(np.ascontiguousarray(found[name], dtype=dtype).tobytes())
+
+
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    return (values[start : start + 2**22] for start in range(0, len(values), 2**22))
 
 
 def _drop_oldest(folder: Path) -> None:

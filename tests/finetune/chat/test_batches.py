@@ -136,7 +136,7 @@ def test_what_is_too_long_is_left_out_whole_and_counted(conversations):
     longer = [one for one in conversations if len(one.input_ids) > 100]
     assert longer and fitting.too_long == len(longer)
     assert list(fitting.kept) == [one for one in conversations if len(one.input_ids) <= 100]
-    assert [conversations[place] for place in fitting.places] == list(fitting.kept)
+    assert [conversations[place] for place in fitting.kept.sources] == list(fitting.kept)
     assert keep_fitting(conversations[:1], len(conversations[0].input_ids)).too_long == 0
 
 
@@ -148,7 +148,8 @@ def test_a_limit_that_nothing_fits_is_refused_with_the_shortest_length():
 def test_a_conversation_in_which_nothing_is_learned_is_left_out_and_counted(conversations):
     silent = RenderedConversation([1, 2, 3], [False] * 3)
     fitting = keep_fitting([silent, *conversations[:3], silent], 500)
-    assert (list(fitting.kept), fitting.unsupervised, fitting.places) == (conversations[:3], 2, (1, 2, 3))
+    assert (list(fitting.kept), fitting.unsupervised) == (conversations[:3], 2)
+    assert fitting.kept.sources.tolist() == [1, 2, 3]
     with pytest.raises(InputError, match="none of 2 conversations has a token to learn"):
         keep_fitting([silent, silent], 500)
 

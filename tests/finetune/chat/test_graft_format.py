@@ -188,13 +188,13 @@ def test_many_conversations_are_rendered_as_each_alone_whatever_is_encoded_at_on
     conversations = [*_conversations(50, WORDS), CHAT, CHAT]
     alone = [chat.render(one) for one in conversations]
     for number in (1, 7, 52, 500):
-        monkeypatch.setattr("finetune.chat.graft_format.ENCODED_AT_ONCE", number)
+        monkeypatch.setattr("finetune.chat.rendering.CONVERSATIONS_AT_ONCE", number)
         assert chat.render_set(conversations) == alone
     assert chat.render_set([]) == []
 
 
 def test_a_failure_while_encoding_ahead_is_told(chat, monkeypatch):
-    monkeypatch.setattr("finetune.chat.graft_format.ENCODED_AT_ONCE", 1)
+    monkeypatch.setattr("finetune.chat.rendering.CONVERSATIONS_AT_ONCE", 1)
     broken = Conversation((Message("user", None), Message("assistant", "a")), "p")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         chat.render_set([CHAT, broken, CHAT])

@@ -53,8 +53,8 @@ def _count_renders(monkeypatch, chat_format):
         calls.append(len(conversations))
         return usual(self, conversations)
 
-    usual = chat_format.render_set
-    monkeypatch.setattr(chat_format, "render_set", spy)
+    usual = chat_format.render_parts
+    monkeypatch.setattr(chat_format, "render_parts", spy)
     return calls
 
 
