@@ -6,6 +6,7 @@ for models that would not keep packed conversations apart.
 Shapes: B rows of a micro-batch, T tokens of its longest row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,6 @@ from configs import InputError
 from finetune.chat.mixing import ReadingOrder
 from finetune.chat.packing import cut_evenly, join, join_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation, RenderedSet, find_fitting
-from finetune.files.weighted_sets import Mixture
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 
 
@@ -55,7 +55,7 @@ class ConversationBatches:
     kinds. Inside a step, with `packed`, whole conversations share a row without any filling; else rows of like length
     share a micro-batch. With `shares_prefixes`, what all conversations of a packed row begin with, such as one system
     prompt, stands there once. With `accumulation_steps` a process cuts its share into so many micro-batches, whatever
-    their tokens.
+    their tokens. The `order` says what they are read in.
     """
 
     def __init__(
@@ -67,13 +67,14 @@ class ConversationBatches:
         packed: bool = False,
         accumulation_steps: int | None = None,
         shares_prefixes: bool = False,
-        mixture: Mixture | None = None,
+        order: ReadingOrder | None = None,
     ) -> None:
         self.rendered, self.packed, self.accumulation_steps = RenderedSet.of(rendered), packed, accumulation_steps
         self.shares_prefixes = shares_prefixes
         self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
-        self.steps_per_epoch = -(-len(rendered) // conversations_per_step)
-        self.order = ReadingOrder(len(rendered), seed, mixture)
+        self.order = ReadingOrder(len(rendered), seed) if order is None else order
+        self._steps_of_rows = -(-len(rendered) // conversations_per_step)
+        self.steps_per_epoch = math.ceil(len(rendered) / self.order.share / conversations_per_step)
         self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
@@ -82,7 +83,7 @@ class ConversationBatches:
         Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation, or where it goes on
         from a shared prefix. Where some target counts less than 1, `weights` come too.
         """
-        epoch, place = divmod(step, self.steps_per_epoch)
+        epoch, place = divmod(step, self._steps_of_rows)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self.order.of_epoch(epoch))
         lengths, read = self.rendered.lengths, slice(place * self.per_step, (place + 1) * self.per_step)

@@ -8,11 +8,12 @@ import numpy as np
 
 from finetune.chat.batches import ConversationBatches, Fitting, keep_fitting
 from finetune.chat.chat_format import ChatFormat, mask_as_text
+from finetune.chat.mixing import ReadingOrder
 from finetune.chat.rendered import RenderedSet, find_fitting
 from finetune.chat.token_cache import render_through_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.orders import OddOrder, describe_oddities
-from finetune.conversations.splits import ConversationSplits
+from finetune.conversations.splits import ConversationSplits, Drawn
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 
 
@@ -38,13 +39,16 @@ class SupervisedDataset:
     """Of the assistant's turns, those that count less than 1 in the loss."""
     odd: Mapping[str, OddOrder] = field(default_factory=dict)
     """What is odd in the order of turns, and read as it is."""
+    drawn: Drawn | None = None
+    """What those to learn from were drawn from, where not all are rendered."""
     in_parts: int = 0
     """Conversations that are learned one reply at a time, since the chat template rewrites what was said before."""
 
     def describe(self) -> str:
         """What is read and what is left out, counted."""
         tokens = int(self.training.lengths.sum())
-        supervised = int(self.training.count_supervised().sum())
+        share = int(self.training.count_supervised().sum()) / tokens
+        of_epoch = round(tokens / self.batches.order.share)
         left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
         packed = ", packed end to end" if self.batches.packed else ""
         in_parts = (
@@ -57,9 +61,10 @@ class SupervisedDataset:
         mixed = "" if mixture is None else f"\nmixed by weight: {mixture.describe()}"
         partly = f", {self.partly_learned:,} of which count less than 1 in the loss" if self.partly_learned else ""
         odd = f"\nread as they are: {describe_oddities(self.odd)}" if self.odd else ""
+        drawn = f", drawn from {self.drawn.of:,} since no more are read" if self.drawn else ""
         return (
-            f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{packed}; an epoch is "
-            f"{self.batches.steps_per_epoch:,} steps and {tokens:,} tokens, {supervised / tokens:.0%} of them "
+            f"{len(self.training):,} {'rows' if self.in_parts else 'conversations'} to learn from{drawn}{packed}; an "
+            f"epoch is {self.batches.steps_per_epoch:,} steps and {of_epoch:,} tokens, {share:.0%} of them "
             f"supervised, with {self.learned_ends:,} of {self.assistant_turns:,} ends of an assistant's turn{partly}\n"
             f"{len(self.held_out):,} held-out conversations for evaluations; left out: {left_out}{mixed}{odd}{in_parts}"
         )
@@ -71,7 +76,7 @@ class SupervisedDataset:
         old = self.batches
         sizes, cut = (old.per_step, tokens_per_micro_batch, old.seed), old.accumulation_steps
         how = {"packed": packed, "shares_prefixes": shares_prefixes}
-        batches = ConversationBatches(old.rendered, *sizes, **how, accumulation_steps=cut, mixture=old.order.mixture)
+        batches = ConversationBatches(old.rendered, *sizes, **how, accumulation_steps=cut, order=old.order)
         return replace(self, batches=batches)
 
 
@@ -100,9 +105,8 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
     learned, held_out = _facts(training.kept), _facts(all_held_out.only(read))
     assert learned["ends"].sum() == learned["turns"].sum(), "every turn of the assistant has a learned end"
     sizes = conversations_per_step, tokens_per_micro_batch, seed, packed, accumulation_steps
-    mixture = None if splits.mixture is None else splits.mixture.only(training.kept.sources)
     return SupervisedDataset(
-        batches=ConversationBatches(training.kept, *sizes, mixture=mixture),
+        batches=ConversationBatches(training.kept, *sizes, order=_order_of(training.kept, splits, seed)),
         training=training.kept,
         held_out=all_held_out.only(read).unweighted(),
         held_out_reply_bytes=int(held_out["said_bytes"].sum()),
@@ -112,8 +116,14 @@ def prepare_dataset(  # noqa: PLR0913 - each is a choice of its own, and the lat
         chat=chat,
         partly_learned=int(learned["partly_learned_ends"].sum()),
         odd=splits.odd,
+        drawn=splits.drawn,
         in_parts=int((np.bincount(all_training.sources) > 1).sum()),
     )
+
+
+def _order_of(kept: RenderedSet, splits: ConversationSplits, seed: int) -> ReadingOrder:
+    mixture = None if splits.mixture is None else splits.mixture.only(kept.sources)
+    return ReadingOrder(len(kept), seed, mixture, len(splits.training) / splits.drawn.of if splits.drawn else 1.0)
 
 
 def _too_long(training: Fitting, held_out: int, maximum_tokens: int) -> dict[str, int]:

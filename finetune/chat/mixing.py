@@ -1,17 +1,22 @@
-"""In what order rows are read: each once an epoch, or of several sets as often as their weights say.
+"""In what order rows are read: each once an epoch, or of several sets as often as their weights say; or some drawn.
 
 With a mixture an epoch still is as many rows as there are. Each set has a permutation of its own after another, so that
 a set that is read more often than once in an epoch is read evenly; the sets lie spread over one another by their
 shares, so that every step has of each what it should, up to one row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from finetune.conversations.splits import ConversationSplits, Drawn
+from finetune.files.stored_items import ChosenItems
 from finetune.files.weighted_sets import Mixture
-from scratch_models.loop.seeds import seeded_generator
+from scratch_models.loop.seeds import mixed_seed, seeded_generator
+
+RENDERED_WHOLE = 20_000
+"""Conversations up to which all are rendered, however few a run reads."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +26,17 @@ class ReadingOrder:
     rows: int
     seed: int
     mixture: Mixture | None = None
+    share: float = 1.0
+    """The part of all rows that these are; an epoch of all is so much longer, and ends before it reads one twice."""
 
     def of_epoch(self, epoch: int) -> np.ndarray:
         """The numbers of the rows that an epoch reads, one behind the other, (N,).
 
         >>> sorted(ReadingOrder(3, seed=0).of_epoch(0).tolist())
         [0, 1, 2]
-        >>> thrice = Mixture((WeightedSet("a", 3.0), WeightedSet("b", 1.0)), np.array([0, 1, 0, 0]))
-        >>> (thrice.set_of[ReadingOrder(4, seed=0, mixture=thrice).of_epoch(0)] == 0).sum()
+        >>> from finetune.files.weighted_sets import WeightedSet
+        >>> mixture = Mixture.of([WeightedSet("a", 3.0), WeightedSet("b", 1.0)], np.array([0, 1, 0, 1]))
+        >>> int((mixture.set_of[ReadingOrder(4, seed=0, mixture=mixture).of_epoch(0)] == 0).sum())
         3
         """
         if self.mixture is None:
@@ -53,3 +61,25 @@ class ReadingOrder:
         orders = [torch.randperm(len(own), generator=seeded_generator(self.seed, number, cycle)) for cycle in cycles]
         read = torch.cat([*orders, torch.zeros(0, dtype=torch.int64)]).numpy()
         return own[read][first - cycles.start * len(own) : end - cycles.start * len(own)]
+
+
+def enough_to_draw(wanted: int | None, conversations: int) -> int | None:
+    """How many conversations to draw for a run that reads `wanted` rows, some of which will not fit; None for all.
+
+    >>> enough_to_draw(80, 3_000_000), enough_to_draw(80, 7_000), enough_to_draw(None, 3_000_000)
+    (2096, None, None)
+    """
+    if wanted is None or conversations <= RENDERED_WHOLE:
+        return None
+    number = wanted + wanted // 5 + 2000
+    return number if number <= conversations // 2 else None
+
+
+def draw(splits: ConversationSplits, number: int, seed: int) -> ConversationSplits:
+    """The splits with so many conversations to learn from, or fewer where a small set is read more than once."""
+    order = ReadingOrder(len(splits.training), mixed_seed(seed, number), splits.mixture)
+    chosen = np.unique(order.of_epoch(0)[:number])
+    training = splits.training
+    some = training.only(chosen) if isinstance(training, ChosenItems) else [training[place] for place in chosen]
+    mixture = None if splits.mixture is None else splits.mixture.only(chosen)
+    return replace(splits, training=some, mixture=mixture, drawn=Drawn(number, len(training)))

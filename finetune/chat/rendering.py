@@ -78,7 +78,7 @@ def count_facts(rendered: RenderedSet, conversations: Sequence[Conversation], st
 
 def turns_of_rows(rendered: RenderedSet, conversations: Sequence[Conversation]) -> list[list[str]]:
     """What the assistant says in each row that is learned: in all of a conversation, or in one reply of it."""
-    rows_of = np.bincount(rendered.sources, minlength=len(conversations)) if len(rendered) else []
+    rows_of = np.bincount(rendered.sources, minlength=len(conversations)).tolist()
     turns: list[list[str]] = []
     for conversation, rows in zip(conversations, rows_of, strict=True):
         said = [one.said() for one in conversation.messages if one.role == "assistant" and one.learned]

@@ -5,6 +5,7 @@
     tokens/<key>/lengths       int32, (N,)
     tokens/<key>/sources       int32, (N,)
     tokens/<key>/facts         int32, (N, 5), see `ROW_FACTS`
+    tokens/<key>/sizes.json    how many values each of the others holds
     tokens/<key>/weights       float32, (M,); (0,) where all that is learned counts 1 in the loss
 
 The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
@@ -46,6 +47,7 @@ DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (templates, chat_fold
 PARTS = {name: np.dtype(np.int32) for name in ("input_ids", "lengths", "sources")}
 PARTS |= {"supervised": np.dtype(np.bool_), "facts": ROW_FACTS, "weights": np.dtype(np.float32)}
 """The files of an entry, arrays without a header."""
+SIZES = "sizes.json"
 
 
 def default_token_cache() -> Path:
@@ -117,19 +119,18 @@ def hash_code(folders: Iterable[Path]) -> str:
 def _open(entry: Path) -> RenderedSet | None:
     """The entry mapped into memory; None where there is none, or where it is not whole and has to be made again."""
     try:
+        sizes = json.loads((entry / SIZES).read_bytes())
         found = {part: _map(entry / part, dtype) for part, dtype in PARTS.items()}
     except (OSError, ValueError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
-    ids, lengths, weights = found["input_ids"], np.array(found["lengths"]), found["weights"]
-    if {len(ids), len(found["supervised"])} != {int(lengths.sum())} or len(weights) not in (0, len(ids)):
-        return None
-    if len({len(lengths), len(found["sources"]), len(found["facts"])}) > 1:
+    lengths = np.array(found["lengths"])
+    if sizes != {part: len(values) for part, values in found.items()} or len(found["input_ids"]) != lengths.sum():
         return None
     with suppress(OSError):  # a folder that can only be read
         os.utime(entry)  # the entry that was not used for longest is dropped first
     of_rows = starts_of(lengths), lengths, np.array(found["sources"])
-    facts = np.array(found["facts"])
-    return RenderedSet(ids, found["supervised"], *of_rows, weights if len(weights) else None, facts)
+    weights = found["weights"] if sizes["weights"] else None
+    return RenderedSet(found["input_ids"], found["supervised"], *of_rows, weights, np.array(found["facts"]))
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -153,6 +154,8 @@ def _write(parts: Iterable[RenderedSet], entry: Path) -> None:
             found = {name: getattr(part, name) for name in PARTS} | {"weights": weights if has_weights else weights[:0]}
             for name, dtype in PARTS.items():
                 files[name].write(np.ascontiguousarray(found[name], dtype=dtype).tobytes())
+        sizes = {name: files[name].tell() // dtype.itemsize for name, dtype in PARTS.items()}
+        (partial / SIZES).write_text(json.dumps(sizes))
 
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:

@@ -33,6 +33,14 @@ Learn = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Conversations that were drawn because a run reads no more."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True)
 class ConversationSplits:
     """Two sets without a question in common, and the text that new tokens may be learned from."""
 
@@ -46,6 +54,8 @@ class ConversationSplits:
     """What is odd in the order of turns, and read as it is."""
     mixture: Mixture | None = None
     """Which of several weighted sets each conversation to learn from is of."""
+    drawn: Drawn | None = None
+    """How those to learn from were drawn; None where they are all."""
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""

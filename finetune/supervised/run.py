@@ -128,6 +128,7 @@ def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[
     """What the run is made of, as hashes, what the extension changed, and how the run computes."""
     return {
         "data_sha256": start.data_sha256,
+        "conversations_drawn": start.dataset.drawn and start.dataset.drawn.number,
         "epochs": epochs_of(start.settings, start.dataset.batches),
         "chat_format": start.chat.name,
         **trainable.hashes(),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 from accelerate import Accelerator
 from torch.optim import Optimizer
@@ -12,6 +13,7 @@ from finetune.chat.annotations import refuse_unusable_annotations
 from finetune.chat.chat_format import ChatFormat
 from finetune.chat.choose_format import format_of
 from finetune.chat.dataset import SupervisedDataset, prepare_dataset
+from finetune.chat.mixing import draw, enough_to_draw
 from finetune.chat.token_cache import default_token_cache
 from finetune.conversations.formats import Conversation
 from finetune.conversations.splits import ConversationSplits, read_conversation_splits
@@ -77,7 +79,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
     check_trainable(model, plan, settings.lora)
     chat = format_of(settings, plan.tokenizer, model)
-    dataset = read_dataset(settings, chat, model, splits, accelerator)
+    dataset = read_dataset(settings, chat, model, splits, run, accelerator)
     sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}
     settings = resolve(settings, model, dataset.batches, **sizes)
     formats = [*ways_to_ask(settings, tokenizer, model).values(), ChatPromptFormat(chat)]
@@ -95,7 +97,7 @@ def read_splits(settings: SftSettings, accelerator: Accelerator) -> Conversation
     with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
         splits = read_conversation_splits(settings.data, settings.held_out, settings.learn)
     if settings.calculator:
-        refuse_unusable_annotations([*splits.training, *splits.held_out])
+        refuse_unusable_annotations(chain(splits.training, splits.held_out))
     return splits
 
 
@@ -104,23 +106,36 @@ def read_dataset(
     chat: ChatFormat,
     model: PreTrainedModel,
     splits: ConversationSplits,
+    run: RunFolder,
     accelerator: Accelerator,
 ) -> SupervisedDataset:
-    """The conversations as ids, which the main process leaves in a cache for the others and for the next run."""
+    """The conversations as ids, which the main process leaves in a cache for the others and for the next run.
+
+    Where a run reads few of very many, no more are rendered than it reads.
+    """
     positions = positions_of(model)
     parts = accelerator.num_processes * (settings.accumulation_steps or 1)
-    with main_process_first(accelerator):
-        return prepare_dataset(
-            chat,
-            splits,
-            maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
-            held_out_conversations=settings.held_out_conversations,
-            conversations_per_step=settings.conversations_per_step or choose_per_step(len(splits.training), parts),
-            tokens_per_micro_batch=settings.tokens_per_micro_batch,
-            seed=settings.seed,
-            accumulation_steps=settings.accumulation_steps,
-            cache=default_token_cache(),
-        )
+    all_of_them = len(splits.training)
+    per_step = settings.conversations_per_step or choose_per_step(all_of_them, parts)
+    wanted = None if settings.max_steps is None else settings.max_steps * per_step
+    number = run.record().get("conversations_drawn") if settings.resume else enough_to_draw(wanted, all_of_them)
+    while True:
+        some = splits if number is None else draw(splits, number, settings.seed)
+        with main_process_first(accelerator):
+            dataset = prepare_dataset(
+                chat,
+                some,
+                maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
+                held_out_conversations=settings.held_out_conversations,
+                conversations_per_step=per_step,
+                tokens_per_micro_batch=settings.tokens_per_micro_batch,
+                seed=settings.seed,
+                accumulation_steps=settings.accumulation_steps,
+                cache=default_token_cache(),
+            )
+        if number is None or settings.resume or len(dataset.training) >= (wanted or 0):
+            return dataset
+        number = enough_to_draw(2 * number, all_of_them)
 
 
 def prepare_training(

@@ -43,7 +43,7 @@ def test_a_step_has_of_each_set_what_it_should_up_to_one_and_is_the_same_when_re
     rows = [RenderedConversation([number, 1, 2], [False, True, True]) for number in range(400)]
 
     def batches():
-        return ConversationBatches(rows, 8, 4096, 0, mixture=mixture)
+        return ConversationBatches(rows, 8, 4096, 0, order=ReadingOrder(400, 0, mixture))
 
     def read(batches, step):
         return sorted(int(row[0]) for one in batches.micro_batches(step, 0, 1) for row in one["input_ids"])

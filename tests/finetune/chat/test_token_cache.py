@@ -29,6 +29,9 @@ def _conversation(*said):
 CHATS = [_conversation(("user", asked), ("assistant", f"{answer} <<1+1=2>>")) for asked, answer in questions(40)]
 
 
+WEIGHTED = [replace(one, messages=(one.messages[0], replace(one.messages[1], weight=0.3))) for one in CHATS]
+
+
 @pytest.fixture
 def chat(chat_tokenizer):
     return GraftFormat(chat_tokenizer)
@@ -82,13 +85,13 @@ OTHERS = {
 
 
 def test_weights_are_kept_and_a_lost_file_of_them_is_made_again(chat, count_renders, tmp_path):
-    weighted = [replace(one, messages=(one.messages[0], replace(one.messages[1], weight=0.3))) for one in CHATS[:9]]
+    weighted = WEIGHTED[:9]
     expected = chat.render_set([*weighted, *CHATS])
     assert expected[0].weights is not None and expected[9].weights is None
     for renders in (2, 2):
         assert render_through_cache([*weighted, *CHATS], chat, tmp_path) == expected
         assert len(count_renders) == renders
-    next(tmp_path.glob("*/weights.npy")).unlink()  # it must not read as if all counted 1
+    next(tmp_path.glob("*/weights")).unlink()  # it must not read as if all counted 1
     assert render_through_cache([*weighted, *CHATS], chat, tmp_path) == expected
     assert len(count_renders) == 3
 
@@ -197,16 +200,17 @@ def _empty(path):
 
 
 def _replace_by_less(path):
-    np.save(path, np.load(path)[:-1])
+    dtype = token_cache.PARTS.get(path.name, np.uint8)
+    np.fromfile(path, dtype=dtype)[:-1].tofile(path)
 
 
-@pytest.mark.parametrize("part", token_cache.PARTS)
+@pytest.mark.parametrize("part", [*token_cache.PARTS, token_cache.SIZES])
 @pytest.mark.parametrize("damage", [_cut_short, _empty, _replace_by_less, os.remove])
 def test_an_entry_that_is_not_whole_is_made_again(chat, tmp_path, part, damage):
-    render_through_cache(CHATS, chat, tmp_path)
+    render_through_cache(WEIGHTED, chat, tmp_path)
     (entry,) = tmp_path.iterdir()
-    damage(entry / f"{part}.npy")
-    assert list(render_through_cache(CHATS, chat, tmp_path)) == chat.render_set(CHATS)
+    damage(entry / part)
+    assert render_through_cache(WEIGHTED, chat, tmp_path) == chat.render_set(WEIGHTED)
     assert token_cache._open(entry) is not None
     assert list(tmp_path.iterdir()) == [entry], "and nothing is left beside it"
 
