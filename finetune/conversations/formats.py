@@ -19,6 +19,7 @@ is learned are refused, see `keys`. All records of a set have one format.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 from configs import InputError
 from finetune.conversations.keys import READ_BESIDE, refuse_columns
@@ -180,9 +181,13 @@ BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {
 
 def _keys_of_format(record: Mapping[str, object]) -> tuple[str, ...] | None:
     """The keys of the first format that a record has values for, else of the first whose keys it has."""
-    with_keys = [keys for keys in FORMATS if all(map(record.__contains__, keys))]
-    with_values = (keys for keys in with_keys if all(record[key] is not None for key in keys))
-    return next(with_values, None) or next(iter(with_keys), None)
+    return _first_format(frozenset(record), frozenset(key for key, value in record.items() if value is not None))
+
+
+@lru_cache(maxsize=1024)
+def _first_format(keys: frozenset[str], with_values: frozenset[str]) -> tuple[str, ...] | None:
+    found = (names for given in (with_values, keys) for names in FORMATS if given.issuperset(names))
+    return next(found, None)
 
 
 def _checkable(record: Mapping[str, object], place: str) -> str | None:

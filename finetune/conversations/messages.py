@@ -149,9 +149,8 @@ def hash_asked(messages: Sequence[Message], *, style: bool = True) -> bytes:
     (False, True)
     """
     asked = (one if one.weight == 1 else replace(one, weight=1.0) for one in messages)
-    if not style:
-        asked = (replace(one, content=_without_style(one.content)) for one in asked)
-    return hashlib.sha256("\0".join(map(_as_text, asked)).encode()).digest()
+    texts = (_as_text(one) if style else _as_text(one, _without_style(one.content)) for one in asked)
+    return hashlib.sha256("\0".join(texts).encode()).digest()
 
 
 def hash_messages(groups: Iterable[Sequence[Message]], tools: Iterable[str | None] = ()) -> str:
@@ -175,8 +174,9 @@ def _without_style(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .,;:!?")
 
 
-def _as_text(message: Message) -> str:
-    """A message as one text; what could be read before there was more than content reads as it did then."""
+def _as_text(message: Message, content: str | None = None) -> str:
+    """A message as one text, or with another content; what held nothing but content once reads as it did then."""
     written = message.as_written()
     beside = written.beside_content()
-    return f"{written.role}\0{written.content}" + (f"\0{beside}" if beside else "")
+    said = written.content if content is None else content
+    return f"{written.role}\0{said}" + (f"\0{beside}" if beside else "")
