@@ -16,12 +16,12 @@ from torch import Tensor
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat
+from finetune.chat.mixing import ReadingOrder
 from finetune.chat.packing import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.messages import Conversation
 from finetune.conversations.pairs import Pair
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit
-from scratch_models.loop.seeds import seeded_generator
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,14 @@ class PreferenceBatches:
         tokens_per_micro_batch: int,
         seed: int,
         packed: bool = False,
+        order: ReadingOrder | None = None,
     ) -> None:
         self.rendered, self.lengths, self.packed = rendered, rendered.lengths(), packed
-        self.per_step, self.tokens_per_micro_batch, self.seed = pairs_per_step, tokens_per_micro_batch, seed
+        self.per_step, self.tokens_per_micro_batch = pairs_per_step, tokens_per_micro_batch
+        self.order = ReadingOrder(len(rendered), seed) if order is None else order
         self.steps_per_epoch = -(-len(rendered) // pairs_per_step)
         self.reference = torch.zeros(len(rendered), 2)
-        self._epoch: tuple[int, list[Tensor]] = (-1, [])
+        self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.rendered)
@@ -107,8 +109,9 @@ class PreferenceBatches:
         """One process's share of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._order(epoch))
-        chosen = sorted(self._epoch[1][place].tolist(), key=lambda pair: (self.lengths[pair], pair))
+            self._epoch = (epoch, self.order.of_epoch(epoch))
+        read = self._epoch[1][place * self.per_step : (place + 1) * self.per_step]
+        chosen = sorted(read.tolist(), key=lambda pair: (self.lengths[pair], pair))
         mine = chosen[rank::world_size]
         if not mine:  # the last step of an epoch may have fewer pairs than processes; each still takes part in its sums
             return [_without_targets(self._batch(chosen[:1]))]
@@ -116,10 +119,9 @@ class PreferenceBatches:
 
     def read_in(self, steps: int) -> list[int]:
         """The numbers of the pairs that so many steps read, without repetition."""
-        last_epoch, place = divmod(steps - 1, self.steps_per_epoch)
-        if last_epoch:
+        if steps > self.steps_per_epoch:
             return list(range(len(self)))
-        return sorted(torch.cat(self._order(0)[: place + 1]).tolist())
+        return np.unique(self.order.of_epoch(0)[: steps * self.per_step]).tolist()
 
     def share_of(self, pairs: Sequence[int], rank: int, world_size: int) -> Iterator[tuple[list[int], MicroBatch]]:
         """One process's share of some pairs, each once: numbers of pairs, and their micro-batch.
@@ -131,10 +133,6 @@ class PreferenceBatches:
         for start in range(0, len(groups), world_size):
             mine = groups[start + rank] if start + rank < len(groups) else []
             yield mine, self._batch(mine or groups[0][:1])
-
-    def _order(self, epoch: int) -> list[Tensor]:
-        order = torch.randperm(len(self), generator=seeded_generator(self.seed, epoch))
-        return list(order.split(self.per_step))
 
     def _groups(self, pairs: Sequence[int]) -> list[list[int]]:
         """Pairs, which come sorted by length, as they share micro-batches."""

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from finetune.chat.chat_format import ChatFormat, mask_as_text
+from finetune.chat.mixing import ReadingOrder
 from finetune.chat.rendered import find_fitting
 from finetune.conversations.orders import OddOrder, describe_oddities
 from finetune.conversations.pairs import Pair
@@ -37,13 +39,15 @@ class PreferenceDataset:
         tokens = sum(int(side.lengths.sum()) for side in sides)
         supervised = sum(int(side.count_supervised().sum()) for side in sides)
         left_out = "; ".join(f"{count} {what}" for what, count in self.left_out.items() if count) or "nothing"
+        mixture = self.batches.order.mixture
+        mixed = "" if mixture is None else f"\nmixed by weight: {mixture.describe()}"
         odd = f"\nread as they are: {describe_oddities(self.odd, 'pairs')}" if self.odd else ""
         light = int((self.training.weights < 1).sum())
         weighing = f", {light:,} of them with a weight below 1" if light else ""
         return (
             f"{len(self.training):,} pairs to learn from{weighing}; an epoch is {self.batches.steps_per_epoch:,} steps "
             f"and {tokens:,} tokens, {supervised / tokens:.0%} of them in replies\n"
-            f"{len(self.held_out):,} held-out pairs for evaluations; left out: {left_out}{odd}"
+            f"{len(self.held_out):,} held-out pairs for evaluations; left out: {left_out}{mixed}{odd}"
         )
 
 
@@ -69,10 +73,13 @@ def prepare_preferences(
     fitting = find_fitting(training.lengths(), maximum_tokens, "pairs").tolist()
     fitting_held_out = find_fitting(held_out.lengths(), maximum_tokens, "held-out pairs").tolist()
     read = evenly_spaced(fitting_held_out, held_out_pairs)
+    mixture = None if splits.mixture is None else splits.mixture.only(np.array(fitting))
     kept, kept_held_out = training.only(fitting), held_out.only(read)
     return PreferenceDataset(
         training=kept,
-        batches=PreferenceBatches(kept, pairs_per_step, tokens_per_micro_batch, seed, packed),
+        batches=PreferenceBatches(
+            kept, pairs_per_step, tokens_per_micro_batch, seed, packed, ReadingOrder(len(kept), seed, mixture)
+        ),
         held_out=[splits.held_out[number] for number in read],
         held_out_batches=PreferenceBatches(kept_held_out, pairs_per_step, tokens_per_micro_batch, seed, packed),
         left_out={

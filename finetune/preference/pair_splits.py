@@ -3,7 +3,9 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from configs import InputError
 from finetune.conversations.messages import hash_asked, hash_messages
@@ -11,6 +13,7 @@ from finetune.conversations.near_questions import NearQuestions, asked_text
 from finetune.conversations.orders import OddOrder, add_found, add_up, oddities
 from finetune.conversations.pairs import Pair, read_pairs
 from finetune.conversations.splits import HELD_OUT_EVERY
+from finetune.files.weighted_sets import Data, Mixture, WeightedSet, describe_data, find_twins, read_sets
 from finetune.preference.embedded_pairs import embedded_pairs
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.embedded_default import EMBEDDED
@@ -39,6 +42,8 @@ class PreferenceSplits:
     """What is in neither set -> how often."""
     odd: Mapping[str, OddOrder] = field(default_factory=dict)
     """What is odd in the order of turns, and read as it is."""
+    mixture: Mixture | None = None
+    """Which of several weighted sets each pair to learn from is of."""
 
     def sha256(self) -> str:
         """The hash of all messages of both sets, and of what pairs weigh."""
@@ -51,8 +56,8 @@ class PreferenceSplits:
         return hashlib.sha256(f"{messages} {weights}".encode()).hexdigest()
 
 
-def read_preference_splits(data: str, held_out: str | None = None) -> PreferenceSplits:
-    """The pairs named by `data`: `embedded`, a file, a folder or a Hub name.
+def read_preference_splits(data: Data, held_out: str | None = None) -> PreferenceSplits:
+    """The pairs named by `data`: `embedded`, or one or several of files, folders and Hub names.
 
     Those held out are named by `held_out`, else they are those of one prompt in twenty.
 
@@ -64,8 +69,10 @@ def read_preference_splits(data: str, held_out: str | None = None) -> Preference
         if held_out is not None:
             raise InputError(f"held_out: found {held_out}, expected none: the embedded pairs have their own")
         return PreferenceSplits(*embedded_pairs(), left_out={})
-    read = _read(data)
-    return split_pairs(data, read) if held_out is None else split_given(data, read, held_out, _read(held_out))
+    read, sets = _read(data)
+    name = describe_data(data)
+    splits = split_pairs(name, read) if held_out is None else split_given(name, read, held_out, _read(held_out)[0])
+    return replace(splits, mixture=sets.mixture(splits.training))
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,38 @@ class ReadPairs:
     """What is odd in the order of turns of the set's pairs, useless ones too."""
 
 
-def _read(data: str) -> ReadPairs:
+@dataclass(frozen=True)
+class _Sets:
+    """Which of several sets each pair is of, by its place."""
+
+    sets: Sequence[WeightedSet]
+    set_of: Mapping[str, int]
+
+    def mixture(self, pairs: Sequence[Pair]) -> Mixture | None:
+        """Of some pairs, where the sets are weighted."""
+        if self.sets[0].weight is None:
+            return None
+        return Mixture.of(self.sets, np.array([self.set_of[pair.source] for pair in pairs]))
+
+
+def _read(data: Data) -> tuple[ReadPairs, _Sets]:
+    """The pairs of all sets; one that stands in several is read of the first of them and counted."""
     left_out: Counter[str] = Counter()
-    return choose_usable(read_pairs(data, left_out), left_out)
+    sets = read_sets(data)
+    found = [(pair, number) for number, one in enumerate(sets) for pair in read_pairs(one.name, left_out)]
+    if len(sets) > 1:
+        hashes = np.array([_hash_pair(pair) for pair, _ in found], dtype=np.uint64)
+        twins = find_twins(sets, hashes, np.array([number for _, number in found]))
+        for place in reversed(twins.tolist()):
+            _, number = found.pop(place)
+            left_out[f"pairs of {sets[number].name} that stand in a set before it too"] += 1
+    read = choose_usable([pair for pair, _ in found], left_out)
+    return read, _Sets(sets, {pair.source: number for pair, number in found})
+
+
+def _hash_pair(pair: Pair) -> int:
+    said = hash_messages((pair.prompt, pair.chosen, pair.rejected), tools=[pair.tools])
+    return int(said[:16], 16)
 
 
 def choose_usable(pairs: Sequence[Pair], left_out: Mapping[str, int] | None = None) -> ReadPairs:

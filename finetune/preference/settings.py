@@ -26,9 +26,9 @@ class DpoSettings(AdapterSettings):
 
     base: str = EMBEDDED
     """Model to start from: a run of sft, `embedded`, a Hugging Face folder, or a Hub name."""
-    data: str = EMBEDDED
+    data: str | list[str] = EMBEDDED
     """Pairs of `prompt`, `chosen` and `rejected`: `embedded`, a file (.jsonl, .parquet, .csv, ...), a folder, or a Hub
-    name with `:configuration` and `@split`."""
+    name with `:configuration` and `@split`; or several of them, each with `:weight` where they are to be mixed."""
     held_out: str | None = None
     """Pairs that are only measured on; by default those of one prompt in twenty of `data`."""
     loss: Literal["sigmoid", "ipo"] = "sigmoid"

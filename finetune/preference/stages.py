@@ -18,6 +18,7 @@ from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import ask_base_questions, choose_askable
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, ways_to_ask
+from finetune.files.weighted_sets import describe_data
 from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -195,7 +196,7 @@ def describe_facts(
     """What the report says that the run was."""
     aims = {
         "base": settings.base,
-        "data": settings.data,
+        "data": describe_data(settings.data),
         "method": settings.method,
         "loss": choose_objective(settings, trainable).describe(),
         "reference": describe_reference(trainable),
