@@ -1,10 +1,10 @@
-"""How fast conversations become ids and masks: GSM8K with GPT-2's vocabulary, first and again from the cache.
+"""How fast conversations are read and become ids and masks: GSM8K with GPT-2's vocabulary, first and from the cache.
 
     python -m tests.benchmarks.tokenisation
 
 A table of the number wanted beside the number seen. Both sides take turns, medians of three rounds. The peer is
 transformers' `apply_chat_template` row by row, which gives ids and mask as TRL asks for them; its ids and mask must be
-ours. The warm start is a process of its own, from the moment its imports are done: it reads the file, looks the ids up
+ours; below it what `tokenizers` takes for the texts alone, which is the floor. The warm start is a process of its own, from the moment its imports are done: it reads the file, looks the ids up
 and makes the first step's micro-batches. Reads `../shared/data`; about a minute on two cores.
 """
 
@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from datasets import Dataset
 from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from finetune.chat.dataset import SupervisedDataset, prepare_dataset
@@ -42,15 +44,27 @@ def main() -> None:
         splits = read_conversation_splits(str(GSM8K))
         chat, everything = GraftFormat(tokenizer), [*splits.training, *splits.held_out]
         ours, of_processor, theirs = rates(chat, everything)
+        parquet = Path(folder) / "gsm8k.parquet"
+        Dataset.from_json(str(GSM8K)).to_parquet(parquet)
+        read = {
+            path.suffix: statistics.median(seconds(partial(read_and_render, path, chat))) for path in (GSM8K, parquet)
+        }
         chunked = statistics.median(seconds(lambda: GraftFormat(tokenizer, calculator=True).render_set(everything)))
         dataset = prepare(tokenizer, splits, Path(folder) / "tokens")
         warm = [warm_start(folder) for _ in range(ROUNDS)]
         cores = len(os.sched_getaffinity(0))
         print(f"{len(everything):,} conversations of GSM8K, GPT-2's vocabulary, {cores} cores\n")
         print(f"{'':62}{'wanted':>12}{'seen':>12}")
+        for suffix, taken in read.items():
+            show(f"read, split, tokenised and masked a second, {suffix}", "10,000", f"{len(everything) / taken:,.0f}")
         show(f"conversations tokenised and masked a second, {cores} cores", "10,000", f"{ours:,.0f}")
         show("the same a second of processor time", "", f"{of_processor:,.0f}")
         show("with the calculator's results apart", "", f"{len(everything) / chunked:,.0f}")
+        show(
+            "the floor: tokenizers' encode_batch of the same texts",
+            "",
+            f"{len(everything) / floor(chat, everything):,.0f}",
+        )
         show("transformers' template, row by row", "", f"{theirs:,.0f}")
         show("times as fast", "", f"{ours / theirs:.1f} x")
         show("seconds of a warm start", "1.0", f"{statistics.median(warm):.2f}")
@@ -98,6 +112,20 @@ def render_by_template(tokenizer: PreTrainedTokenizerFast, conversation: Convers
     return found["input_ids"], found["assistant_masks"]
 
 
+def read_and_render(path: Path, chat: GraftFormat) -> None:
+    """A file into ids and masks, training and held-out conversations."""
+    splits = read_conversation_splits(str(path))
+    for part in (splits.training, splits.held_out):
+        chat.render_set(part)
+
+
+def floor(chat: GraftFormat, conversations: list[Conversation]) -> float:
+    """Seconds that the library of tokenizers takes for all texts."""
+    texts = [message.content for one in conversations for message in one.messages]
+    encode = chat.tokenizer.backend_tokenizer.encode_batch_fast
+    return statistics.median(seconds(lambda: [encode(texts[at : at + 512]) for at in range(0, len(texts), 512)]))
+
+
 def seconds(work: Callable[[], object]) -> list[float]:
     """How long it takes, each of the rounds."""
     taken = []
@@ -111,7 +139,7 @@ def seconds(work: Callable[[], object]) -> list[float]:
 def prepare(tokenizer: PreTrainedTokenizerFast, splits: ConversationSplits, cache: Path) -> SupervisedDataset:
     """The material of a run, through the cache, with its first micro-batches made."""
     dataset = prepare_dataset(
-        tokenizer,
+        GraftFormat(tokenizer),
         splits,
         maximum_tokens=512,
         held_out_conversations=100,
