@@ -27,6 +27,7 @@ STEPPED = re.compile(r"training [1-9]")
 SIZES_MB = (3, 3000)
 WORDS_OF_A_QUESTION, WORDS_OF_A_REPLY = 60, 90
 SETTINGS = ("--max_steps", "10", "--evaluation_conversations", "4", "--reply_tokens", "4", "--warmup_steps", "1")
+SETTINGS += ("--conversations_per_step", "8")
 
 
 def main() -> None:
@@ -63,6 +64,7 @@ def run_once(data: Path, folder: Path) -> tuple[int, float, list[str]]:
     """Peak bytes of one run, seconds to its first step, and the lines of progress before it."""
     command = [sys.executable, str(ROOT / "finetune/sft.py"), "--base", "embedded", "--data", str(data), *SETTINGS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment["OMP_NUM_THREADS"] = "1"
     started, seconds, peak, lines = time.perf_counter(), 0.0, 0, list[str]()
     log = folder / "log.txt"
     with log.open("w") as written, log.open() as read:

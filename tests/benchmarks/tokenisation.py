@@ -4,8 +4,9 @@
 
 A table of the number wanted beside the number seen. Both sides take turns, medians of three rounds. The peer is
 transformers' `apply_chat_template` row by row, which gives ids and mask as TRL asks for them; its ids and mask must be
-ours; below it what `tokenizers` takes for the texts alone, which is the floor. The warm start is a process of its own, from the moment its imports are done: it reads the file, looks the ids up
-and makes the first step's micro-batches. Reads `../shared/data`; about a minute on two cores.
+ours; above it what `tokenizers` takes for the texts alone, which is the floor. The warm start is a process of its own,
+from the moment its imports are done: it reads the file, looks the ids up and makes the first step's micro-batches.
+Reads `../shared/data`; about a minute on two cores.
 """
 
 import os
