@@ -5,13 +5,15 @@ a set that is read more often than once in an epoch is read evenly; the sets lie
 shares, so that every step has of each what it should, up to one row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from finetune.conversations.messages import Conversation
 from finetune.conversations.splits import ConversationSplits, Drawn
-from finetune.files.stored_items import ChosenItems
+from finetune.files.stored_items import ChosenItems, StoredItems
 from finetune.files.weighted_sets import Mixture
 from scratch_models.loop.seeds import mixed_seed, seeded_generator
 
@@ -80,6 +82,9 @@ def draw(splits: ConversationSplits, number: int, seed: int) -> ConversationSpli
     order = ReadingOrder(len(splits.training), mixed_seed(seed, number), splits.mixture)
     chosen = np.unique(order.of_epoch(0)[:number])
     training = splits.training
-    some = training.only(chosen) if isinstance(training, ChosenItems) else [training[place] for place in chosen]
+    if isinstance(training, StoredItems | ChosenItems):
+        some: Sequence[Conversation] = training.only(chosen)
+    else:
+        some = [training[place] for place in chosen]
     mixture = None if splits.mixture is None else splits.mixture.only(chosen)
     return replace(splits, training=some, mixture=mixture, drawn=Drawn(number, len(training)))

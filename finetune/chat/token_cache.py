@@ -31,6 +31,7 @@ import tokenizers
 from tqdm import tqdm
 
 from configs.cache_folder import cache_folder
+from configs.file_hash import hash_code
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
 from finetune import templates
@@ -104,16 +105,6 @@ def entry_key(conversations: Sequence[Conversation], chat: ChatFormat) -> str:
 def code_sha256() -> str:
     """The hash of every module that decides ids: the chat format and its annotations, and the tokenizer code below."""
     return hash_code(DECIDES_IDS)
-
-
-def hash_code(folders: Iterable[Path]) -> str:
-    """The hash of the Python files of some folders and of what lies in these, by name and content."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{folder.name}/{path.relative_to(folder).as_posix()}".encode())
-            digest.update(b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def _open(entry: Path) -> RenderedSet | None:

@@ -180,3 +180,33 @@ def _as_text(message: Message, content: str | None = None) -> str:
     beside = written.beside_content()
     said = written.content if content is None else content
     return f"{written.role}\0{said}" + (f"\0{beside}" if beside else "")
+
+
+def dump_conversation(conversation: Conversation) -> bytes:
+    """The conversation as JSON without names, which `load_conversation` reads.
+
+    >>> asked = Conversation((Message("user", "1+1?"), Message("assistant", "2", weight=0.5)), "x:1", answer="2")
+    >>> load_conversation(dump_conversation(asked)) == asked
+    True
+    """
+    messages = [
+        (one.role, one.content, one.weight, one.reasoning, calls, one.name, one.tool_call_id, one.written)
+        if one.tool_calls or one.name or one.tool_call_id or one.reasoning is not None or one.written is not None
+        else (one.role, one.content, one.weight)
+        for one in conversation.messages
+        for calls in ([(call.name, call.arguments, call.id) for call in one.tool_calls],)
+    ]
+    return json.dumps((messages, conversation.source, conversation.answer, conversation.tools)).encode()
+
+
+def load_conversation(content: bytes) -> Conversation:
+    """The conversation that `dump_conversation` wrote."""
+    messages, source, answer, tools = json.loads(content)
+    read = []
+    for role, said, weight, *others in messages:
+        if others:
+            reasoning, calls, *named = others
+            read.append(Message(role, said, weight, reasoning, tuple(ToolCall(*call) for call in calls), *named))
+        else:
+            read.append(Message(role, said, weight))
+    return Conversation(tuple(read), source, answer, tools)

@@ -57,19 +57,34 @@ def read_records(data: str) -> Iterator[tuple[str, object]]:
     """
     if isinstance(data, RowsInMemory):
         return data.records()
+    files = local_files(data)
+    if files is None:
+        on_hub = dataset_on_hub(data)
+        assert on_hub is not None
+        return read_hub(on_hub)
+    if len(files) == 1:
+        return _read_file(files[0], _mode(files[0]))
+    return (one for file in files for one in _read_file(file, _mode(file)))
+
+
+def local_files(data: str) -> list[Path] | None:
+    """The files that the name of data means, which may be missing; None where it means rows in memory or the Hub.
+
+    Raises:
+        InputError: a folder has no data file, or several splits of which none is named.
+
+    """
+    if isinstance(data, RowsInMemory):
+        return None
     path, split = Path(data).expanduser(), None
     mode = _mode(path)
-    on_hub = dataset_on_hub(data)
     if mode is None and "@" in path.name:
         whole, _, name = str(path).rpartition("@")
         if (of_whole := _mode(Path(whole))) is not None and stat.S_ISDIR(of_whole):
             path, split, mode = Path(whole), name, of_whole
-    if mode is None and on_hub:
-        return read_hub(on_hub)
-    if mode is not None and stat.S_ISDIR(mode):
-        files = files_of_folder(path, SUFFIXES, split)
-        return (one for file in files for one in _read_file(file, _mode(file)))
-    return _read_file(path, mode)
+    if mode is None and dataset_on_hub(data):
+        return None
+    return files_of_folder(path, SUFFIXES, split) if mode is not None and stat.S_ISDIR(mode) else [path]
 
 
 def read_each(data: str, parse: Callable[[dict[str, object], str], Item], what: str) -> Iterator[Item]:

@@ -1,10 +1,12 @@
 """Items in the order in which they were read: in memory while they are few, else in a file that no one else sees."""
 
-import pickle
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -17,23 +19,38 @@ BYTES_IN_MEMORY = 64 * 2**20
 BYTES_READ_AT_ONCE = 4 * 2**20
 
 
+@dataclass(frozen=True)
+class Codec(Generic[Item]):
+    """How an item is written as bytes, and read again."""
+
+    write: Callable[[Item], bytes]
+    read: Callable[[bytes], Item]
+
+
 class StoredItems(Sequence[Item]):
     """Items that can be read by their number, whatever memory all of them would take.
 
-    They are pickled one behind the other. The file lies beside the caches, since a folder for temporary files may be
-    one in memory; it has no name, and the system clears it however the process ends.
+    They lie one behind the other, in a file once they are many. It is beside the caches, since a folder for temporary
+    files may be one in memory; it has no name, and the system clears it however the process ends.
 
-    >>> stored = StoredItems([("user", "1+1?"), ("assistant", "2")])
-    >>> stored[1], len(stored), list(stored.only(np.array([1, 0])))
-    (('assistant', '2'), 2, [('assistant', '2'), ('user', '1+1?')])
+    >>> stored = StoredItems(Codec(str.encode, bytes.decode))
+    >>> for text in ("user", "1+1?", "2"):
+    ...     stored.append(text)
+    >>> stored[1], len(stored), list(stored.only(np.array([2, 0])))
+    ('1+1?', 3, ['2', 'user'])
     """
 
-    def __init__(self, items: Sequence[Item] = ()) -> None:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        self._file = SpooledTemporaryFile(BYTES_IN_MEMORY, dir=str(cache_folder()))  # noqa: SIM115 - open as long as this is
-        self._ends = array("q", [0])
-        for item in items:
-            self.append(item)
+    def __init__(self, codec: Codec[Item], kept: tuple[Path, Path] | None = None) -> None:
+        """None as yet, or those `kept` in two files: the items, and where each of them ends."""
+        self.codec = codec
+        self._file: IO[bytes]
+        if kept is None:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            self._file = SpooledTemporaryFile(BYTES_IN_MEMORY, dir=str(cache_folder()))  # noqa: SIM115 - stays open
+            self._ends: array[int] | np.ndarray = array("q", [0])
+        else:
+            self._file = kept[0].open("rb")
+            self._ends = np.fromfile(kept[1], dtype=np.int64)
 
     def append(self, item: Item) -> None:
         """Puts an item behind the others.
@@ -42,7 +59,8 @@ class StoredItems(Sequence[Item]):
             InputError: the disk is full.
 
         """
-        content = pickle.dumps(item, protocol=5)
+        assert isinstance(self._ends, array)
+        content = self.codec.write(item)
         try:
             self._file.seek(self._ends[-1])
             self._file.write(content)
@@ -53,9 +71,18 @@ class StoredItems(Sequence[Item]):
             ) from None
         self._ends.append(self._ends[-1] + len(content))
 
+    @property
+    def size(self) -> int:
+        """The bytes of all items."""
+        return int(self._ends[-1]) if len(self._ends) else -1
+
     def only(self, numbers: np.ndarray) -> "ChosenItems[Item]":
         """The items of some numbers, which stay where they lie."""
         return ChosenItems(self, numbers)
+
+    def keep(self, items: Path, ends: Path) -> None:
+        """Writes all items, and where each ends, into two files."""
+        self.only(np.arange(len(self))).keep(items, ends)
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -64,13 +91,13 @@ class StoredItems(Sequence[Item]):
         if isinstance(number, slice):
             return self.only(np.arange(len(self))[number])
         place = range(len(self))[number]
-        return pickle.loads(self._read(place, place + 1))
+        return self.codec.read(self._between(place, place + 1))
 
     def __iter__(self) -> Iterator[Item]:
-        return self.read(np.arange(len(self)))
+        return iter(self.only(np.arange(len(self))))
 
-    def read(self, numbers: np.ndarray) -> Iterator[Item]:
-        """The items of some numbers one by one; those that follow one another are read together."""
+    def contents(self, numbers: np.ndarray) -> Iterator[bytes]:
+        """The items of some numbers one by one as bytes; those that follow one another are read together."""
         place = 0
         while place < len(numbers):
             first = int(numbers[place])
@@ -81,15 +108,14 @@ class StoredItems(Sequence[Item]):
                 and self._ends[last] - self._ends[first] < BYTES_READ_AT_ONCE
             ):
                 last += 1
-            content = memoryview(self._read(first, last))
-            for number in range(first, last):
-                begin, end = (self._ends[one] - self._ends[first] for one in (number, number + 1))
-                yield pickle.loads(content[begin:end])
+            content = self._between(first, last)
+            ends = [int(end - self._ends[first]) for end in self._ends[first : last + 1]]
+            yield from (content[begin:end] for begin, end in pairwise(ends))
             place += last - first
 
-    def _read(self, first: int, last: int) -> bytes:
-        self._file.seek(self._ends[first])
-        return self._file.read(self._ends[last] - self._ends[first])
+    def _between(self, first: int, last: int) -> bytes:
+        self._file.seek(int(self._ends[first]))
+        return self._file.read(int(self._ends[last] - self._ends[first]))
 
     def __eq__(self, other: object) -> bool:
         return _are_equal(self, other)
@@ -107,6 +133,14 @@ class ChosenItems(Sequence[Item], Generic[Item]):
         """Those at some places among these."""
         return ChosenItems(self.store, self.numbers[numbers])
 
+    def keep(self, items: Path, ends: Path) -> None:
+        """Writes these items, and where each ends, into two files."""
+        lengths = array("q", [0])
+        with items.open("wb") as file:
+            for content in self.store.contents(self.numbers):
+                lengths.append(file.write(content))
+        np.cumsum(np.frombuffer(lengths, dtype=np.int64)).tofile(ends)
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -115,12 +149,15 @@ class ChosenItems(Sequence[Item], Generic[Item]):
         return ChosenItems(self.store, chosen) if isinstance(number, slice) else self.store[int(chosen)]
 
     def __iter__(self) -> Iterator[Item]:
-        return self.store.read(self.numbers)
+        return map(self.store.codec.read, self.store.contents(self.numbers))
 
     def __eq__(self, other: object) -> bool:
         return _are_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+
+Stored = StoredItems[Item] | ChosenItems[Item]
 
 
 def _are_equal(left: Sequence[Any], right: object) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.file_hash import hash_code
 from finetune.chat import token_cache
 from finetune.chat.graft_format import GraftFormat
 from finetune.chat.template_format import TemplateFormat
@@ -164,12 +165,12 @@ def _hashes_around_a_change(module, tmp_path):
     for package in ("finetune", "tokenizer_ext"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     folders = [tmp_path / folder.relative_to(ROOT) for folder in token_cache.DECIDES_IDS]
-    before = token_cache.hash_code(folders)
+    before = hash_code(folders)
     assert before == token_cache.code_sha256()
     path = tmp_path / module
     path.parent.mkdir(exist_ok=True)
     path.write_text((path.read_text() if path.exists() else "") + "# changed\n")
-    return before, token_cache.hash_code(folders)
+    return before, hash_code(folders)
 
 
 @pytest.mark.parametrize("module", [*DECIDING, "finetune/chat/formats/later.py"])

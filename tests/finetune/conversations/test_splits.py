@@ -10,7 +10,8 @@ import pytest
 from configs import InputError
 from finetune.conversations.messages import Message, ToolCall, hash_asked, hash_messages
 from finetune.conversations.orders import describe_oddities
-from finetune.conversations.splits import Learn, read_conversation_splits
+from finetune.conversations.reading import Learn
+from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from tests.finetune.tiny_models import questions
 
