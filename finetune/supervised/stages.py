@@ -1,7 +1,6 @@
 """The parts of supervised fine-tuning, in their order: each takes the settings and what the parts before it made."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain
 
@@ -27,7 +26,6 @@ from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
-from scratch_models.embedded_default import EMBEDDED
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
@@ -93,8 +91,8 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
-    """The conversations; embedded ones are read by the main process first, which fills the cache for the others."""
-    with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
+    """The conversations, read by the main process first, which keeps them for the others."""
+    with main_process_first(accelerator):
         splits = read_conversation_splits(settings.data, settings.held_out, settings.learn)
     if settings.calculator:
         refuse_unusable_annotations(chain(splits.training, splits.held_out))
