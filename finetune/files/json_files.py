@@ -14,10 +14,10 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:
     """Each line that holds something, unread, with its place.
 
     Raises:
-        InputError: a line is longer than any conversation.
+        InputError: a line, or a stretch of blank ones, is longer than any conversation.
 
     """
-    number = 0
+    number = blank_bytes = 0
     while line := file.readline(MAXIMUM_LINE_BYTES + 1):
         number += 1
         if len(line) > MAXIMUM_LINE_BYTES:
@@ -25,7 +25,13 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:
             raise InputError(f"{name}:{number}: line is longer than {limit} MiB, expected one conversation per line")
         line = line.removeprefix(UTF8_MARK) if number == 1 else line
         if line.strip():
+            blank_bytes = 0
             yield f"{name}:{number}", line.rstrip()
+            continue
+        blank_bytes += len(line)
+        if blank_bytes > MAXIMUM_LINE_BYTES:
+            limit = MAXIMUM_LINE_BYTES // 2**20
+            raise InputError(f"{name}:{number}: more than {limit} MiB of blank lines, expected conversations")
 
 
 def read_list(file: BinaryIO, name: str) -> Iterator[tuple[str, object]]:

@@ -36,6 +36,8 @@ TEXT_READERS: dict[str, Reader] = {".jsonl": read_lines, ".json": read_list, ".c
 READERS = {**TEXT_READERS, ".parquet": read_parquet, ".arrow": read_arrow}
 SUFFIXES = (*READERS, *(suffix + packed for suffix in TEXT_READERS for packed in COMPRESSIONS))
 RECORDS_BETWEEN_STATES = 1000
+MOST_COUNTED = 10_000
+"""Records that cannot be used are counted up to here; then the rest of the file is not looked at."""
 FOREIGN_STARTS = {
     b"PAR1": "a Parquet file",
     b"ARROW1": "an Arrow file",
@@ -103,6 +105,8 @@ def read_each(data: str, parse: Callable[[dict[str, object], str], Item], what: 
             item = parse(parse_record(place, record), place)
         except InputError as error:
             first, others = first or error, others + (first is not None)
+            if others == MOST_COUNTED:
+                raise InputError(f"{first} (and {others:,} more or above)") from None
             continue
         found += 1
         if first is None:

@@ -13,7 +13,7 @@ from configs import InputError
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import read_conversations
 from finetune.conversations.pairs import read_pairs
-from finetune.files import compressed
+from finetune.files import compressed, json_files
 from tests.finetune.files.written_files import WRITERS, as_lines
 from tests.finetune.tiny_models import questions
 
@@ -115,6 +115,15 @@ def test_a_file_that_unpacks_without_end_is_refused_with_the_limit(tmp_path, mon
     assert re.search(
         r"bomb\S+: unpacks to more than [12] MiB, which is the limit for a file of", _refusal(tmp_path / name)
     )
+
+
+def test_a_file_of_nothing_but_blank_lines_and_one_of_mistakes_are_not_read_to_their_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_files, "MAXIMUM_LINE_BYTES", 100)
+    (tmp_path / "blank.jsonl.gz").write_bytes(gzip.compress(as_lines(RECORDS[:2]) + b"\n" * 2**20))
+    assert "blank.jsonl.gz:103: more than 0 MiB of blank lines" in _refusal(tmp_path / "blank.jsonl.gz")
+    monkeypatch.setattr("finetune.files.records.MOST_COUNTED", 7)
+    (tmp_path / "bad.jsonl").write_bytes(b"{}\n" * 100)
+    assert _refusal(tmp_path / "bad.jsonl").endswith("(and 7 more or above)")
 
 
 def test_a_folder_without_data_is_refused_and_one_with_several_splits_asks_which(tmp_path):
