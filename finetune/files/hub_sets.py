@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face Hub by name, and from the cache where there is no network."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,8 @@ def read_hub(source: HubDataset) -> Iterator[tuple[str, object]]:
             raise InputError(f"{name}: {first_line(error)} Name one of them, as {name}@SPLIT") from None
         reason = first_line(unreached or error)
         raise InputError(f"{name}: no such file, and not loaded from the Hub ({reason}); {ADVICE}") from None
+    if unreached is not None:
+        print(f"{name}: read from the cache, the Hub is not reached ({first_line(unreached)})", file=sys.stderr)
     return (
         (f"{name}[{index}]", {key: without_nulls(value) for key, value in row.items()})
         for index, row in enumerate(rows)
@@ -63,10 +66,13 @@ def _ask(name: str) -> Exception | None:
 
 @contextmanager
 def _answered_from_the_cache(datasets: Any, wanted: bool) -> Iterator[None]:
-    """While it lasts, `datasets` asks nobody."""
-    before = datasets.config.HF_HUB_OFFLINE
+    """While it lasts, `datasets` asks nobody, nor does it say so over several lines."""
+    before, said = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
     datasets.config.HF_HUB_OFFLINE = before or wanted
+    if before or wanted:
+        datasets.logging.set_verbosity_error()
     try:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE = before
+        datasets.logging.set_verbosity(said)

@@ -9,6 +9,7 @@ from configs import InputError
 from finetune.conversations.formats import read_conversations
 from tests.finetune.files.written_files import as_lines
 from tests.finetune.tiny_models import questions
+from tests.said_lines import without_progress
 
 
 @pytest.fixture
@@ -33,13 +34,15 @@ def cached(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
 
 
-def test_a_cached_set_is_read_within_5_seconds_where_there_is_no_network(cached):
+def test_a_cached_set_is_read_within_5_seconds_where_there_is_no_network(cached, capsys):
     begun = time.monotonic()
     read = read_conversations("me/chats")
     assert time.monotonic() - begun < 5
     assert [one.messages[0].content for one in read] == [asked for asked, _ in questions(30)]
     assert read[3].source == "me/chats[3]"
     assert datasets.config.HF_HUB_OFFLINE is False, "the Hub is asked again next time"
+    [said] = [line for line in without_progress(capsys.readouterr().err).splitlines() if line]
+    assert said.startswith("me/chats: read from the cache, the Hub is not reached (")
 
 
 def test_configuration_and_split_stand_behind_the_name(cached):
@@ -47,8 +50,9 @@ def test_configuration_and_split_stand_behind_the_name(cached):
     assert len(read_conversations("me/chats@train[:50%]")) == 15
 
 
-def test_a_split_that_is_not_there_names_those_there_are(cached):
+def test_a_split_that_is_not_there_names_those_there_are(cached, capsys):
     with pytest.raises(
         InputError, match=r"me/chats: Unknown split \"dev\". Should be one of \['train', 'test'\]. Name"
     ):
         read_conversations("me/chats@dev")
+    assert not without_progress(capsys.readouterr().err).strip(), "the error is the one line"
