@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,7 +46,6 @@ class StoredItems(Sequence[Item]):
         self.codec = codec
         self._file: IO[bytes]
         if kept is None:
-            cache_folder().mkdir(parents=True, exist_ok=True)
             self._file = SpooledTemporaryFile(BYTES_IN_MEMORY, dir=str(cache_folder()))  # noqa: SIM115 - stays open
             self._ends: array[int] | np.ndarray = array("q", [0])
         else:
@@ -56,20 +56,18 @@ class StoredItems(Sequence[Item]):
         """Puts an item behind the others.
 
         Raises:
-            InputError: the disk is full.
+            InputError: the disk is full, or closed to us.
 
         """
         assert isinstance(self._ends, array)
         content = self.codec.write(item)
-        try:
+        end = self._ends[-1] + len(content)
+        with self._named_errors():
+            if self._ends[-1] <= BYTES_IN_MEMORY < end:  # now the file is made
+                cache_folder().mkdir(parents=True, exist_ok=True)
             self._file.seek(self._ends[-1])
             self._file.write(content)
-        except OSError as error:
-            raise InputError(
-                f"{cache_folder()}: {error.strerror} after {self._ends[-1] >> 20:,} MiB; what does not fit into memory "
-                "is kept there while it is read: make room, or set XDG_CACHE_HOME to a folder that has some"
-            ) from None
-        self._ends.append(self._ends[-1] + len(content))
+        self._ends.append(end)
 
     @property
     def size(self) -> int:
@@ -114,8 +112,21 @@ class StoredItems(Sequence[Item]):
             place += last - first
 
     def _between(self, first: int, last: int) -> bytes:
-        self._file.seek(int(self._ends[first]))
-        return self._file.read(int(self._ends[last] - self._ends[first]))
+        with self._named_errors():  # what was written last may still be on its way to the disk
+            self._file.seek(int(self._ends[first]))
+            return self._file.read(int(self._ends[last] - self._ends[first]))
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError):  # it tries once more to write, which must not be told by the interpreter at its end
+                self._file.close()
+            raise InputError(
+                f"{cache_folder()}: {error.strerror} after {self.size >> 20:,} MiB; what does not fit into memory "
+                "is kept there while it is read: make room, or set XDG_CACHE_HOME to a folder that has some"
+            ) from None
 
     def __eq__(self, other: object) -> bool:
         return _are_equal(self, other)
