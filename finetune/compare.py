@@ -10,6 +10,7 @@ Over a file every figure has its interval at 95 %; questions with `choices` are 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,9 @@ from typing import TYPE_CHECKING, Literal
 
 from configs import InputError, run_entry
 from finetune.conversations.formats import Conversation
-from finetune.conversations.questions import ChoiceQuestion, read_questions
-from finetune.conversations.splits import read_conversation_splits
+from finetune.conversations.questions import ChoiceQuestion, describe_left_alone, read_asked
 from finetune.replies.server_address import is_server
 from finetune.replies.side_settings import SideSettings
-from scratch_models.embedded_default import EMBEDDED
 from scratch_models.loop.run_folder import find_recorded
 from scratch_models.sampling_settings import Sampling
 
@@ -95,10 +94,13 @@ def main(settings: CompareSettings) -> None:
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
-    conversations, choices = read_asked(settings.data) if settings.data is not None else ([], [])
+    left_alone: Counter[str] = Counter()
+    conversations, choices = read_asked(settings.data, left_alone) if settings.data is not None else ([], [])
     if choices:
         refuse_servers(settings)
     base, tuned = open_both(choose_base(settings), settings.tuned, settings)
+    if left_alone:
+        print(f"{settings.data}: {describe_left_alone(left_alone)}")
     if settings.prompt is not None:
         answer_prompt(base, tuned, settings.prompt, settings)
     else:
@@ -177,11 +179,6 @@ def refuse_servers(settings: CompareSettings) -> None:
                 f"{which} {name}: a server gives no likelihood of a choice, and {settings.data} has multiple-choice "
                 "questions: name a model on this machine, or leave those questions out"
             )
-
-
-def read_asked(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
-    """The questions of the data; of the embedded data those that are held out."""
-    return (list(read_conversation_splits(data).held_out), []) if data == EMBEDDED else read_questions(data)
 
 
 def write_record(

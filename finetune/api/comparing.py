@@ -1,5 +1,6 @@
 """Two models asked the same from Python: prompts, or questions with known replies."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -7,13 +8,11 @@ from typing import Any
 
 from configs import InputError
 from finetune.api.given_rows import name_of_data
-from finetune.conversations.questions import read_questions
-from finetune.conversations.splits import read_conversation_splits
+from finetune.conversations.questions import describe_left_alone, read_asked
 from finetune.evaluation.comparison import Asking, measure_sides
 from finetune.evaluation.figures import Figure
 from finetune.evaluation.side_by_side import read_both, show_replies
 from finetune.replies.side import Side, asked_as, format_for_a_prompt
-from scratch_models.embedded_default import EMBEDDED
 from scratch_models.sampling_settings import Sampling
 
 
@@ -68,11 +67,13 @@ def measure_over_data(
 
     """
     name = name_of_data(data)
-    read, choices = (list(read_conversation_splits(name).held_out), []) if name == EMBEDDED else read_questions(name)
+    left_alone: Counter[str] = Counter()
+    read, choices = read_asked(name, left_alone)
     asking = Asking(conversations, reply_tokens)
     parts = measure_sides((base, "auto"), (tuned, "auto"), read, choices, asking, calculator=calculator)
+    said = [describe_left_alone(left_alone)] if left_alone else []
     return Compared(
-        "\n\n".join(part.text for part in parts),
+        "\n\n".join([*said, *(part.text for part in parts)]),
         [question for part in parts for question in part.questions],
         [figure for part in parts for figure in part.figures],
     )

@@ -95,7 +95,7 @@ def to_conversation(record: Mapping[str, object], place: str) -> Conversation:
         found = ", ".join(repr(key) for key in record)[:120] or "nothing"
         expected = "; or ".join(" and ".join(keys) for keys in FORMATS)
         raise InputError(f"{place}: keys are {found}, expected {expected}")
-    refuse_columns(record, place)
+    refuse_columns(record, place, read=BESIDE.get(keys, ()))
     messages, answer = FORMATS[keys](record, place)
     messages = _begin_with_system(record, messages, place)
     _check_order(messages, place)

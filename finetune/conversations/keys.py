@@ -36,6 +36,7 @@ REFUSED_COLUMNS = {
     **dict.fromkeys(("reasoning", "reasoning_content", "thinking", "system_prompt"), INTO_THE_MESSAGES),
     **dict.fromkeys(("weight", "weights", "train", "mask", "loss_mask"), FLAG_OF_A_MESSAGE),
     "functions": "write them as tools",
+    "history": "write the earlier turns into the prompt or the messages",
     "chat_template_kwargs": "what a template is told is set for the whole run",
 }
 SAYING_NOTHING: tuple[object, ...] = (None, [], {}, "")

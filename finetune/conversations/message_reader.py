@@ -161,7 +161,10 @@ def _read_weight(told: Mapping[str, object], role: Role, place: str, field: str)
     """How much the message is learned; of another role than the assistant's nothing is, and nothing may be asked."""
     weight, train = (_read_mark(key, told[key], place, field) if key in told else None for key in ("weight", "train"))
     if role != "assistant" and (weight or train):
-        raise InputError(f"{place}: {field} asks to learn a message by {role}, expected it of the assistant's alone")
+        key = "weight" if weight else "train"
+        raise InputError(
+            f"{place}: {field} asks with {key!r} to learn a message by {role}, expected it of the assistant's alone"
+        )
     if weight is not None and train is not None and (weight > 0) != (train > 0):
         raise InputError(
             f"{place}: {field} has weight {told['weight']} and train {told['train']}, expected one of them"

@@ -28,7 +28,6 @@ from finetune.conversations.keys import (
     BESIDE_PAIRS,
     HARMLESS,
     READ_BESIDE,
-    SAYING_NOTHING,
     count_unread,
     refuse_columns,
 )
@@ -159,8 +158,6 @@ def to_pair(record: Mapping[str, object], place: str) -> Pair:
     """
     form = form_of(record, place)
     refuse_columns(record, place, read=("weight",))
-    if record.get("history") not in SAYING_NOTHING:
-        raise InputError(f"{place}: has 'history', which is not read in pairs: write the earlier turns into the prompt")
     if RATED in form:
         record = {**record, **best_against_worst(record[RATED], place)}
     prompt = _read_prompt(record, form, place)

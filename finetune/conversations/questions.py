@@ -5,6 +5,7 @@ The formats are those of `conversations`; with `answer` beside it, a question al
 last ``####`` is what a reply is compared with, else the whole of it. With ``choices`` it is multiple choice.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,13 @@ from finetune.conversations.formats import (
     Message,
     final_answer,
     to_conversation,
+    unread_keys,
 )
-from finetune.conversations.keys import READ_BESIDE, REFUSED_COLUMNS
+from finetune.conversations.keys import READ_BESIDE, REFUSED_COLUMNS, count_unread
 from finetune.conversations.messages import until_last_reply
+from finetune.conversations.splits import read_conversation_splits
 from finetune.files.records import read_all
+from scratch_models.embedded_default import EMBEDDED
 from tokenizer_ext.pages.shortened import shorten
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -85,18 +89,47 @@ Question = Conversation | ChoiceQuestion
 FILLER = "?"
 
 
-def read_questions(data: str) -> tuple[list[Conversation], list[ChoiceQuestion]]:
+def read_asked(data: str, left_alone: Counter[str]) -> tuple[list[Conversation], list[ChoiceQuestion]]:
+    """The questions of the data; of the embedded data those that are held out. `left_alone` counts what is not read."""
+    if data == EMBEDDED:
+        return list(read_conversation_splits(data).held_out), []
+    return read_questions(data, left_alone)
+
+
+def read_questions(
+    data: str, left_alone: Counter[str] | None = None
+) -> tuple[list[Conversation], list[ChoiceQuestion]]:
     """The conversations of the data, each up to its last reply, and its multiple-choice questions.
+
+    `left_alone` counts what is not read, and how often.
 
     Raises:
         InputError: a record cannot be used; place and field of the first one, and the number of others.
 
     """
-    questions = read_all(data, to_question, "questions")
+    unread: Counter[str] = Counter()
+
+    def parse(record: Mapping[str, object], place: str) -> Question:
+        question = to_question(record, place)
+        unread.update(unread_of_question(record))
+        return question
+
+    questions = read_all(data, parse, "questions")
+    if left_alone is not None:
+        left_alone.update(count_unread(unread, beside="questions"))
     return (
         [one for one in questions if isinstance(one, Conversation)],
         [one for one in questions if isinstance(one, ChoiceQuestion)],
     )
+
+
+def describe_left_alone(left_alone: Mapping[str, int]) -> str:
+    """The counts on one line.
+
+    >>> describe_left_alone({"values beside the questions ('id')": 4})
+    "left alone: 4 values beside the questions ('id')"
+    """
+    return "left alone: " + "; ".join(f"{count:,} {what}" for what, count in left_alone.items())
 
 
 def to_question(record: Mapping[str, object], place: str) -> Question:
@@ -121,8 +154,33 @@ def to_question(record: Mapping[str, object], place: str) -> Question:
     return replace(conversation, answer=final_answer(text) or text.strip())
 
 
+def unread_of_question(record: Mapping[str, object]) -> list[str]:
+    """The keys of a record that hold something and are left alone.
+
+    >>> unread_of_question({"prompt": "Half of 48?", "choices": ["24", "42"], "answerKey": "A", "mood": "good"})
+    ['mood']
+    """
+    record = {key: value for key, value in record.items() if value is not None}
+    if "choices" not in record and "answer" not in record:
+        return unread_keys(record)
+    answered = _answered(record, record.get("answer", FILLER))
+    read = {*answered} - {*unread_keys(answered)}
+    messages = answered.get("messages")
+    if record.get("prompt") == (messages[:-1] if isinstance(messages, list) else answered.get("question")):
+        read.add("prompt")
+    if "choices" in record:
+        read |= {"choices", "answer" if "answer" in record else "answerKey"}
+        read.discard("tools")  # a choice is a text
+    return [key for key in record if key not in read]
+
+
 def _with_reply(record: Mapping[str, object], answer: object, place: str) -> Conversation:
     """The conversation of a record; the answer becomes the reply where a question stands alone."""
+    return until_last_reply(to_conversation(_answered(record, answer), place))
+
+
+def _answered(record: Mapping[str, object], answer: object) -> dict[str, object]:
+    """The record of that conversation."""
     answered = {**record, "answer": answer}
     beside = {key: value for key, value in record.items() if key in (*READ_BESIDE, *REFUSED_COLUMNS)}
     prompt = record.get("prompt") if "completion" not in record else None
@@ -134,7 +192,7 @@ def _with_reply(record: Mapping[str, object], answer: object, place: str) -> Con
         answered = {**beside, "question": prompt, "answer": answer}
     elif "instruction" in record and "output" not in record:
         answered["output"] = answer
-    return until_last_reply(to_conversation(answered, place))
+    return answered
 
 
 def _is_the_users(last: list[object]) -> bool:

@@ -150,6 +150,14 @@ def _measure(run, capsys, path, *records):
     return shown
 
 
+def test_keys_that_are_not_read_are_named_and_counted(run, capsys, tmp_path):
+    records = [{"prompt": PROMPT, "answer": "It is red.", "mood": "good", "id": n} for n in range(3)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    run_here(main, CompareSettings, tuned=run, data=tmp_path / "data.jsonl", reply_tokens=2)
+    said = "left alone: 3 values of the key 'mood', which is not read; 3 values beside the questions ('id')"
+    assert said in capsys.readouterr().out
+
+
 def test_of_a_talk_the_last_reply_is_asked_whatever_is_said_after_it(run, capsys, tmp_path):
     talk = ("1?", "One.", "2?", "Two.")
     ended = _measure(run, capsys, tmp_path / "ended.jsonl", _record(*talk))

@@ -144,11 +144,11 @@ REFUSED = {
     ),
     "weight of a question": (
         {"role": "user", "content": "5", "weight": 0.5},
-        "messages[1] asks to learn a message by user, expected it of the assistant's alone",
+        "messages[1] asks with 'weight' to learn a message by user, expected it of the assistant's alone",
     ),
     "train is 0": (_replied(content="4", train=0), "messages[1].train is 0, expected true or false"),
     "both": (_replied(content="4", train=True, weight=0), "messages[1] has weight 0 and train True, expected one"),
-    "learn the user": ({**ASKED, "train": True}, "messages[1] asks to learn a message by user"),
+    "learn the user": ({**ASKED, "train": True}, "messages[1] asks with 'train' to learn a message by user"),
     "old calls": (
         _replied(content="4", function_call={"name": "add", "arguments": "{}"}),
         "messages[1] has 'function_call', which is not read, expected role, content",
