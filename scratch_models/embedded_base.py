@@ -32,8 +32,8 @@ def main(settings: PublishSettings) -> None:
     import torch
 
     from scratch_models.embedded_base_readme import describe
-    from scratch_models.gpt import GPT
-    from scratch_models.gpt2_weights import save_gpt2
+    from scratch_models.rungs.gpt import GPT
+    from scratch_models.rungs.gpt2_weights import save_gpt2
     from scratch_models.scratch_folder import load_scratch_model
     from tokenizer_ext.pages.terminal import quiet_libraries
 

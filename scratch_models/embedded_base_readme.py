@@ -2,8 +2,8 @@
 
 from configs import InputError
 from scratch_models.corpus.embedded_corpus import BASE_PACKAGES, embedded_corpus
-from scratch_models.gpt import GPT
 from scratch_models.loop.run_folder import RunFolder
+from scratch_models.rungs.gpt import GPT
 
 README = """# The embedded base
 

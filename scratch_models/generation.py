@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
-from scratch_models.gpt import GPT, KeyValueCache
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, KeyValueCache
 from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
 

@@ -19,10 +19,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
-from scratch_models.gpt import GPT, GPTConfig
-from scratch_models.gpt2_weights import load_gpt2, save_gpt2
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
 
 ScratchModel: TypeAlias = GPT | BigramLanguageModel
 

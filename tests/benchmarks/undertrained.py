@@ -30,7 +30,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded_default import EMBEDDED_BASE
-from scratch_models.gpt import GPT, INITIAL_STANDARD_DEVIATION, GPTConfig
+from scratch_models.rungs.gpt import GPT, INITIAL_STANDARD_DEVIATION, GPTConfig
 from tokenizer_ext.bpe.byte_characters import from_visible
 from tokenizer_ext.bpe.tiktoken_files import read_ranks
 from tokenizer_ext.embeddings.tables import find_tables

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import MicroBatch
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import SummedLoss, train
+from scratch_models.rungs.gpt import GPT, GPTConfig
 
 STEPS, T = 3, 16
 SHAPE = GPTConfig(vocabulary_size=8192, block_size=T, layers=12, heads=8, width=512)

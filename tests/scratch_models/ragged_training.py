@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.seeds import seeded_generator
 from scratch_models.loop.training import SummedLoss, train
+from scratch_models.rungs.gpt import GPT, GPTConfig
 
 VOCABULARY, T, STEPS = 11, 8, 10
 # Learned targets of the eight rows of a step; the rows of one process of two have 10 together, of the other 26.

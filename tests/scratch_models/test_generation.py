@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.generation import generate
-from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
 

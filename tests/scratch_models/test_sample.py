@@ -11,10 +11,10 @@ from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from configs import InputError, run_entry
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
-from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.sample import SampleSettings, main
 from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.vocabulary import CharacterVocabulary
-from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.scratch_folder import save_scratch_model
 from tests.finetune.trained_runs import base_tokenizer
 from tests.killed_writes import assert_complete_or_absent

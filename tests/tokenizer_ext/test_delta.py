@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs import InputError, run_entry
 from configs.file_hash import file_sha256
-from scratch_models.bigram import BigramLanguageModel
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.said_lines import without_progress
 from tests.tokenizer_ext.extension.test_certificate import gpt2, llama

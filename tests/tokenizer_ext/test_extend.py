@@ -20,7 +20,7 @@ from transformers import (
 
 import tokenizer_ext
 from configs import InputError, run_entry
-from scratch_models.bigram import BigramLanguageModel
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.said_lines import without_progress
 from tokenizer_ext.bpe.bpe import BytePairEncoding

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.tokenizer_ext.families import family_tokenizer, write_family
 from tests.tokenizer_ext.tiny_models import TINY_MODELS, tiny_phi
 from tokenizer_ext.bpe.merge_learning import Merge

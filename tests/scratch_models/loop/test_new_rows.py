@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
-from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import SummedLoss, held_out_loss, train
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_new_rows

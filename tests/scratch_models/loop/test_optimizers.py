@@ -3,10 +3,10 @@ import torch
 from torch import nn
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
-from scratch_models.gpt import GPT, GPTConfig
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import learning_rate_factor, make_optimizers
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 
 SETTINGS = LoopSettings(max_steps=50, learning_rate=0.1, warmup_steps=5, schedule="cosine", weight_decay=0.2)
 SHAPE = GPTConfig(vocabulary_size=7, block_size=4, layers=2, heads=1, width=4, tied=False)

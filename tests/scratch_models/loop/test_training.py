@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.loop.checkpoint import load_newest_checkpoint
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
@@ -20,6 +19,7 @@ from scratch_models.loop.micro_batches import MicroBatch, count_targets, count_t
 from scratch_models.loop.optimizers import learning_rate_factor, make_optimizers
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import SummedLoss, held_out_loss, train
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.scratch_models.ragged_training import (
     LEARNED,

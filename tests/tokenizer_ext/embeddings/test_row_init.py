@@ -5,7 +5,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tokenizer_ext.embeddings.row_init import start_rows, start_tables
 from tokenizer_ext.embeddings.tables import grow_rows
 

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
-from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.rungs.bigram import BigramLanguageModel
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from tokenizer_ext.embeddings.extended_tables import ExtendedEmbedding
 from tokenizer_ext.embeddings.tables import find_tables, fold, grow_rows, new_row_parameters, separate_new_rows
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tokenizer_ext.embeddings.tables import grow_rows
 from tokenizer_ext.extension.certificate import (
     Certificate,

@@ -20,7 +20,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrain
 
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
-from scratch_models.gpt import GPT, GPTConfig
+from scratch_models.rungs.gpt import GPT, GPTConfig
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 
 GPT2_SIZES = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from configs import InputError
-from scratch_models.gpt import GPT, GPTConfig, KeyValueCache
+from scratch_models.rungs.gpt import GPT, GPTConfig, KeyValueCache
 
 CONFIG = GPTConfig(vocabulary_size=60, block_size=24, layers=3, heads=4, width=32)
 

@@ -6,10 +6,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs import InputError
-from scratch_models.bigram import BigramLanguageModel
 from scratch_models.corpus.blocks import RandomBlocks, split_by_position
 from scratch_models.corpus.text_files import read_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary
+from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 
 TINY_SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"

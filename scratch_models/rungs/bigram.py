@@ -9,7 +9,7 @@ Shapes: B rows of a batch, T tokens of a row, V vocabulary.
 from torch import Tensor, nn
 
 from configs import InputError
-from scratch_models.gpt import KeyValueCache
+from scratch_models.rungs.gpt import KeyValueCache
 
 
 class BigramLanguageModel(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
-from scratch_models.gpt import GPT, GPTConfig
-from scratch_models.gpt2_weights import GPT2_SIZES, gpt2_config, load_gpt2, save_gpt2, weight_names
+from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.gpt2_weights import GPT2_SIZES, gpt2_config, load_gpt2, save_gpt2, weight_names
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60,
