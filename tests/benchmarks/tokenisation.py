@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from datasets import Dataset
 from transformers import GPT2Config, PreTrainedTokenizerFast
@@ -114,10 +115,11 @@ def render_by_template(tokenizer: PreTrainedTokenizerFast, conversation: Convers
 
 
 def read_and_render(path: Path, chat: GraftFormat) -> None:
-    """A file into ids and masks, training and held-out conversations."""
-    splits = read_conversation_splits(str(path))
-    for part in (splits.training, splits.held_out):
-        chat.render_set(part)
+    """A file into ids and masks, training and held-out conversations, nothing of it known from before."""
+    with TemporaryDirectory() as nothing, patch.dict(os.environ, {"XDG_CACHE_HOME": nothing}):
+        splits = read_conversation_splits(str(path))
+        for part in (splits.training, splits.held_out):
+            chat.render_set(part)
 
 
 def floor(chat: GraftFormat, conversations: list[Conversation]) -> float:
