@@ -1,0 +1,1 @@
+"""Backpropagation from scratch: numbers that know their derivatives, and a network of neurons made of them."""
