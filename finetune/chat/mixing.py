@@ -80,7 +80,8 @@ def enough_to_draw(wanted: int | None, conversations: int) -> int | None:
 def draw(splits: ConversationSplits, number: int, seed: int) -> ConversationSplits:
     """The splits with so many conversations to learn from, or fewer where a small set is read more than once."""
     order = ReadingOrder(len(splits.training), mixed_seed(seed, number), splits.mixture)
-    chosen = np.unique(order.of_epoch(0)[:number])
+    of_each = [] if splits.mixture is None else np.unique(splits.mixture.set_of, return_index=True)[1].tolist()
+    chosen = np.unique([*order.of_epoch(0)[:number].tolist(), *of_each])  # a set of which less than one is read, too
     training = splits.training
     if isinstance(training, StoredItems | ChosenItems):
         some: Sequence[Conversation] = training.only(chosen)

@@ -7,9 +7,10 @@ import pytest
 
 from configs import InputError
 from finetune.chat.batches import ConversationBatches
-from finetune.chat.mixing import ReadingOrder
+from finetune.chat.mixing import ReadingOrder, draw
 from finetune.chat.rendered import RenderedConversation
-from finetune.conversations.splits import read_conversation_splits
+from finetune.conversations.messages import Conversation, Message
+from finetune.conversations.splits import ConversationSplits, read_conversation_splits
 from finetune.files.weighted_sets import Mixture, WeightedSet, read_sets
 from tests.finetune.tiny_models import questions
 
@@ -54,6 +55,17 @@ def test_a_step_has_of_each_set_what_it_should_up_to_one_and_is_the_same_when_re
         assert np.abs(counts - [4, 2, 2]).max() <= 1
         if step % 13 == 0:
             assert read(batches(), step) == read(in_order, step), "a resumed run begins in the middle"
+
+
+def test_what_is_drawn_keeps_the_shares_and_leaves_no_set_without_a_conversation():
+    rows = (30_000, 9_000, 5)
+    talk = Conversation((Message("user", "You?"), Message("assistant", "I.")), "x:1")
+    splits = ConversationSplits([talk] * sum(rows), [talk], [], {}, mixture=_mixture(rows, (2, 1, 1e-9)))
+    drawn = draw(splits, 2100, seed=0)
+    counts = np.bincount(drawn.mixture.set_of, minlength=3)
+    assert len(drawn.training) == counts.sum() and drawn.drawn.of == sum(rows)
+    assert np.abs(counts - [1400, 700, 1]).max() <= 1
+    assert np.array_equal(drawn.mixture.set_of, draw(splits, 2100, seed=0).mixture.set_of)
 
 
 def _write(path, pairs):
