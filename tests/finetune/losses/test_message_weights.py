@@ -45,7 +45,7 @@ def _by_message(chat, talk):
     return weights
 
 
-@pytest.mark.parametrize("family", ["graft", "smollm2", "llama3_1"])
+@pytest.mark.parametrize("family", ["graft", pytest.param("smollm2", marks=pytest.mark.long), "llama3_1"])
 def test_each_id_has_the_weight_of_its_message_end_of_turn_included(family):
     chat = chat_of(family)
     for talk, row in zip(TALKS, chat.render_set(TALKS), strict=True):

@@ -26,6 +26,7 @@ def test_the_loss_of_a_point_is_the_negative_log_of_the_probability_of_its_moon(
         assert point_loss(network, point).data == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_hidden_neurons_divide_what_no_straight_line_does() -> None:
     points, held_out = two_moons(30, noise=0.05, seed=0), two_moons(30, noise=0.05, seed=1)
     right = {}

@@ -79,7 +79,7 @@ def test_every_operation_takes_part_in_the_random_expressions() -> None:
     assert found == {"+", "-", "*", "/", "**", "exp", "log", "tanh", "relu"}
 
 
-@pytest.mark.parametrize("depth", [10_000, 100_000])
+@pytest.mark.parametrize("depth", [10_000, pytest.param(100_000, marks=pytest.mark.long)])
 def test_a_graph_deeper_than_the_recursion_limit_is_passed_back_through(depth: int) -> None:
     leaf = Value(1.0)
     result = leaf
