@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -17,10 +18,12 @@ from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import choose_run_folder
+from scratch_models.loop.run_folder import RunFolder, choose_run_folder
 from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, save_scratch_model
 from scratch_models.train_settings import TrainSettings
@@ -35,18 +38,13 @@ def train_from_scratch(settings: TrainSettings) -> None:
     with main_process_first(accelerator):  # it fills the caches that the others then read
         text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
     model = make_model(settings, len(text.vocabulary))
-    batches = RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+    batches = _batches(text, settings)
     batches.micro_batches(0, accelerator.process_index, accelerator.num_processes)  # refuses too few for the processes
     if settings.dry_run:
         accelerator.print(describe(settings, model, text))
         return
-    loss_model = SummedLoss(model).to(accelerator.device)
-    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
-    evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
-    run = start_run(run, settings, accelerator, make_facts(text))
-    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    run = fit(model, text, settings, accelerator, run)
     if accelerator.is_main_process:
-        save_scratch_model(model, text.vocabulary, run.final)
         last = saved_evaluation(run)
         print(f"End of training. Loss: {last['held_out_loss_nats']:.4f} nats per token", end=" ")
         print(f"({last['held_out_bits_per_byte']:.4f} bits per byte) on held-out text. Saved: {run.final}")
@@ -54,12 +52,47 @@ def train_from_scratch(settings: TrainSettings) -> None:
     accelerator.end_training()
 
 
+def fit(
+    model: ScratchModel, text: TrainingText, settings: TrainSettings, accelerator: Accelerator, run: RunFolder
+) -> RunFolder:
+    """Trains the model in place and saves it in the run's folder, which is returned."""
+    loss_model = SummedLoss(model).to(accelerator.device)
+    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
+    evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
+    run = start_run(run, settings, accelerator, make_facts(text))
+    batches = _batches(text, settings)
+    train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    if accelerator.is_main_process:
+        save_scratch_model(model, text.vocabulary, run.final)
+    return run
+
+
+def _batches(text: TrainingText, settings: TrainSettings) -> RandomBlocks:
+    return RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+
+
 def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
     """The model with its start values."""
-    if settings.model == "bigram":
-        return BigramLanguageModel(rows)
-    shape = {name: getattr(settings, name) for name in ("block_size", "layers", "heads", "width", "dropout", "tied")}
-    return GPT(GPTConfig(vocabulary_size=rows, **shape))
+    shape: dict[str, Any] = {
+        "vocabulary_size": rows,
+        "block_size": settings.block_size,
+        "width": settings.width,
+        "heads": settings.heads,
+    }
+    blocks: dict[str, Any] = {"layers": settings.layers, "tied": settings.tied}
+    match settings.model:
+        case "bigram":
+            return BigramLanguageModel(rows)
+        case "averaging":
+            return OneLayerModel(OneLayerConfig(**{**shape, "heads": 1}, mixing="average"))
+        case "attention":
+            return OneLayerModel(OneLayerConfig(**shape, mixing="attention"))
+        case "gpt":
+            return GPT(GPTConfig(**shape, **blocks, dropout=settings.dropout))
+        case "llama":
+            halved = settings.heads // 2 if settings.heads % 2 == 0 else settings.heads
+            hidden = settings.width * 8 // 3  # three matrices of it hold as much as GPT's two of four times the width
+            return Llama(LlamaConfig(**shape, **blocks, key_value_heads=halved, hidden_width=hidden))
 
 
 def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:

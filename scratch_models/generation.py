@@ -11,15 +11,20 @@ from torch import Tensor
 from configs import InputError
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, KeyValueCache
+from scratch_models.rungs.llama import Llama
+from scratch_models.rungs.one_layer import OneLayerModel
 from scratch_models.sampling import next_ids, row_generator
 from scratch_models.sampling_settings import Sampling
 
 
 @torch.no_grad()
 def generate(
-    model: GPT | BigramLanguageModel, input_ids: Sequence[int], max_new_tokens: int, sampling: Sampling
+    model: GPT | BigramLanguageModel | OneLayerModel | Llama,
+    input_ids: Sequence[int],
+    max_new_tokens: int,
+    sampling: Sampling,
 ) -> Iterator[int]:
-    """Ids that continue `input_ids`, one at a time; a GPT reads at most the last `block_size` of them.
+    """Ids that continue `input_ids`, one at a time; a model with a block size reads at most so many of the last.
 
     The model is left in evaluation mode.
 
@@ -29,7 +34,7 @@ def generate(
     if not input_ids:
         raise InputError("nothing to continue: pass a prompt of at least one token")
     model.eval()
-    read_logits = _GPTReader(model) if isinstance(model, GPT) else _bigram_reader(model)
+    read_logits = _GPTReader(model) if isinstance(model, GPT) else _window_reader(model)
     generators = [row_generator(sampling)]
     ids = list(input_ids)
     for _ in range(max_new_tokens):
@@ -58,11 +63,13 @@ class _GPTReader:
         return logits
 
 
-def _bigram_reader(model: BigramLanguageModel) -> Callable[[list[int]], Tensor]:
+def _window_reader(model: BigramLanguageModel | OneLayerModel | Llama) -> Callable[[list[int]], Tensor]:
+    """Logits after all ids so far, of a model that keeps nothing: what it can see is read anew for each id."""
     device = next(model.parameters()).device
+    window = 1 if isinstance(model, BigramLanguageModel) else model.config.block_size
 
     def read_logits(ids: list[int]) -> Tensor:
-        logits: Tensor = model(torch.tensor([ids[-1:]], device=device))[:, -1]  # (1, V)
+        logits: Tensor = model(torch.tensor([ids[-window:]], device=device))[:, -1]  # (1, V)
         return logits
 
     return read_logits

@@ -1,9 +1,9 @@
 """The folder of a finished scratch model: weights, shape and vocabulary.
 
-A GPT on BPE ids is a Hugging Face GPT-2 folder. A bigram model, and any model on characters, is
+A GPT on BPE ids is a Hugging Face GPT-2 folder. Every other model, and any model on characters, is
 
     model.safetensors
-    config.json                        {"model": "bigram" or "gpt", then the fields of its shape}
+    config.json                        {"model": one of KINDS or "bigram", then the fields of its shape}
     characters.json | tokenizer.json   the vocabulary
 """
 
@@ -23,8 +23,17 @@ from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
+from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 
-ScratchModel: TypeAlias = GPT | BigramLanguageModel
+ScratchModel: TypeAlias = GPT | BigramLanguageModel | OneLayerModel | Llama
+
+KINDS: dict[str, tuple[type, type]] = {
+    "gpt": (GPT, GPTConfig),
+    "one_layer": (OneLayerModel, OneLayerConfig),
+    "llama": (Llama, LlamaConfig),
+}
+"""The models that have a configuration, by the name of their kind in `config.json`."""
 
 
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:
@@ -74,9 +83,10 @@ def _folder_of_model(folder: Path) -> Path:
 
 def _shape_fields(model: ScratchModel) -> dict[str, Any]:
     rows = {"vocabulary_size": model.token_embedding_table.num_embeddings}  # as they are, added ones included
-    if isinstance(model, GPT):
-        return {"model": "gpt", **dataclasses.asdict(model.config), **rows}
-    return {"model": "bigram", **rows}
+    if isinstance(model, BigramLanguageModel):
+        return {"model": "bigram", **rows}
+    kind = next(name for name, (model_class, _) in KINDS.items() if isinstance(model, model_class))
+    return {"model": kind, **dataclasses.asdict(model.config), **rows}
 
 
 def _read_fields(folder: Path) -> dict[str, Any]:
@@ -96,12 +106,14 @@ def _load_own(folder: Path, fields: dict[str, Any]) -> ScratchModel:
     shape = {field: value for field, value in fields.items() if field != "model"}
     model: ScratchModel
     try:
-        if fields["model"] == "gpt":
-            model = GPT(GPTConfig(**shape))
-        elif fields["model"] == "bigram":
+        if fields["model"] == "bigram":
             model = BigramLanguageModel(**shape)
+        elif fields["model"] in KINDS:
+            model_class, config_class = KINDS[fields["model"]]
+            model = model_class(config_class(**shape))
         else:
-            raise InputError(f"{folder}/config.json: model is {fields['model']!r}, expected 'gpt' or 'bigram'")
+            expected = ", ".join(map(repr, KINDS))
+            raise InputError(f"{folder}/config.json: model is {fields['model']!r}, expected {expected} or 'bigram'")
         load_model(model, folder / "model.safetensors")
     except FileNotFoundError:
         raise MissingInput(f"{folder}: holds no model.safetensors, expected the weights beside config.json") from None

@@ -13,8 +13,8 @@ class TrainSettings(LoopSettings):
 
     name: str = "scratch"
     """Name of the run's folder: `runs/<name>-<n>`."""
-    model: Literal["bigram", "gpt"] = "bigram"
-    """Which model."""
+    model: Literal["bigram", "averaging", "attention", "gpt", "llama"] = "bigram"
+    """Which model; `averaging` and `attention` have one layer and nothing else of a block."""
     data: str = "tinyshakespeare"
     """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
     tokens: Literal["characters", "bpe"] = "characters"
@@ -22,21 +22,21 @@ class TrainSettings(LoopSettings):
     vocabulary_size: int = 4096
     """Ids of a BPE vocabulary; characters bring their own number."""
     block_size: int = 8
-    """Tokens of a block, and positions of a GPT."""
+    """Tokens of a block, and positions of a model that has them."""
     blocks_per_batch: int = 32
     """Blocks that one step reads, over all processes."""
     layers: int = 4
-    """Blocks of a GPT."""
+    """Blocks of a GPT or a Llama."""
     heads: int = 4
-    """Attention heads of a GPT's block."""
+    """Attention heads of a layer; a Llama has half as many of keys and values, where they are even."""
     width: int = 128
-    """Width of a GPT."""
+    """Width of every model but the bigram."""
     dropout: float = 0.0
     """Share of a GPT's activations dropped in training."""
     tied: bool = True
-    """Whether a GPT's head shares the token embedding."""
+    """Whether the head of a GPT or a Llama shares the token embedding."""
     muon_learning_rate: float | None = None
-    """Peak learning rate of Muon for a GPT's hidden matrices; without it AdamW trains them too."""
+    """Peak learning rate of Muon for the hidden matrices of blocks; without it AdamW trains them too."""
     evaluation_blocks: int = 256
     """Held-out blocks that an evaluation during training reads; the last one reads all."""
     sample_characters: int = 300
@@ -58,5 +58,6 @@ class TrainSettings(LoopSettings):
         for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
+        self.expect("dropout", self.dropout == 0 or self.model == "gpt", "0: only a gpt drops activations")
         if self.muon_learning_rate is not None:
             self.expect("muon_learning_rate", 0 < self.muon_learning_rate < math.inf, "a finite number above 0")

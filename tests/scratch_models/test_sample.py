@@ -15,6 +15,8 @@ from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
 from scratch_models.generation import generate
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sample import SampleSettings, main
 from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
@@ -54,7 +56,36 @@ def bytes_gpt() -> tuple[ScratchModel, Vocabulary]:
     return GPT(GPTConfig(vocabulary_size=257, block_size=8, layers=2, heads=2, width=16)), bytes_tokenizer()
 
 
-ALL_KINDS = [character_bigram, bytes_bigram, character_gpt, untied_gpt, bytes_gpt]
+def average() -> tuple[ScratchModel, Vocabulary]:
+    shape = OneLayerConfig(vocabulary_size=len(CHARACTERS), block_size=8, width=16, mixing="average")
+    return OneLayerModel(shape), CHARACTERS
+
+
+def bytes_heads() -> tuple[ScratchModel, Vocabulary]:
+    shape = OneLayerConfig(vocabulary_size=257, block_size=8, width=16, mixing="attention", heads=2)
+    return OneLayerModel(shape), bytes_tokenizer()
+
+
+def llama(tied: bool = True) -> tuple[ScratchModel, Vocabulary]:
+    shape = {"block_size": 8, "layers": 2, "heads": 4, "key_value_heads": 2, "width": 16, "hidden_width": 24}
+    return Llama(LlamaConfig(vocabulary_size=len(CHARACTERS), **shape, tied=tied)), CHARACTERS  # type: ignore[arg-type]
+
+
+def untied_llama() -> tuple[ScratchModel, Vocabulary]:
+    return llama(tied=False)
+
+
+ALL_KINDS = [
+    character_bigram,
+    bytes_bigram,
+    character_gpt,
+    untied_gpt,
+    bytes_gpt,
+    average,
+    bytes_heads,
+    llama,
+    untied_llama,
+]
 
 
 def printed(capsys: pytest.CaptureFixture[str], **fields: object) -> str:
@@ -140,7 +171,7 @@ def broken_folder(tmp_path: Path, name: str) -> Path:
         ("no config", "holds no config.json"),
         ("not json", "is not JSON"),
         ("a list", "holds a list, expected an object"),
-        ("other model", "model is 'rnn', expected 'gpt' or 'bigram'"),
+        ("other model", "model is 'rnn', expected 'gpt', 'one_layer', 'llama' or 'bigram'"),
         ("other field", "depth"),
         ("other shape", "size mismatch"),
         ("no weights", "holds no model.safetensors"),
