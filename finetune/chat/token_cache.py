@@ -19,7 +19,6 @@ Shapes: N rows, most often one a conversation, M ids of all of them.
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -30,7 +29,7 @@ import numpy as np
 import tokenizers
 from tqdm import tqdm
 
-from configs.cache_folder import cache_folder
+from configs.cache_folder import cache_folder, drop_oldest
 from configs.file_hash import hash_code
 from configs.whole_folder import whole_folder
 from finetune import chat as chat_folder
@@ -65,7 +64,7 @@ def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat
             return found
         try:
             _write(_counted(chat.render_parts(conversations), bar), entry)
-            _drop_oldest(folder)
+            drop_oldest(folder, MOST_ENTRIES)
         except OSError as error:  # a full disk or a folder closed to us; the run itself needs no cache
             print(f"{folder}: the ids of this run are not kept ({error.strerror})", file=sys.stderr)
         return _open(entry) or chat.render_set(conversations)
@@ -151,13 +150,3 @@ def _write(parts: Iterable[RenderedSet], entry: Path) -> None:
 
 def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
     return (values[start : start + 2**22] for start in range(0, len(values), 2**22))
-
-
-def _drop_oldest(folder: Path) -> None:
-    """Keeps the entries that were used last; a process that has one mapped keeps reading it."""
-    used: dict[Path, float] = {}
-    for entry in folder.iterdir():
-        with suppress(FileNotFoundError):  # another process has just moved or dropped it
-            used[entry] = entry.stat().st_mtime
-    for entry in sorted(used, key=used.__getitem__)[:-MOST_ENTRIES]:
-        shutil.rmtree(entry, ignore_errors=True)

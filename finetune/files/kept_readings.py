@@ -11,7 +11,6 @@ the libraries that it reads with, so an entry is never stale. What comes from th
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from configs.cache_folder import cache_folder
+from configs.cache_folder import cache_folder, drop_oldest
 from configs.file_hash import file_sha256, hash_code
 from configs.whole_folder import whole_folder
 from finetune.files.records import local_files
@@ -77,21 +76,9 @@ class KeptReadings:
                 for name, items in parts.items():
                     items.keep(partial / f"{name}.items", partial / f"{name}.ends")
                 (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-            self._drop_oldest()
+            drop_oldest(self.folder, MOST_ENTRIES, MOST_BYTES)
         except OSError as error:
             print(f"{self.folder}: what was read is not kept for the next run ({error.strerror})", file=sys.stderr)
-
-    def _drop_oldest(self) -> None:
-        """Keeps the entries that were used last, as many and as much as is allowed, and the newest always."""
-        used: dict[Path, tuple[float, int]] = {}
-        for entry in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # another process has just moved or dropped it
-                used[entry] = entry.stat().st_mtime, sum(path.stat().st_size for path in entry.iterdir())
-        total = 0
-        for number, entry in enumerate(sorted(used, key=used.__getitem__, reverse=True)):
-            total += used[entry][1]
-            if number and (number >= MOST_ENTRIES or total > MOST_BYTES):
-                shutil.rmtree(entry, ignore_errors=True)
 
 
 @once
