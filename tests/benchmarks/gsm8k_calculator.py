@@ -84,7 +84,7 @@ def settings_for(given: argparse.Namespace, run: Path, calculator: bool) -> SftS
 def print_figures(given: argparse.Namespace, tuned: LocalSide, without: LocalSide, seconds: float) -> None:
     """The comparison, then what was wanted beside what was seen."""
     of_base, of_tuned = (asked_over_data(side, "auto", calculator=True) for side in (open_local(EMBEDDED), tuned))
-    held_out = read_conversation_splits(str(given.data)).held_out
+    held_out = list(read_conversation_splits(str(given.data)).held_out)
     measured = measure_replies(of_base, of_tuned, held_out, Asking(given.questions, given.reply_tokens))
     sources = {question["source"] for question in measured.questions}
     asked = [conversation for conversation in held_out if conversation.source in sources]

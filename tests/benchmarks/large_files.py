@@ -26,8 +26,8 @@ from tests.house.repository import ROOT
 STEPPED = re.compile(r"training [1-9]")
 SIZES_MB = (3, 3000)
 WORDS_OF_A_QUESTION, WORDS_OF_A_REPLY = 60, 90
-SETTINGS = ("--max_steps", "10", "--evaluation_conversations", "4", "--reply_tokens", "4", "--warmup_steps", "1")
-SETTINGS += ("--conversations_per_step", "8")
+SETTINGS: tuple[str, ...] = ("--max_steps", "10", "--evaluation_conversations", "4", "--reply_tokens", "4")
+SETTINGS += ("--warmup_steps", "1", "--conversations_per_step", "8")
 
 
 def main() -> None:

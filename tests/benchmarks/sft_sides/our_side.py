@@ -53,7 +53,7 @@ class InOrder:
 def make_rows(steps: int) -> list[Row]:
     """Ids and targets as TRL makes them: of the whole text, learned from where the prompt's ids are no longer its."""
     tokenizer = make_tokenizer()
-    rows = []
+    rows = list[Row]()
     for problem in read_problems(steps):
         prompt = tokenizer(problem["prompt"])["input_ids"]
         ids = [*tokenizer(problem["prompt"] + problem["completion"])["input_ids"], tokenizer.eos_token_id]
@@ -87,8 +87,8 @@ def main(work: Work) -> None:
     clock.note()
     rate += product_gflops(torch.float32, 10)
     steps = [batches.of_step(step) for step in range(work.steps)]
-    tokens = [sum(len(ids) + 1 for ids, _ in rows) for rows in steps]
-    learned = [sum(target != IGNORED_TARGET for _, targets in rows for target in targets) for rows in steps]
+    tokens = [sum(len(row[0]) + 1 for row in rows) for rows in steps]
+    learned = [sum(target != IGNORED_TARGET for row in rows for target in row[1]) for rows in steps]
     floor = work.floor_mflop(sum(tokens[1:]), sum(learned[1:])) / 1e3
     losses = [entry["loss_nats"] for entry in run.read_metrics()]
     clock.report(tokens, losses, floor_gflop=floor, fp32_gflops=statistics.median(rate))

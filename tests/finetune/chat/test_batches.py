@@ -116,13 +116,13 @@ def test_no_micro_batch_is_larger_than_the_limit_unless_it_is_one_row(conversati
 def test_cutting_by_tokens_keeps_every_row_in_order_and_wastes_no_room():
     rows = [([0] * length, [0] * length) for length in [3, 9, 9, 10, 10, 10, 45]]
     groups = cut_by_tokens(rows, tokens=40)
-    assert [[len(ids) for ids, _ in group] for group in groups] == [[3], [9, 9, 10, 10], [10], [45]]
+    assert [[len(row[0]) for row in group] for group in groups] == [[3], [9, 9, 10, 10], [10], [45]]
 
 
 def test_a_row_is_rendered_ids_shifted_by_one_and_learns_what_the_mask_says(chat_tokenizer):
     chat = GraftFormat(chat_tokenizer)
     rendered = chat.render(Conversation((Message("user", "the sum?"), Message("assistant", "72")), "p"))
-    ids, targets = to_row(rendered)
+    ids, targets, *_ = to_row(rendered)
     reply = [*chat_tokenizer.encode("72", add_special_tokens=False), chat.end_id]
     assert ids == rendered.input_ids[:-1]
     assert targets == [IGNORED_TARGET] * (len(ids) - len(reply)) + reply
@@ -188,9 +188,9 @@ def test_a_process_without_a_row_gets_a_packed_one_in_which_nothing_is_learned()
 def test_packs_are_few_and_nearly_full(conversations):
     rows = [to_row(one) for one in conversations]
     packs = pack_by_tokens(rows, 1024)
-    tokens = sum(len(ids) for ids, _ in rows)
-    assert sorted(ids[0] for one in packs for ids, _ in one) == list(range(1000, 1403))
-    assert all(sum(len(ids) for ids, _ in one) <= 1024 for one in packs)
+    tokens = sum(len(row[0]) for row in rows)
+    assert sorted(row[0][0] for one in packs for row in one) == list(range(1000, 1403))
+    assert all(sum(len(row[0]) for row in one) <= 1024 for one in packs)
     assert len(packs) <= 11 / 9 * -(-tokens // 1024) + 1
 
 

@@ -61,11 +61,12 @@ def test_what_is_drawn_keeps_the_shares_and_leaves_no_set_without_a_conversation
     rows = (30_000, 9_000, 5)
     talk = Conversation((Message("user", "You?"), Message("assistant", "I.")), "x:1")
     splits = ConversationSplits([talk] * sum(rows), [talk], [], {}, mixture=_mixture(rows, (2, 1, 1e-9)))
-    drawn = draw(splits, 2100, seed=0)
+    drawn, again = draw(splits, 2100, seed=0), draw(splits, 2100, seed=0)
+    assert drawn.mixture is not None and again.mixture is not None and drawn.drawn is not None
     counts = np.bincount(drawn.mixture.set_of, minlength=3)
     assert len(drawn.training) == counts.sum() and drawn.drawn.of == sum(rows)
     assert np.abs(counts - [1400, 700, 1]).max() <= 1
-    assert np.array_equal(drawn.mixture.set_of, draw(splits, 2100, seed=0).mixture.set_of)
+    assert np.array_equal(drawn.mixture.set_of, again.mixture.set_of)
 
 
 def _write(path, pairs):
@@ -79,7 +80,8 @@ def test_twins_stand_in_the_first_set_and_are_counted(tmp_path):
     splits = read_conversation_splits([f"{first}:2", second])
     assert splits.left_out[f"conversations of {second} that stand in a set before it too"] == 10
     assert len(splits.training) + len(splits.held_out) == 200
-    of_sets = {name: set() for name in (first, second)}
+    assert splits.mixture is not None
+    of_sets: dict[str, set[str]] = {name: set() for name in (first, second)}
     for one, number in zip(splits.training, splits.mixture.set_of, strict=True):
         of_sets[splits.mixture.sets[number].name].add(one.source.rpartition(":")[0])
     assert of_sets == {first: {first}, second: {second}}

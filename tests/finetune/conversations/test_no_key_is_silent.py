@@ -111,7 +111,7 @@ def outcome(tmp_path, chat):
         return [[*side] for side in sides] + [data.training.weights.tolist()], data.describe()
 
     def asked(path):
-        left_alone = Counter()
+        left_alone = Counter[str]()
         read = read_questions(path, left_alone)
         return [replace(one, source="") for some in read for one in some], str(dict(left_alone))
 

@@ -8,6 +8,7 @@ import pytest
 
 from configs import InputError
 from finetune.conversations import splits as splits_module
+from finetune.conversations.reading import Learn
 from finetune.conversations.splits import read_conversation_splits
 from finetune.files import kept_readings
 from tests.finetune.tiny_models import questions
@@ -27,7 +28,12 @@ def readings(monkeypatch):
     """How often files were read."""
     read = []
     usual = splits_module.Reading
-    monkeypatch.setattr(splits_module, "Reading", lambda *given: read.append(given) or usual(*given))
+
+    def count(*given):
+        read.append(given)
+        return usual(*given)
+
+    monkeypatch.setattr(splits_module, "Reading", count)
     return read
 
 
@@ -72,7 +78,7 @@ def test_a_second_reading_reads_nothing_and_gives_the_same(tmp_path, readings):
 def test_weighted_sets_and_given_ones_are_kept_each_for_itself(tmp_path, readings):
     one, two = (_write(tmp_path / f"{at}.jsonl", _flat(at, at + 100)) for at in (0, 200))
     three = _write(tmp_path / "held.jsonl", _flat(300, 330))
-    choices = [
+    choices: list[tuple[list[str], str | None, Learn]] = [
         ([one, f"{two}:3"], None, "all"),
         ([one, two], None, "all"),
         ([one], three, "all"),

@@ -1,6 +1,8 @@
 """The same conversations in every form and every kind of file give the same ids and masks in real chat templates."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -50,7 +52,7 @@ def _sharegpt(turns):
     return [{"from": SPEAKERS[role], "value": text} for role, text in turns]
 
 
-SINGLE = {
+SINGLE: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "question": lambda q, a: {"question": q, "answer": a},
     "messages": lambda q, a: {"messages": _messages([("user", q), ("assistant", a)])},
     "sharegpt": lambda q, a: {"conversations": _sharegpt([("user", q), ("assistant", a)])},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ Gradient = dict[str, Tensor]
 WHOLE, OF_A_TENSOR = 1e-6, 1e-5
 """Largest difference, relative to the norm: of all tensors as one, and of each."""
 
-CUTS: dict[str, dict[str, int | bool]] = {
+CUTS: dict[str, dict[str, Any]] = {
     "32": {"accumulation_steps": 1},
     "8 x 4": {"accumulation_steps": 8},
     "1 x 32": {"accumulation_steps": 32},
@@ -88,7 +89,7 @@ def expected(kind) -> Gradient:
 def by_hand(kind) -> tuple[float, Gradient]:
     """Loss and gradient with weights 0, 0.5 and 1: sum of weight times nats over sum of weights."""
     model = KINDS[kind]().double()
-    nats, weight = 0.0, 0.0
+    nats, weight = torch.zeros((), dtype=torch.float64), 0.0
     for one in weighted_conversations():
         logits = model(input_ids=torch.tensor([one.input_ids]), use_cache=False).logits[0]  # (T, V)
         weights = map(float, one.supervised) if one.weights is None else one.weights
@@ -240,7 +241,7 @@ def test_a_mean_per_micro_batch_is_seen(kind, expected):
 
 def test_conversations_that_see_each_other_are_seen(kind, expected):
     class Forgetful(SupervisedLoss):
-        def forward(self, input_ids, targets, position_ids=None):
+        def forward(self, input_ids, targets, position_ids=None, weights=None):
             return super().forward(input_ids, targets)
 
     if kind.startswith("gpt2"):

@@ -74,7 +74,7 @@ def test_what_a_calculator_gives_counts_nothing_and_what_is_said_around_it_its_w
 
 def _assert_is_the_sum_by_hand(model, chat, layout):
     """Loss and gradient of the talks in one step."""
-    nats, weight = 0.0, 0.0
+    nats, weight = torch.zeros((), dtype=torch.float64), 0.0
     for talk in TALKS:
         ids = torch.tensor([chat.render(talk).input_ids])
         log_probabilities = model(input_ids=ids, use_cache=False).logits[0].log_softmax(dim=-1)  # (T, V)

@@ -23,9 +23,18 @@ def test_every_step_has_of_each_set_its_share_and_a_twin_is_read_once(tmp_path, 
     first, second = _write(tmp_path / "a.jsonl", asked[:210]), _write(tmp_path / "b.jsonl", asked[200:])
     splits = read_preference_splits([f"{first}:1", f"{second}:3"])
     assert splits.left_out[f"pairs of {second} that stand in a set before it too"] == 10
-    sizes = {"maximum_tokens": 400, "held_out_pairs": 8, "pairs_per_step": 8, "tokens_per_micro_batch": 4096}
-    dataset = prepare_preferences(GraftFormat(chat_tokenizer), splits, **sizes, seed=0)
-    set_of = dataset.batches.order.mixture.set_of
+    dataset = prepare_preferences(
+        GraftFormat(chat_tokenizer),
+        splits,
+        maximum_tokens=400,
+        held_out_pairs=8,
+        pairs_per_step=8,
+        tokens_per_micro_batch=4096,
+        seed=0,
+    )
+    mixture = dataset.batches.order.mixture
+    assert mixture is not None
+    set_of = mixture.set_of
     assert [one.source.startswith(second) for one in splits.training] == set_of.astype(bool).tolist()
     for epoch in range(3):
         for step in np.split(dataset.batches.order.of_epoch(epoch)[:240], 30):
