@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.replies.side import CHAT
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 MAXIMUM_CHARACTERS = 20_000
 MAXIMUM_TOKENS = 1024

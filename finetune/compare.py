@@ -21,8 +21,8 @@ from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion, describe_left_alone, read_asked
 from finetune.replies.server_address import is_server
 from finetune.replies.side_settings import SideSettings
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import find_recorded
-from scratch_models.sampling_settings import Sampling
 
 if TYPE_CHECKING:
     from finetune.evaluation.comparison import Measured

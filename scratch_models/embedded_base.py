@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configs import InputError, run_entry
 from configs.whole_folder import whole_folder
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED_BASE
 from scratch_models.loop.run_folder import RunFolder, newest_run
 
 
@@ -31,7 +31,7 @@ def main(settings: PublishSettings) -> None:
     """Loads the run's model, describes it, rounds it to bf16, saves it with its README."""
     import torch
 
-    from scratch_models.embedded_base_readme import describe
+    from scratch_models.embedded.base_readme import describe
     from scratch_models.rungs.gpt import GPT
     from scratch_models.rungs.gpt2_weights import save_gpt2
     from scratch_models.scratch_folder import load_scratch_model

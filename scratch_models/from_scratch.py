@@ -12,7 +12,8 @@ from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
 from scratch_models.corpus.training_text import TrainingText, read_training_text
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
-from scratch_models.generation import generate
+from scratch_models.decoding.generation import generate
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
@@ -24,7 +25,6 @@ from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.llama import Llama, LlamaConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
-from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, save_scratch_model
 from scratch_models.train_settings import TrainSettings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from configs import InputError, run_entry
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def main(settings: SampleSettings) -> None:
     """Loads the model, then prints the prompt and its continuation as it is made."""
     import torch
 
-    from scratch_models.generation import generate
+    from scratch_models.decoding.generation import generate
     from scratch_models.scratch_folder import load_scratch_model
     from tokenizer_ext.huggingface.streaming import TextStream
 

@@ -13,7 +13,7 @@ from finetune.evaluation.comparison import Asking, measure_sides
 from finetune.evaluation.figures import Figure
 from finetune.evaluation.side_by_side import read_both, show_replies
 from finetune.replies.side import Side, asked_as, format_for_a_prompt
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,8 +24,8 @@ from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import find_base
 from finetune.preference.report import PreferenceReport, rows_of
 from finetune.replies.local_side import LocalSide
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import RunFolder
-from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.pages.html_page import image, paragraph, table
 from tokenizer_ext.pages.plots import can_plot
 

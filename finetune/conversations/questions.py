@@ -21,7 +21,7 @@ from finetune.conversations.keys import READ_BESIDE, REFUSED_COLUMNS, count_unre
 from finetune.conversations.messages import until_last_reply
 from finetune.conversations.splits import read_conversation_splits
 from finetune.files.records import read_all
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from tokenizer_ext.pages.shortened import shorten
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

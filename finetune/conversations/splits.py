@@ -22,7 +22,7 @@ from finetune.files.weighted_sets import Data, Mixture, WeightedSet, describe_da
 from scratch_models import corpus
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.evenly_spaced import evenly_spaced
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from tokenizer_ext.pages.progress import tracked
 
 HELD_OUT_EVERY, MOST_HELD_OUT = 20, 2000

@@ -24,7 +24,7 @@ from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, PromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.evenly_spaced import evenly_spaced
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 GREEDY = Sampling(temperature=0)
 

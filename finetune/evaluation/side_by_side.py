@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.scoring import Answered, read_replies
 from finetune.replies.asked_model import AskedModel
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.pages.terminal import printable
 
 

@@ -11,7 +11,7 @@ from configs import InputError, MissingInput
 from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.hub import fetch
 from finetune.export.remembered_hashes import base_sha256
-from scratch_models.embedded_default import folder_of_base
+from scratch_models.embedded.default import folder_of_base
 from tokenizer_ext.huggingface.hub_names import may_be_on_hub
 from tokenizer_ext.pages.json_records import read_record, write_record
 

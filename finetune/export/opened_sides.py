@@ -17,8 +17,8 @@ from finetune.replies.server import connect
 from finetune.replies.server_address import is_server, read_address
 from finetune.replies.side import Side, asked_as, format_for_a_prompt
 from finetune.replies.side_settings import FormatChoice, SideSettings
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import find_recorded
-from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.pages.progress import progress, shown
 
 SHOWN_DIGITS = 12

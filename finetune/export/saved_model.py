@@ -17,7 +17,7 @@ from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
 from finetune.export.conversational import stop_at
 from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER
-from scratch_models.embedded_default import folder_of_base
+from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
 from tokenizer_ext.huggingface.hf_model import TOKENIZER_FILES, UNREADABLE, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id

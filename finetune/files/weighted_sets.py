@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import InputError
 from finetune.files.rows_in_memory import RowsInMemory
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 
 WEIGHTED = re.compile(r"(?P<name>.+):(?P<weight>[^:/@\\]*)")
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|inf|nan", re.IGNORECASE)

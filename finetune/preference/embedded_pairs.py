@@ -14,7 +14,7 @@ from finetune.conversations.pairs import Pair
 from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.documentation import Document
 from scratch_models.corpus.embedded_corpus import embedded_corpus
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 
 
 def embedded_pairs() -> tuple[list[Pair], list[Pair]]:

@@ -16,7 +16,7 @@ from finetune.conversations.splits import HELD_OUT_EVERY
 from finetune.files.weighted_sets import Data, Mixture, WeightedSet, describe_data, find_twins, read_sets
 from finetune.preference.embedded_pairs import embedded_pairs
 from scratch_models.corpus.evenly_spaced import evenly_spaced
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 
 NEARLY_HELD_OUT = "pairs whose prompt is nearly one that is held out"
 SAMPLE = 1000

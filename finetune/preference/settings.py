@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from configs.precedence import Recipe
 from finetune.lora.adapter_settings import AdapterSettings
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ from finetune.preference.settings import DpoSettings
 from finetune.preference.start_model import read_original
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.huggingface.hf_model import positions_of

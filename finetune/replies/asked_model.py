@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finetune.conversations.messages import Conversation
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 
 @dataclass(frozen=True)

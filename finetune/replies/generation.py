@@ -18,8 +18,8 @@ from transformers import DynamicCache, PreTrainedModel
 
 from configs import InputError
 from finetune.replies.calculator_decoding import ReplyCalculator
-from scratch_models.sampling import next_ids, row_generator
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling import next_ids, row_generator
+from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.pages.progress import progress
 

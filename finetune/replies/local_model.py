@@ -13,7 +13,7 @@ from finetune.replies.asked_model import Costs, PartialReply, TextReply
 from finetune.replies.generation import Reply, generate_ids, stream_reply
 from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import ChatPromptFormat, PlainPromptFormat, PromptFormat, fits
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 UNFINISHED = "\ufffd"  # what decoders write for bytes that are not yet a character
 

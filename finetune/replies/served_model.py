@@ -14,7 +14,7 @@ from finetune.replies.asked_model import PartialReply, TextReply, has_question
 from finetune.replies.prompts import PlainPrompt
 from finetune.replies.served_stream import Incoming, stream_states
 from finetune.replies.server import Server
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.pages.progress import tracked
 
 OWN_ENDS = ("stop", "tool_calls", "function_call")

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from finetune.replies.generation import generate_ids
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.micro_batches import MicroBatch
-from scratch_models.sampling_settings import Sampling
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import shown
 

@@ -20,7 +20,7 @@ from finetune.rows.report import finish
 from finetune.rows.settings import NewRowsSettings
 from finetune.rows.start_probe import MakeStart, Probe, Prober
 from finetune.rows.training import HeldOutEvaluation, make_row_optimizer, make_start
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from configs import InputError
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from scratch_models.loop.loop_settings import LoopSettings
 
 

@@ -10,7 +10,7 @@ from apps.pair import Names, Pair
 from apps.panes import answer_side_by_side
 from finetune.replies.prompts import PLAIN_PROMPTS
 from finetune.replies.side_settings import SideSettings
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.finetune.tiny_models import questions
 from tests.finetune.trained_runs import VARIANTS, base_model, base_tokenizer, save_run, tuned
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer

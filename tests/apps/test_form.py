@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apps.form import FORMATS, MAXIMUM_CHARACTERS, MAXIMUM_SEED, MAXIMUM_TOKENS, Asked, read_form
 from configs import InputError
 from finetune.replies.prompts import PLAIN_PROMPTS
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 NAMES = ("prompt", "base format", "tuned format", "temperature", "top-k", "top-p", "seed", "maximum tokens")
 GOOD = ("1+1?", "question", "chat", 0.8, 40, 0.9, 7, 96)

@@ -15,7 +15,7 @@ from finetune.conversations.formats import Message
 from finetune.replies.generation import generate_ids
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.apps.tiny_models import model_that_says, varied_model
 
 ASKED = Asked(

@@ -5,7 +5,7 @@ import torch
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.blocks import held_out_blocks
 from scratch_models.corpus.embedded_corpus import embedded_corpus
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED_BASE
 from scratch_models.loop.training import SummedLoss
 from scratch_models.rungs.gpt2_weights import load_gpt2
 from tokenizer_ext.huggingface.hf_model import load_tokenizer

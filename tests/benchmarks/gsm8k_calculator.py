@@ -27,7 +27,7 @@ from finetune.replies.local_side import LocalSide
 from finetune.replies.side import asked_over_data
 from finetune.sft import main as fine_tune
 from finetune.supervised.settings import SftSettings
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 from tests.house.repository import ROOT
 
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_train.jsonl"

@@ -33,7 +33,7 @@ from finetune.export.receipt import LIMIT, merge_with_receipt
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import TrainableModel, make_optimizer, make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
-from scratch_models.embedded_default import EMBEDDED, EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED, EMBEDDED_BASE
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from tests.finetune.trained_runs import VARIANTS
 from tokenizer_ext.embeddings.tables import find_tables

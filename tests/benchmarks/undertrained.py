@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from scratch_models.corpus.embedded_corpus import embedded_corpus
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED_BASE
 from scratch_models.rungs.gpt import GPT, INITIAL_STANDARD_DEVIATION, GPTConfig
 from tokenizer_ext.bpe.byte_characters import from_visible
 from tokenizer_ext.bpe.tiktoken_files import read_ranks

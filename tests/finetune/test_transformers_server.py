@@ -17,7 +17,7 @@ from finetune.conversations.messages import Conversation, Message
 from finetune.export.opened_sides import open_both
 from finetune.replies.side import asked_as
 from finetune.replies.side_settings import SideSettings
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.apps.served import free_port
 from tests.finetune.tiny_models import questions
 from tests.finetune.trained_runs import save_run, tuned

@@ -7,9 +7,9 @@ import pytest
 
 from configs import run_entry
 from scratch_models.climbing import COUNTED, RUNGS
-from scratch_models.generation import generate
+from scratch_models.decoding.generation import generate
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.ladder import LadderSettings, main
-from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import load_scratch_model
 
 SMALL = ("--block_size", "8", "--blocks_per_batch", "4", "--width", "16", "--layers", "2", "--heads", "2")

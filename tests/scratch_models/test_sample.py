@@ -12,13 +12,13 @@ from transformers.utils import logging
 
 from configs import InputError, run_entry
 from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
-from scratch_models.generation import generate
+from scratch_models.decoding.generation import generate
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.llama import Llama, LlamaConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sample import SampleSettings, main
-from scratch_models.sampling_settings import Sampling
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
 from tests.said_lines import without_progress
 

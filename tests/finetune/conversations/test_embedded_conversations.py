@@ -13,7 +13,7 @@ from finetune.conversations.embedded_conversations import (
 )
 from finetune.conversations.splits import read_conversation_splits
 from scratch_models.corpus.documentation import Document, read_namespaces
-from scratch_models.embedded_default import EMBEDDED
+from scratch_models.embedded.default import EMBEDDED
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from finetune.evaluation.scoring import (
 )
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat, PlainPromptFormat, fits
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.finetune.evaluated import ask_in_chat, evaluate_base
 from tests.finetune.known_replies import known_reply
 from tests.finetune.tiny_models import POSITIONS, tiny_gpt2

@@ -10,7 +10,7 @@ from finetune.chat.annotations import count_annotations
 from finetune.chat.calculator import split_results
 from finetune.replies.calculator_decoding import ReplyCalculator
 from finetune.replies.generation import generate_ids, stream_reply
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.finetune.scripted_models import scripted_model
 from tests.finetune.tiny_models import tiny_gpt2
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens, next_token_id, to_hf_tokenizer

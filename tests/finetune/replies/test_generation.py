@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from configs import InputError
 from finetune.replies.generation import Reply, generate_ids, stream_reply
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 
 VOCABULARY = 61
 POSITIONS = 48

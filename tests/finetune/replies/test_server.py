@@ -19,7 +19,7 @@ from finetune.replies.served_model import ServedModel
 from finetune.replies.server import connect
 from finetune.replies.server_address import read_address
 from finetune.replies.side_settings import SideSettings
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling_settings import Sampling
 from tests.apps.served import free_port
 from tests.finetune.chat_server import Fault, Said, serve_chat
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from configs import InputError
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED_BASE
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.gpt2_weights import load_gpt2
 from scratch_models.rungs.low_rank import LowRankLinear, attach_low_rank, merge_low_rank

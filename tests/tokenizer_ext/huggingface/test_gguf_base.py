@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs import InputError, MissingInput
-from scratch_models.embedded_default import folder_of_base
+from scratch_models.embedded.default import folder_of_base
 from tests.real_tokenizers import smollm2_folder
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.huggingface import gguf_base

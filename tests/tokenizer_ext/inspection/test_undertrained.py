@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from scratch_models.embedded_default import EMBEDDED_BASE
+from scratch_models.embedded.default import EMBEDDED_BASE
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes

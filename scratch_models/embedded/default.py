@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-EMBEDDED_BASE = Path(__file__).parent / "assets" / "embedded_base"
+EMBEDDED_BASE = Path(__file__).parents[1] / "assets" / "embedded_base"
 EMBEDDED = "embedded"
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from configs import InputError
-from scratch_models.sampling import keep_likely, next_ids, row_generator
-from scratch_models.sampling_settings import Sampling
+from scratch_models.decoding.sampling import keep_likely, next_ids, row_generator
+from scratch_models.decoding.sampling_settings import Sampling
 
 
 def random_logits(rows: int, vocabulary_size: int, seed: int = 0) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from configs import InputError
+from scratch_models.decoding.sampling import next_ids, row_generator
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, KeyValueCache
 from scratch_models.rungs.llama import Llama
 from scratch_models.rungs.one_layer import OneLayerModel
-from scratch_models.sampling import next_ids, row_generator
-from scratch_models.sampling_settings import Sampling
 
 
 @torch.no_grad()

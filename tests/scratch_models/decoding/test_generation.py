@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from configs import InputError
-from scratch_models.generation import generate
+from scratch_models.decoding.generation import generate
+from scratch_models.decoding.sampling import next_ids, row_generator
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
-from scratch_models.sampling import next_ids, row_generator
-from scratch_models.sampling_settings import Sampling
 
 
 def gpt() -> GPT:

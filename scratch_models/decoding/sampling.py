@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from configs import InputError
+from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.seeds import seeded_generator
-from scratch_models.sampling_settings import Sampling
 
 
 def row_generator(sampling: Sampling, row: int = 0) -> torch.Generator:

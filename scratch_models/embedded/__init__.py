@@ -1,0 +1,1 @@
+"""What ships with the project: the base and where it stands."""
