@@ -31,6 +31,7 @@ RUNGS: dict[str, dict[str, Any]] = {
     "one block": {"model": "gpt", "layers": 1},
     "GPT": {"model": "gpt"},
     "Llama": {"model": "llama"},
+    "MEGABYTE": {"model": "megabyte"},
 }
 """The rungs from the lowest up, each with what it changes in the settings that all share."""
 

@@ -11,7 +11,7 @@ from torch import nn
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
 from scratch_models.corpus.training_text import TrainingText, read_training_text
-from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.launch.waiting import main_process_first
@@ -24,6 +24,7 @@ from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, t
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.scratch_folder import ScratchModel, save_scratch_model
 from scratch_models.train_settings import TrainSettings
@@ -93,6 +94,9 @@ def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
             halved = settings.heads // 2 if settings.heads % 2 == 0 else settings.heads
             hidden = settings.width * 8 // 3  # three matrices of it hold as much as GPT's two of four times the width
             return Llama(LlamaConfig(**shape, **blocks, key_value_heads=halved, hidden_width=hidden))
+        case "megabyte":
+            local = {"local_layers": settings.local_layers, "local_width": settings.local_width}
+            return Megabyte(MegabyteConfig(**shape, **local, layers=settings.layers, patch_size=settings.patch_size))
 
 
 def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:
@@ -155,6 +159,8 @@ def vocabulary_sha256(vocabulary: Vocabulary) -> str:
     """The hash of a vocabulary with all that decides which ids a text has."""
     if isinstance(vocabulary, CharacterVocabulary):
         content = "".join(vocabulary.characters)
+    elif isinstance(vocabulary, ByteVocabulary):
+        content = "bytes"
     else:
         content = vocabulary.backend_tokenizer.to_str()
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,10 +1,10 @@
 """The folder of a finished scratch model: weights, shape and vocabulary.
 
-A GPT on BPE ids is a Hugging Face GPT-2 folder. Every other model, and any model on characters, is
+A GPT on BPE ids is a Hugging Face GPT-2 folder. Every other model, and any model on characters or bytes, is
 
     model.safetensors
     config.json                        {"model": one of KINDS or "bigram", then the fields of its shape}
-    characters.json | tokenizer.json   the vocabulary
+    characters.json | tokenizer.json   the vocabulary; instead of it, "tokens": "bytes" in config.json
 """
 
 import dataclasses
@@ -19,19 +19,21 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
-from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
 from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 
-ScratchModel: TypeAlias = GPT | BigramLanguageModel | OneLayerModel | Llama
+ScratchModel: TypeAlias = GPT | BigramLanguageModel | OneLayerModel | Llama | Megabyte
 
 KINDS: dict[str, tuple[type, type]] = {
     "gpt": (GPT, GPTConfig),
     "one_layer": (OneLayerModel, OneLayerConfig),
     "llama": (Llama, LlamaConfig),
+    "megabyte": (Megabyte, MegabyteConfig),
 }
 """The models that have a configuration, by the name of their kind in `config.json`."""
 
@@ -42,7 +44,7 @@ def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str 
     That of a GPT on BPE ids opens in transformers too.
     """
     with whole_folder(folder) as partial:
-        if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary):
+        if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
             save_gpt2(model, partial, vocabulary)
         else:
             _save_own(model, vocabulary, partial)
@@ -50,10 +52,13 @@ def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str 
 
 def _save_own(model: ScratchModel, vocabulary: Vocabulary, folder: Path) -> None:
     save_model(model, str(folder / "model.safetensors"))
-    (folder / "config.json").write_text(json.dumps(_shape_fields(model), indent=2) + "\n", encoding="utf-8")
+    fields = _shape_fields(model)
+    if isinstance(vocabulary, ByteVocabulary):
+        fields["tokens"] = "bytes"
+    (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
     if isinstance(vocabulary, CharacterVocabulary):
         vocabulary.save(folder / "characters.json")
-    else:
+    elif not isinstance(vocabulary, ByteVocabulary):
         vocabulary.save_pretrained(folder)
 
 
@@ -66,7 +71,8 @@ def load_scratch_model(folder: str | Path) -> tuple[ScratchModel, Vocabulary]:
     folder = _folder_of_model(Path(folder))
     fields = _read_fields(folder) if folder.is_dir() else {}
     model = _load_own(folder, fields) if "model" in fields else load_gpt2(folder)
-    vocabulary = _load_vocabulary(folder, own="model" in fields)
+    is_of_bytes = fields.get("tokens") == "bytes"
+    vocabulary = ByteVocabulary() if is_of_bytes else _load_vocabulary(folder, own="model" in fields)
     tokens, rows = len(vocabulary), model.token_embedding_table.num_embeddings
     if tokens > rows:
         raise InputError(
@@ -103,7 +109,7 @@ def _read_fields(folder: Path) -> dict[str, Any]:
 
 
 def _load_own(folder: Path, fields: dict[str, Any]) -> ScratchModel:
-    shape = {field: value for field, value in fields.items() if field != "model"}
+    shape = {field: value for field, value in fields.items() if field not in ("model", "tokens")}
     model: ScratchModel
     try:
         if fields["model"] == "bigram":

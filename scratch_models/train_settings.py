@@ -13,24 +13,30 @@ class TrainSettings(LoopSettings):
 
     name: str = "scratch"
     """Name of the run's folder: `runs/<name>-<n>`."""
-    model: Literal["bigram", "averaging", "attention", "gpt", "llama"] = "bigram"
+    model: Literal["bigram", "averaging", "attention", "gpt", "llama", "megabyte"] = "bigram"
     """Which model; `averaging` and `attention` have one layer and nothing else of a block."""
     data: str = "tinyshakespeare"
     """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
-    tokens: Literal["characters", "bpe"] = "characters"
+    tokens: Literal["characters", "bytes", "bpe"] = "characters"
     """What an id stands for."""
     vocabulary_size: int = 4096
-    """Ids of a BPE vocabulary; characters bring their own number."""
+    """Ids of a BPE vocabulary; characters and bytes bring their own number."""
     block_size: int = 8
     """Tokens of a block, and positions of a model that has them."""
     blocks_per_batch: int = 32
     """Blocks that one step reads, over all processes."""
     layers: int = 4
-    """Blocks of a GPT or a Llama."""
+    """Blocks of a GPT or a Llama, and of a MEGABYTE's global model."""
     heads: int = 4
     """Attention heads of a layer; a Llama has half as many of keys and values, where they are even."""
     width: int = 128
-    """Width of every model but the bigram."""
+    """Width of every model but the bigram; of a MEGABYTE that of its global model."""
+    patch_size: int = 4
+    """Tokens of a MEGABYTE's patch; it divides the block."""
+    local_layers: int = 2
+    """Blocks of a MEGABYTE's local model."""
+    local_width: int = 64
+    """Width of a MEGABYTE's local model."""
     dropout: float = 0.0
     """Share of a GPT's activations dropped in training."""
     tied: bool = True
@@ -55,8 +61,10 @@ class TrainSettings(LoopSettings):
         self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
         for name in ("compile", "gradient_checkpointing"):
             self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
-        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters"):
+        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters", "patch_size"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        fits = self.model != "megabyte" or self.block_size % self.patch_size == 0
+        self.expect("patch_size", fits, f"a divisor of block_size, which is {self.block_size}")
         self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
         self.expect("dropout", self.dropout == 0 or self.model == "gpt", "0: only a gpt drops activations")
         if self.muon_learning_rate is not None:

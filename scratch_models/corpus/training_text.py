@@ -13,7 +13,7 @@ from configs import InputError
 from scratch_models.corpus.blocks import split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.text_files import read_text, tiny_shakespeare
-from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 from tokenizer_ext.pages.progress import shown
@@ -37,7 +37,7 @@ class TrainingText:
 
 
 @shown("reading the text")
-def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabulary_size: int) -> TrainingText:
+def read_training_text(data: str, tokens: Literal["characters", "bytes", "bpe"], vocabulary_size: int) -> TrainingText:
     """The corpus named by `data`: `embedded`, `tinyshakespeare`, or the path of a text file.
 
     The vocabulary comes from the training part alone, except that characters are those of the whole text.
@@ -55,11 +55,12 @@ def read_training_text(data: str, tokens: Literal["characters", "bpe"], vocabula
         text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
         training, held_out = ([part] for part in split_by_position(text))
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-    if tokens == "characters":
-        training, held_out = ["\n\n".join(training)], ["\n\n".join(held_out)]
-        vocabulary: Vocabulary = CharacterVocabulary.from_text(training[0] + held_out[0])
+    if tokens == "bpe":
+        vocabulary: Vocabulary = _bpe(training, vocabulary_size)
     else:
-        vocabulary = _bpe(training, vocabulary_size)
+        training, held_out = ["\n\n".join(training)], ["\n\n".join(held_out)]
+        is_of_bytes = tokens == "bytes"
+        vocabulary = ByteVocabulary() if is_of_bytes else CharacterVocabulary.from_text(training[0] + held_out[0])
     return _encode(vocabulary, training, held_out, sha256)
 
 
@@ -73,12 +74,14 @@ def _encode(vocabulary: Vocabulary, training: Sequence[str], held_out: Sequence[
     if not len(held_out_ids):
         raise InputError("the corpus is too short to hold out a tenth of it: pass a longer text")
     first: str = vocabulary.decode([int(held_out_ids[0])])
-    held_out_bytes = sum(len(text.encode()) for text in held_out) - len(first.encode())
+    # A byte alone need be no character, so that its text is not as long as it is.
+    first_bytes = 1 if isinstance(vocabulary, ByteVocabulary) else len(first.encode())
+    held_out_bytes = sum(len(text.encode()) for text in held_out) - first_bytes
     return TrainingText(vocabulary, _ids(vocabulary, training), held_out_ids, held_out_bytes, sha256)
 
 
 def _ids(vocabulary: Vocabulary, documents: Sequence[str]) -> Tensor:
-    if isinstance(vocabulary, CharacterVocabulary):
+    if isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
         return torch.tensor([id_ for text in documents for id_ in vocabulary.encode(text)], dtype=torch.int32)
     end = vocabulary.convert_tokens_to_ids(END_OF_TEXT)
     encoded = vocabulary(documents, add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -1,4 +1,4 @@
-"""One id per character: the vocabulary of a scratch model, and which other ones it may have."""
+"""The vocabularies of a scratch model: an id for each character or for each byte, or a tokenizer of Hugging Face."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -71,4 +71,29 @@ class CharacterVocabulary:
         return "".join(self.characters[id_] for id_ in ids)
 
 
-Vocabulary: TypeAlias = CharacterVocabulary | PreTrainedTokenizerBase
+class ByteVocabulary:
+    """One id per byte of UTF-8, the byte itself: no text lies outside it.
+
+    >>> vocabulary = ByteVocabulary()
+    >>> vocabulary.encode("é!"), vocabulary.decode([195, 169, 33, 195])
+    ([195, 169, 33], 'é!�')
+    """
+
+    def __len__(self) -> int:
+        return 256
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many bytes there are."""
+        return len(self)
+
+    def encode(self, text: str) -> list[int]:
+        """The bytes of a text."""
+        return list(text.encode())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of bytes, with U+FFFD for those that are not UTF-8."""
+        return bytes(ids).decode(errors="replace")
+
+
+Vocabulary: TypeAlias = CharacterVocabulary | ByteVocabulary | PreTrainedTokenizerBase

@@ -14,12 +14,13 @@ from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, KeyValueCache
 from scratch_models.rungs.llama import Llama
+from scratch_models.rungs.megabyte import Megabyte
 from scratch_models.rungs.one_layer import OneLayerModel
 
 
 @torch.no_grad()
 def generate(
-    model: GPT | BigramLanguageModel | OneLayerModel | Llama,
+    model: GPT | BigramLanguageModel | OneLayerModel | Llama | Megabyte,
     input_ids: Sequence[int],
     max_new_tokens: int,
     sampling: Sampling,
@@ -63,7 +64,7 @@ class _GPTReader:
         return logits
 
 
-def _window_reader(model: BigramLanguageModel | OneLayerModel | Llama) -> Callable[[list[int]], Tensor]:
+def _window_reader(model: BigramLanguageModel | OneLayerModel | Llama | Megabyte) -> Callable[[list[int]], Tensor]:
     """Logits after all ids so far, of a model that keeps nothing: what it can see is read anew for each id."""
     device = next(model.parameters()).device
     window = 1 if isinstance(model, BigramLanguageModel) else model.config.block_size

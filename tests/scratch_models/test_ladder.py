@@ -61,6 +61,8 @@ def test_every_rung_is_trained_measured_kept_and_shown_and_two_ladders_are_equal
     ("arguments", "message"),
     [
         (("--block_size", "100000"), "expected at least 100001 for one block of 100000 with its targets"),
+        (("--patch_size", "3"), "block_size 8 is not a multiple of patch_size 3"),
+        (("--patch_size", "32", "--block_size", "64"), "width 16 is not a multiple of patch_size 32"),
         (("--heads", "3"), "width 16 is not a multiple of heads 3"),
         (("--corpus", "no_such_file.txt"), "no_such_file.txt"),
         (("--max_steps", "0"), "max_steps: found 0, expected at least 1"),

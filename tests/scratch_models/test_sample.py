@@ -11,12 +11,13 @@ from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from configs import InputError, run_entry
-from scratch_models.corpus.vocabulary import CharacterVocabulary, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.llama import Llama, LlamaConfig
+from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sample import SampleSettings, main
 from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
@@ -75,6 +76,15 @@ def untied_llama() -> tuple[ScratchModel, Vocabulary]:
     return llama(tied=False)
 
 
+def byte_level_gpt() -> tuple[ScratchModel, Vocabulary]:
+    return GPT(GPTConfig(vocabulary_size=256, block_size=8, layers=2, heads=2, width=16)), ByteVocabulary()
+
+
+def megabyte() -> tuple[ScratchModel, Vocabulary]:
+    shape = {"block_size": 8, "patch_size": 4, "layers": 2, "heads": 2, "width": 16, "local_layers": 1}
+    return Megabyte(MegabyteConfig(vocabulary_size=256, local_width=8, **shape)), ByteVocabulary()  # type: ignore[arg-type]
+
+
 ALL_KINDS = [
     character_bigram,
     bytes_bigram,
@@ -85,6 +95,8 @@ ALL_KINDS = [
     bytes_heads,
     llama,
     untied_llama,
+    byte_level_gpt,
+    megabyte,
 ]
 
 
@@ -171,7 +183,7 @@ def broken_folder(tmp_path: Path, name: str) -> Path:
         ("no config", "holds no config.json"),
         ("not json", "is not JSON"),
         ("a list", "holds a list, expected an object"),
-        ("other model", "model is 'rnn', expected 'gpt', 'one_layer', 'llama' or 'bigram'"),
+        ("other model", "model is 'rnn', expected 'gpt', 'one_layer', 'llama', 'megabyte' or 'bigram'"),
         ("other field", "depth"),
         ("other shape", "size mismatch"),
         ("no weights", "holds no model.safetensors"),

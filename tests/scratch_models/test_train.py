@@ -132,6 +132,31 @@ def test_a_gpt_on_bpe_ids_opens_in_transformers(text_file: str):
     assert tokenizer.decode(tokenizer("The class statement")["input_ids"]) == "The class statement"
 
 
+@pytest.mark.parametrize("model", ["gpt", "megabyte"])
+def test_a_model_of_bytes_has_the_bits_per_byte_that_were_printed(tmp_path: Path, model: str):
+    text = "Ein Bär, ein Käse: 猫 😀!\n" * 90
+    Path("text.txt").write_text(text, encoding="utf-8")
+    options = ("--tokens", "bytes", "--model", model, *SMALL_GPT[2:], "--local_width", "8", *SHORT)
+    run("--data", "text.txt", *options, "--output_dir", "here")
+    trained, vocabulary = load_scratch_model("here")
+    held_out = text[int(0.9 * len(text)) :]
+    assert vocabulary.encode(held_out) == list(held_out.encode())
+    ids = torch.tensor(list(held_out.encode()))
+    blocks = [ids[start : start + 17] for start in range(0, len(ids) - 1, 16)]
+    with torch.no_grad():
+        losses = [
+            torch.nn.functional.cross_entropy(trained(row[None, :-1])[0], row[1:], reduction="sum") for row in blocks
+        ]
+    bits = sum(map(float, losses)) / math.log(2) / (len(ids) - 1)
+    assert metrics_of("here")[-1]["held_out_bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_a_patch_that_does_not_divide_the_block_is_refused(text_file: str, empty_folder: Path):
+    with pytest.raises(InputError, match="patch_size: found 4, expected a divisor of block_size, which is 10"):
+        run("--data", text_file, "--model", "megabyte", "--block_size", "10")
+    assert list(empty_folder.iterdir()) == []
+
+
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
     text_file: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import InputError
-from scratch_models.corpus.vocabulary import CharacterVocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary
 
 
 @given(st.text(min_size=1))
@@ -16,6 +16,14 @@ def test_encoding_then_decoding_gives_the_text_back(text: str) -> None:
     vocabulary = CharacterVocabulary.from_text(text)
     assert vocabulary.decode(vocabulary.encode(text)) == text
     assert list(vocabulary.characters) == sorted(set(text))
+
+
+@given(st.text())
+def test_ids_of_bytes_are_the_utf8_of_the_text(text: str) -> None:
+    ids = ByteVocabulary().encode(text)
+    assert bytes(ids) == text.encode()
+    assert ByteVocabulary().decode(ids) == text
+    assert max(ids, default=0) < len(ByteVocabulary())
 
 
 def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
