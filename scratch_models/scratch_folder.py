@@ -68,7 +68,7 @@ def load_scratch_model(folder: str | Path) -> tuple[ScratchModel, Vocabulary]:
     Raises:
         InputError: there is no model, or model and vocabulary do not belong together.
     """
-    folder = _folder_of_model(Path(folder))
+    folder = folder_of_model(folder)
     fields = _read_fields(folder) if folder.is_dir() else {}
     model = _load_own(folder, fields) if "model" in fields else load_gpt2(folder)
     is_of_bytes = fields.get("tokens") == "bytes"
@@ -81,7 +81,19 @@ def load_scratch_model(folder: str | Path) -> tuple[ScratchModel, Vocabulary]:
     return model, vocabulary
 
 
-def _folder_of_model(folder: Path) -> Path:
+def holds_own_model(folder: str | Path) -> bool:
+    """Whether a folder holds a model in the form that only this project opens, and not in that of Hugging Face.
+
+    Raises:
+        InputError: it is a folder without a readable config.json.
+    """
+    folder = folder_of_model(folder)
+    return folder.is_dir() and "model" in _read_fields(folder)
+
+
+def folder_of_model(folder: str | Path) -> Path:
+    """The `final/` of a run, and any other folder as it is."""
+    folder = Path(folder)
     final = folder / "final"
     is_run = not (folder / "config.json").is_file() and (final / "config.json").is_file()
     return final if is_run else folder

@@ -56,14 +56,15 @@ class CharacterVocabulary:
         return len(self.characters)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; a character outside the vocabulary is an InputError that names it."""
+        """The ids of a text; characters outside the vocabulary are an InputError that names them."""
         try:
             return [self._ids[character] for character in text]
-        except KeyError as error:
-            character = error.args[0]
+        except KeyError:
+            unknown = [character for character in dict.fromkeys(text) if character not in self._ids]
+            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             raise InputError(
-                f"character {text.index(character)} of the text is {character!r}, expected one of the {len(self)} "
-                "characters that the model was trained on: leave it out"
+                f"text: holds {', '.join(map(repr, unknown[:10]))}{more}, first at character {text.index(unknown[0])}, "
+                f"expected only the {len(self)} characters that the model was trained on: leave the others out"
             ) from None
 
     def decode(self, ids: Iterable[int]) -> str:

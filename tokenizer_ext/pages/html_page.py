@@ -1,4 +1,4 @@
-"""A page that needs nothing beside it and runs nothing: headings, paragraphs, tables, and images inside it."""
+"""A page that needs nothing beside it: headings, paragraphs, tables, and images inside it."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

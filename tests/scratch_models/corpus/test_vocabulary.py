@@ -33,9 +33,10 @@ def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
     assert CharacterVocabulary.load(tmp_path / "characters.json").encode(text) == vocabulary.encode(text)
 
 
-def test_a_character_outside_the_vocabulary_is_named() -> None:
-    with pytest.raises(InputError, match=r"character 2 of the text is 'x', expected one of the 2 characters"):
-        CharacterVocabulary.from_text("ab").encode("abx")
+def test_all_characters_outside_the_vocabulary_are_named() -> None:
+    message = r"holds 'x', 'é', first at character 2, expected only the 2 characters"
+    with pytest.raises(InputError, match=message):
+        CharacterVocabulary.from_text("ab").encode("abxbéx")
 
 
 @pytest.mark.parametrize("content", ["{", "3", '["a", "a"]', '["ab"]', "[]", "[1, 2]"])
