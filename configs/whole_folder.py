@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from configs.errors import InputError
+
 
 @contextmanager
 def whole_folder(target: str | Path, *, shared: bool = False) -> Iterator[Path]:
@@ -35,6 +37,15 @@ def whole_folder(target: str | Path, *, shared: bool = False) -> Iterator[Path]:
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new_folder(folder: str | Path) -> None:
+    """Refuses a folder that holds something, or that the finished one could not replace."""
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
+    if path.is_mount() or path.resolve() == Path.cwd():  # the finished folder takes its place as a whole
+        raise InputError(f"output_dir {path}: cannot be replaced by the finished folder: name a new folder inside it")
 
 
 def write_whole(target: str | Path, content: str | bytes, *, shared: bool = False) -> None:

@@ -9,7 +9,7 @@ corpus, and shows the neighbours of new rows. With `--output_dir` it writes `aud
 from dataclasses import dataclass
 
 from configs import run_entry
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from tokenizer_ext.extension.corpus_files import read_documents
 
 
@@ -30,7 +30,6 @@ class AuditSettings:
 def main(settings: AuditSettings) -> None:
     """Loads, looks, prints, writes the report."""
     from tokenizer_ext.extension.certificate import read_certificate
-    from tokenizer_ext.extension.extension import check_new_folder
     from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
     from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
     from tokenizer_ext.inspection.audit import audit_tokens

@@ -13,6 +13,7 @@ bit; chat template and generation config are the base's.
 from dataclasses import dataclass
 
 from configs import InputError, run_entry
+from configs.whole_folder import check_new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,6 @@ class DeltaSettings:
 def main(settings: DeltaSettings) -> None:
     """Makes a delta, or applies one."""
     from tokenizer_ext.extension.delta import apply_delta, make_delta
-    from tokenizer_ext.extension.extension import check_new_folder
     from tokenizer_ext.extension.report import describe
     from tokenizer_ext.pages.terminal import quiet_libraries
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from configs import InputError, run_entry
+from configs.whole_folder import check_new_folder
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.extension.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
@@ -65,7 +66,7 @@ class ExtendSettings:
 
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
-    from tokenizer_ext.extension.extension import check_new_folder, grow
+    from tokenizer_ext.extension.extension import grow
     from tokenizer_ext.extension.plan import make_plan
     from tokenizer_ext.extension.report import describe, describe_plan
     from tokenizer_ext.huggingface.hf_model import load_tokenizer

@@ -10,6 +10,7 @@ holds `trim.json`: where each old id went, and a certificate of what stayed.
 from dataclasses import dataclass
 
 from configs import run_entry
+from configs.whole_folder import check_new_folder
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.trimming.minimum_uses import check_uses
 
@@ -35,7 +36,6 @@ class TrimSettings:
 
 def main(settings: TrimSettings) -> None:
     """Reads the corpus, trims, saves, shows the certificate."""
-    from tokenizer_ext.extension.extension import check_new_folder
     from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
     from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
     from tokenizer_ext.pages.terminal import quiet_libraries

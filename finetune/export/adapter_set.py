@@ -12,13 +12,12 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from finetune.export.adapter_base import adapter_fields, base_of_adapter
 from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
 from finetune.export.saved_model import find_model, load_adapted, tokenizer_folder
-from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter
 from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -29,7 +29,6 @@ from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import find_model, load_adapted, merge_in_memory
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
-from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown

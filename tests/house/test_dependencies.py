@@ -13,7 +13,7 @@ from tests.house.module_imports import imported_names
 from tests.house.repository import LAYERS, ROOT, module_files
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOR_US_ONLY = ("dev", "bench")  # extras that no user of the packages installs
+FOR_US_ONLY = ("dev", "bench", "docs")  # extras that no user of the packages installs
 
 # A benchmark measures peers where it finds them; no extra can bring those.
 TESTS = [path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("*.py")) if "benchmarks" not in path.parts]

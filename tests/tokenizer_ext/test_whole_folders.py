@@ -6,10 +6,11 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
+from configs.whole_folder import check_new_folder
 from tests.killed_writes import assert_complete_or_absent
 from tests.tokenizer_ext.extension.test_certificate import gpt2
 from tokenizer_ext.extension.delta import save_delta
-from tokenizer_ext.extension.extension import check_new_folder, extend_vocabulary
+from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.trimming.trimmed_model import trim_vocabulary
 
 

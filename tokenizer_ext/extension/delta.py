@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.file_hash import file_sha256
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
 from tokenizer_ext.extension.certificate import hash_tokenizer, hash_weights, read_certificate
@@ -27,7 +27,7 @@ from tokenizer_ext.extension.delta_record import (
     check_rows_are_finite,
     read_delta,
 )
-from tokenizer_ext.extension.extension import Extended, check_new_folder
+from tokenizer_ext.extension.extension import Extended
 from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import (

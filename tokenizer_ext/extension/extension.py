@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from tokenizer_ext.bpe.merge_learning import Merge, base_ids
 from tokenizer_ext.embeddings.row_init import start_tables
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
@@ -158,12 +158,3 @@ def grow(
     rows = start_tables(model, first, sub_tokens, start, seed, character_counts=characters)
     grow_rows(model, first, *rows, multiple=rows_multiple)
     return Extended(plan.tokenizer, model, certify(plan, model, weights_before, rows_before), plan)
-
-
-def check_new_folder(folder: str | Path) -> None:
-    """Refuses a folder that holds something."""
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"output_dir {path}: is not an empty folder: choose a new one")
-    if path.is_mount() or path.resolve() == Path.cwd():  # the finished folder takes its place as a whole
-        raise InputError(f"output_dir {path}: cannot be replaced by the finished folder: name a new folder inside it")

@@ -9,11 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.whole_folder import whole_folder
+from configs.whole_folder import check_new_folder, whole_folder
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.corpus_files import clean_documents
-from tokenizer_ext.extension.extension import check_new_folder
 from tokenizer_ext.huggingface.text_readings import count_uses
 from tokenizer_ext.inspection.audit import check_rows
 from tokenizer_ext.pages.progress import shown

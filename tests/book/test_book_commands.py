@@ -1,0 +1,111 @@
+"""Every command of the book runs, page by page, and prints what the page says where nothing had to be made shorter.
+
+Names of the Hub and of tiktoken's downloads stand for files here, and settings are appended that make training short.
+Commands run inside this process, which spares each the seconds of its imports; `make test-long` starts them for real.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+
+from tests.book.pages import BOOK, consoles, mentioned
+from tests.house.repository import ROOT
+from tokenizer_ext.bpe.bpe import train_bpe
+from tokenizer_ext.bpe.tiktoken_files import write_ranks
+
+SHAKESPEARE = ROOT.parent / "shared" / "data" / "tinyshakespeare.txt"
+STEPS = "--max_steps 2 --warmup_steps 0 --evaluation_steps 0 --checkpoint_steps 0"
+SHORT = {
+    "scratch_models.train": f"{STEPS} --data field.txt --evaluation_blocks 4 --sample_characters 20",
+    "scratch_models.ladder": "--corpus field.txt --max_steps 2 --block_size 8 --width 16 --layers 1 --heads 2",
+    "scratch_models.backpropagation": "--points 6 --width 2 --max_steps 2",
+    "scratch_models.sample": "--max_new_tokens 5",
+    "tests.book.figures": "--corpus field.txt --output_dir drawn",
+}
+ELSEWHERE = {"cl100k_base": "few.tiktoken", "openai-community/gpt2": "tiny"}
+"""What a test has no network for, and the file that stands for it."""
+NO_TEST = {"make docs": "tests/book/test_pages.py builds it"}
+
+
+def _commands(page: str) -> list[tuple[str, list[str]]]:
+    said = consoles(page)
+    known = {command for command, _ in said}
+    return said + [(command, []) for command in mentioned(page) if command not in known and command not in NO_TEST]
+
+
+PAGES = [page for page in BOOK if _commands(page)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands name; those of all pages run in it, each once."""
+    place: Path = tmp_path_factory.mktemp("reader")
+    for name in ("configs", "finetune", "scratch_models", "tests"):
+        (place / name).symlink_to(ROOT / name)
+    text = "\n\n".join(topics.values()).encode("ascii", "ignore").decode()[:150_000]
+    (place / "field.txt").write_text(text, encoding="utf-8")
+    (place / "shakespeare.txt").symlink_to(SHAKESPEARE if SHAKESPEARE.is_file() else "field.txt")
+    write_ranks(train_bpe([text], 400).ranks, place / "few.tiktoken")
+    return place
+
+
+@pytest.fixture
+def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder, entered."""
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _words(command: str) -> tuple[list[str], bool]:
+    """The words of a command as it is run here, and whether it is the one of the page to the letter."""
+    run = command
+    for name, instead in ELSEWHERE.items():
+        run = run.replace(name, instead)
+    named = re.search(r"-m (?!accelerate)([\w.]+)|(\w+/\w+)\.py", run)
+    assert named, command
+    module = (named[1] or named[2]).replace("/", ".")
+    words = [*shlex.split(run), *shlex.split(SHORT.get(module, ""))]
+    return words, shlex.join(words) == shlex.join(shlex.split(command))
+
+
+def _run_here(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `python -m module ...` or `accelerate launch file ...` does, in this process."""
+    start = next(place for place, word in enumerate(words) if re.fullmatch(r"\w+/\w+\.py|[\w]+(\.\w+)+", word))
+    module = words[start].removesuffix(".py").replace("/", ".")
+    monkeypatch.setattr(sys, "argv", [module, *words[start + 1 :]])
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs_and_says_what_the_page_says(
+    page: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    ran = Path("ran")
+    done = ran.read_text().splitlines() if ran.exists() else []  # on another page
+    for command, expected in _commands(page):
+        if command in done:
+            continue
+        words, is_whole = _words(command)
+        _run_here(words, monkeypatch)
+        said = capsys.readouterr().out.rstrip("\n").splitlines()
+        if expected and is_whole and SHAKESPEARE.is_file():
+            assert said == expected, command
+        with ran.open("a") as file:
+            file.write(f"{command}\n")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs_as_a_process_of_its_own(page: str, place: Path):
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT)}
+    for command, _ in _commands(page):
+        ended = subprocess.run(_words(command)[0], capture_output=True, text=True, cwd=place, env=environment)
+        assert ended.returncode == 0, command + ended.stdout + ended.stderr
