@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from scratch_models.corpus.blocks import RandomBlocks
-from scratch_models.corpus.training_text import TrainingText, read_training_text
+from scratch_models.corpus.encoded_text import TrainingText
+from scratch_models.corpus.training_text import read_training_text
 from scratch_models.from_scratch import HeldOutEvaluation, fit, make_facts, make_model, sample
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator

@@ -10,10 +10,12 @@ from torch import nn
 
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks
-from scratch_models.corpus.training_text import TrainingText, read_training_text
+from scratch_models.corpus.encoded_text import TrainingText
+from scratch_models.corpus.training_text import read_training_text
 from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
+from scratch_models.documents.filters import describe as describe_documents
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
@@ -37,7 +39,9 @@ def train_from_scratch(settings: TrainSettings) -> None:
     expect_precision(settings.precision, accelerator.device)
     torch.manual_seed(settings.seed)
     with main_process_first(accelerator):  # it fills the caches that the others then read
-        text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size)
+        text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size, settings.filter_names)
+    if text.documents:
+        accelerator.print(describe_documents(text.documents))
     model = make_model(settings, len(text.vocabulary))
     batches = _batches(text, settings)
     batches.micro_batches(0, accelerator.process_index, accelerator.num_processes)  # refuses too few for the processes
@@ -150,9 +154,10 @@ class HeldOutEvaluation:
         }
 
 
-def make_facts(text: TrainingText) -> dict[str, str]:
-    """The hashes of what a run is made of."""
-    return {"data_sha256": text.sha256, "tokenizer_sha256": vocabulary_sha256(text.vocabulary)}
+def make_facts(text: TrainingText) -> dict[str, Any]:
+    """The hashes of what a run is made of, and what was left out of it."""
+    hashes = {"data_sha256": text.sha256, "tokenizer_sha256": vocabulary_sha256(text.vocabulary)}
+    return {**hashes, "documents": text.documents} if text.documents else hashes
 
 
 def vocabulary_sha256(vocabulary: Vocabulary) -> str:

@@ -21,7 +21,7 @@ class LadderSettings:
     """Trains every rung of the ladder on the same ids of one text, for the same steps on the same blocks."""
 
     corpus: str = "tinyshakespeare"
-    """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
+    """A file of text, .jsonl or .parquet, a folder of them, `tinyshakespeare`, or `embedded`: this machine's docs."""
     tokens: Literal["characters", "bytes"] = "characters"
     """What an id stands for."""
     block_size: int = 64

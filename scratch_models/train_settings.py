@@ -16,7 +16,9 @@ class TrainSettings(LoopSettings):
     model: Literal["bigram", "averaging", "attention", "gpt", "llama", "megabyte"] = "bigram"
     """Which model; `averaging` and `attention` have one layer and nothing else of a block."""
     data: str = "tinyshakespeare"
-    """A text file, `tinyshakespeare` (downloaded once), or `embedded`: the documentation on this machine."""
+    """A file of text, .jsonl or .parquet, a folder of them, `tinyshakespeare`, or `embedded`: this machine's docs."""
+    filters: str | list[str] | None = None
+    """Leave out documents by length, symbols, stop_words, repetition, lines, markup, language:en, near_duplicates."""
     tokens: Literal["characters", "bytes", "bpe"] = "characters"
     """What an id stands for."""
     vocabulary_size: int = 4096
@@ -56,6 +58,11 @@ class TrainSettings(LoopSettings):
     checkpoint_steps: int = 1000
     """Steps between two checkpoints; 0 writes none."""
 
+    @property
+    def filter_names(self) -> list[str]:
+        """The filters in the order in which they look at a document."""
+        return [self.filters] if isinstance(self.filters, str) else list(self.filters or [])
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
@@ -63,6 +70,8 @@ class TrainSettings(LoopSettings):
             self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
         for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters", "patch_size"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        is_of_files = self.data not in ("embedded", "tinyshakespeare")
+        self.expect("filters", not self.filters or is_of_files, f"none, as {self.data} has no documents to leave out")
         fits = self.model != "megabyte" or self.block_size % self.patch_size == 0
         self.expect("patch_size", fits, f"a divisor of block_size, which is {self.block_size}")
         self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")

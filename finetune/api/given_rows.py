@@ -6,8 +6,8 @@ from typing import Any
 
 from configs import InputError
 from finetune.conversations.messages import Conversation, Message
-from finetune.files.json_values import kind_of
 from finetune.files.rows_in_memory import RowsInMemory
+from scratch_models.documents.json_values import kind_of
 
 Data = str | Path | Iterable[object]
 """A file, a folder or a Hub name; or rows: dicts in any form that a file may have, conversations, a `Dataset`."""

@@ -27,8 +27,8 @@ from finetune.conversations.message_reader import read_messages, say
 from finetune.conversations.messages import Conversation, Message, Role, ToolCall
 from finetune.conversations.sharegpt import read_sharegpt
 from finetune.conversations.tool_calls import read_tools
-from finetune.files.json_values import kind_of, read_text
 from finetune.files.records import read_each
+from scratch_models.documents.json_values import kind_of, read_text
 
 __all__ = [
     "Conversation",

@@ -25,7 +25,7 @@ from numbers import Real
 from configs import InputError
 from finetune.conversations.messages import ROLES, Message, Role
 from finetune.conversations.tool_calls import read_tool_calls
-from finetune.files.json_values import kind_of, read_text
+from scratch_models.documents.json_values import kind_of, read_text
 from tokenizer_ext.pages.shortened import shorten
 
 KEYS_OF: dict[str, tuple[Role, ...]] = {

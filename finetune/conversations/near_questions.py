@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.conversations.messages import Message
-from scratch_models.corpus.near_duplicates import SIMILARITY, WORDS_PER_SHINGLE, shingles, words_of
+from scratch_models.documents.near_duplicates import SIMILARITY, WORDS_PER_SHINGLE, shingles, words_of
 
 BOILERPLATE_SHARE = 0.02
 """A trigram in more of the held-out questions is boilerplate ..."""

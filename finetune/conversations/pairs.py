@@ -40,8 +40,8 @@ from finetune.conversations.rated_replies import (
     unread_of_completions,
 )
 from finetune.conversations.sharegpt import as_message
-from finetune.files.json_values import read_text
 from finetune.files.records import read_all
+from scratch_models.documents.json_values import read_text
 
 ASKED = ("prompt", "question", "instruction", "conversations")
 """Where the prompt stands: the first of them that a record has."""

@@ -17,7 +17,7 @@ from itertools import product
 from numbers import Real
 
 from configs import InputError
-from finetune.files.json_values import kind_of, read_text
+from scratch_models.documents.json_values import kind_of, read_text
 
 SIDES = ("chosen", "rejected")
 SCORES = tuple(

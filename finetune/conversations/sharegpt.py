@@ -16,7 +16,7 @@ A list under ``conversations`` that holds ``role`` and ``content`` instead is re
 from configs import InputError
 from finetune.conversations.message_reader import read_messages
 from finetune.conversations.messages import Message, Role
-from finetune.files.json_values import kind_of, parse_json, read_text
+from scratch_models.documents.json_values import kind_of, parse_json, read_text
 
 SPEAKERS: dict[str, Role] = {
     **dict.fromkeys(("human", "user"), "user"),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from configs import InputError
 from finetune.conversations.messages import ToolCall
-from finetune.files.json_values import kind_of, read_text
+from scratch_models.documents.json_values import kind_of, read_text
 from tokenizer_ext.pages.shortened import shorten
 
 CALL_KEYS = ("id", "type", "function", "name", "arguments")

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs import InputError
 from configs.errors import first_line
-from finetune.files.json_values import without_nulls
+from scratch_models.documents.json_values import without_nulls
 from tokenizer_ext.huggingface.hub_names import HubDataset
 
 SPLIT = "train"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from configs import InputError
-from finetune.files.json_values import kind_of, parse_json
+from scratch_models.documents.json_values import kind_of, parse_json
 
 MAXIMUM_LINE_BYTES = 16 * 2**20
 UTF8_MARK = b"\xef\xbb\xbf"

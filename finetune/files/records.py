@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from configs import InputError, MissingInput
-from finetune.files.compressed import COMPRESSIONS, open_compressed
 from finetune.files.folders import files_of_folder
 from finetune.files.hub_sets import read_hub
 from finetune.files.json_files import read_lines, read_list
-from finetune.files.json_values import kind_of, parse_json
 from finetune.files.rows_in_memory import RowsInMemory
 from finetune.files.tables import read_arrow, read_csv, read_parquet, read_tsv
+from scratch_models.documents.compressed import COMPRESSIONS, open_compressed
+from scratch_models.documents.json_values import kind_of, parse_json
 from tokenizer_ext.huggingface.hub_names import dataset_on_hub
 from tokenizer_ext.pages.progress import progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs import InputError
 from configs.whole_folder import write_whole
-from finetune.files.json_values import without_nulls
+from scratch_models.documents.json_values import without_nulls
 
 KEPT = "data.jsonl"
 """Where a run keeps the rows that it was given."""

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from configs import InputError
 from configs.errors import first_line
 from finetune.files.json_files import MAXIMUM_LINE_BYTES
-from finetune.files.json_values import kind_of, parse_json, without_nulls
+from scratch_models.documents.json_values import kind_of, parse_json, without_nulls
 
 ROWS_AT_ONCE = 1024
 LISTS = ("messages", "conversations", "history", "choices", "completions")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from configs import InputError
+from scratch_models.corpus.stored_ids import StoredIds, windows
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from scratch_models.loop.seeds import seeded_generator
 
@@ -33,7 +34,7 @@ class RandomBlocks:
     number of processes.
     """
 
-    def __init__(self, ids: Tensor, block_size: int, blocks_per_batch: int, seed: int) -> None:
+    def __init__(self, ids: Tensor | StoredIds, block_size: int, blocks_per_batch: int, seed: int) -> None:
         if len(ids) <= block_size:
             raise InputError(
                 f"the training part of the corpus has {len(ids)} tokens, expected at least {block_size + 1} for one "
@@ -53,8 +54,7 @@ class RandomBlocks:
             )
         last_offset = len(self.ids) - self.block_size - 1
         offsets = torch.randint(last_offset + 1, (self.blocks_per_batch,), generator=seeded_generator(self.seed, step))
-        windows = offsets[rank::world_size, None] + torch.arange(self.block_size + 1)  # (B, T + 1)
-        blocks = self.ids[windows].long()  # (B, T + 1)
+        blocks = windows(self.ids, offsets[rank::world_size], self.block_size + 1)  # (B, T + 1)
         return [{"input_ids": blocks[:, :-1].contiguous(), "targets": blocks[:, 1:].contiguous()}]
 
 

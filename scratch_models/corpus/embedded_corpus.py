@@ -22,7 +22,7 @@ from pathlib import Path
 from configs.cache_folder import cache_folder
 from configs.whole_folder import write_whole
 from scratch_models.corpus.documentation import Document, read_namespaces, read_package, read_topics
-from scratch_models.corpus.near_duplicates import near_duplicate_groups
+from scratch_models.documents.near_duplicates import near_duplicate_groups
 from tokenizer_ext.pages.progress import shown, tracked
 
 BASE_PACKAGES = (

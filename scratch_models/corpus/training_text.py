@@ -1,46 +1,34 @@
-"""The ids that a scratch run learns from, those that it is measured on, and the vocabulary between them and text."""
+"""The corpus of a scratch run by its name: read into memory as one text, or as a stream of documents."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from scratch_models.corpus.blocks import split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
+from scratch_models.corpus.encoded_text import TrainingText, encode_texts, end_of_text, first_token_bytes, learn_bpe
+from scratch_models.corpus.streamed_text import stream_training_text
 from scratch_models.corpus.text_files import read_text, tiny_shakespeare
-from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
-from tokenizer_ext.bpe.bpe import train_bpe
-from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Tokens, Vocabulary
+from scratch_models.documents.compressed import COMPRESSIONS
+from scratch_models.documents.reading import is_one_text
 from tokenizer_ext.pages.progress import shown
 
-END_OF_TEXT = "<|endoftext|>"
-
-
-@dataclass(frozen=True)
-class TrainingText:
-    """A corpus as ids."""
-
-    vocabulary: Vocabulary
-    training_ids: Tensor
-    """(N) ids to learn from."""
-    held_out_ids: Tensor
-    """(M) ids to measure on."""
-    held_out_bytes: int
-    """UTF-8 bytes of the held-out text after its first token, which no model predicts; separators count as none."""
-    sha256: str
-    """Hash of the text; of the embedded corpus, of what may be learned from."""
+MOST_BYTES_IN_MEMORY = 64 * 2**20
 
 
 @shown("reading the text")
-def read_training_text(data: str, tokens: Literal["characters", "bytes", "bpe"], vocabulary_size: int) -> TrainingText:
-    """The corpus named by `data`: `embedded`, `tinyshakespeare`, or the path of a text file.
+def read_training_text(data: str, tokens: Tokens, vocabulary_size: int, filters: Sequence[str] = ()) -> TrainingText:
+    """The corpus named by `data`: `embedded`, `tinyshakespeare`, a file, or a folder of files.
 
-    The vocabulary comes from the training part alone, except that characters are those of the whole text.
+    A text file of moderate size is read into memory; what is larger, holds several documents, is packed, or is to be
+    filtered is read as a stream, and its ids are kept in the cache. The vocabulary comes from the training part alone,
+    except that characters are those of the whole text.
 
     Raises:
         InputError: the text cannot be had or read, or does not support so large a vocabulary.
@@ -51,12 +39,14 @@ def read_training_text(data: str, tokens: Literal["characters", "bytes", "bpe"],
         training = [document.text for document in corpus.base]
         held_out = [document.text for document in corpus.base_held_out]
         sha256 = corpus.sha256("base")
+    elif data != "tinyshakespeare" and (filters or _is_for_a_stream(Path(data).expanduser())):
+        return stream_training_text(data, tokens, vocabulary_size, filters)
     else:
         text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
         training, held_out = ([part] for part in split_by_position(text))
         sha256 = hashlib.sha256(text.encode()).hexdigest()
     if tokens == "bpe":
-        vocabulary: Vocabulary = _bpe(training, vocabulary_size)
+        vocabulary: Vocabulary = learn_bpe(training, vocabulary_size)
     else:
         training, held_out = ["\n\n".join(training)], ["\n\n".join(held_out)]
         is_of_bytes = tokens == "bytes"
@@ -64,27 +54,23 @@ def read_training_text(data: str, tokens: Literal["characters", "bytes", "bpe"],
     return _encode(vocabulary, training, held_out, sha256)
 
 
-def _bpe(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
-    bpe = train_bpe(texts, vocabulary_size, special_tokens=[END_OF_TEXT])
-    return to_hf_tokenizer(bpe.ranks, bpe.special_tokens, end_of_text=END_OF_TEXT)
+def _is_for_a_stream(path: Path) -> bool:
+    if not path.is_file():
+        return path.is_dir()
+    is_packed = path.suffix.lower() in COMPRESSIONS
+    return is_packed or not is_one_text([path]) or path.stat().st_size > MOST_BYTES_IN_MEMORY
 
 
 def _encode(vocabulary: Vocabulary, training: Sequence[str], held_out: Sequence[str], sha256: str) -> TrainingText:
     held_out_ids = _ids(vocabulary, held_out)
     if not len(held_out_ids):
         raise InputError("the corpus is too short to hold out a tenth of it: pass a longer text")
-    first: str = vocabulary.decode([int(held_out_ids[0])])
-    # A byte alone need be no character, so that its text is not as long as it is.
-    first_bytes = 1 if isinstance(vocabulary, ByteVocabulary) else len(first.encode())
-    held_out_bytes = sum(len(text.encode()) for text in held_out) - first_bytes
+    held_out_bytes = sum(len(text.encode()) for text in held_out) - first_token_bytes(vocabulary, int(held_out_ids[0]))
     return TrainingText(vocabulary, _ids(vocabulary, training), held_out_ids, held_out_bytes, sha256)
 
 
 def _ids(vocabulary: Vocabulary, documents: Sequence[str]) -> Tensor:
-    if isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
-        return torch.tensor([id_ for text in documents for id_ in vocabulary.encode(text)], dtype=torch.int32)
-    end = vocabulary.convert_tokens_to_ids(END_OF_TEXT)
-    encoded = vocabulary(documents, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    # A document ends with the token that tells the model to start afresh; a single text needs none.
-    ends = [end] if len(documents) > 1 else []
-    return torch.tensor([id_ for ids in encoded for id_ in (*ids, *ends)], dtype=torch.int32)
+    ids = encode_texts(vocabulary, documents)
+    if len(ids) > 1:  # a document ends with the token that tells the model to start afresh; a single text needs none
+        ids = [part for document in ids for part in (document, end_of_text(vocabulary))]
+    return torch.from_numpy(np.concatenate(ids).astype(np.int32))

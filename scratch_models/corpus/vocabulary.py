@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from configs import InputError
@@ -60,12 +62,31 @@ class CharacterVocabulary:
         try:
             return [self._ids[character] for character in text]
         except KeyError:
-            unknown = [character for character in dict.fromkeys(text) if character not in self._ids]
-            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-            raise InputError(
-                f"text: holds {', '.join(map(repr, unknown[:10]))}{more}, first at character {text.index(unknown[0])}, "
-                f"expected only the {len(self)} characters that the model was trained on: leave the others out"
-            ) from None
+            raise self._refusal(text) from None
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The same ids as an array, made without a Python object for each."""
+        code_points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        ids = self._table[np.minimum(code_points, len(self._table) - 1)]
+        if len(ids) and ids.min() < 0:
+            raise self._refusal(text)
+        return ids
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """The id of each code point up to one more than the largest that has one; -1 for what has none."""
+        code_points = np.array([ord(character) for character in self.characters])
+        table = np.full(code_points.max() + 2, -1, dtype=np.int32)
+        table[code_points] = np.arange(len(code_points))
+        return table
+
+    def _refusal(self, text: str) -> InputError:
+        unknown = [character for character in dict.fromkeys(text) if character not in self._ids]
+        more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        return InputError(
+            f"text: holds {', '.join(map(repr, unknown[:10]))}{more}, first at character {text.index(unknown[0])}, "
+            f"expected only the {len(self)} characters that the model was trained on: leave the others out"
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids."""
@@ -92,9 +113,14 @@ class ByteVocabulary:
         """The bytes of a text."""
         return list(text.encode())
 
+    def encode_array(self, text: str) -> np.ndarray:
+        """The same as an array."""
+        return np.frombuffer(text.encode(), np.uint8)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of bytes, with U+FFFD for those that are not UTF-8."""
         return bytes(ids).decode(errors="replace")
 
 
+Tokens: TypeAlias = Literal["characters", "bytes", "bpe"]
 Vocabulary: TypeAlias = CharacterVocabulary | ByteVocabulary | PreTrainedTokenizerBase

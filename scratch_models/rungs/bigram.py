@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
+from scratch_models.corpus.stored_ids import StoredIds
 from scratch_models.rungs.gpt import KeyValueCache
+
+IDS_AT_ONCE = 2**20
 
 
 class BigramLanguageModel(nn.Module):
@@ -32,7 +35,7 @@ class BigramLanguageModel(nn.Module):
 
 
 @torch.no_grad()
-def bigram_of_counts(ids: Tensor, vocabulary_size: int) -> BigramLanguageModel:
+def bigram_of_counts(ids: Tensor | StoredIds, vocabulary_size: int) -> BigramLanguageModel:
     """The model whose probabilities are the counts of neighbouring ids plus one: no gradient, one pass.
 
     The one that is added (Laplace's rule of succession) leaves a chance to pairs that the text does not hold.
@@ -42,7 +45,10 @@ def bigram_of_counts(ids: Tensor, vocabulary_size: int) -> BigramLanguageModel:
     [0.25, 0.75]
     """
     model = BigramLanguageModel(vocabulary_size)
-    pairs = ids[:-1].long() * vocabulary_size + ids[1:].long()
-    counts = torch.bincount(pairs, minlength=vocabulary_size**2).view(vocabulary_size, vocabulary_size) + 1
+    counts = torch.ones(vocabulary_size**2, dtype=torch.long)
+    for start in range(0, len(ids) - 1, IDS_AT_ONCE):
+        some = ids[start : start + IDS_AT_ONCE + 1].long()
+        counts += torch.bincount(some[:-1] * vocabulary_size + some[1:], minlength=vocabulary_size**2)
+    counts = counts.view(vocabulary_size, vocabulary_size)
     model.token_embedding_table.weight.copy_((counts / counts.sum(dim=1, keepdim=True)).log())  # (V, V)
     return model

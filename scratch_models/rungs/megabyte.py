@@ -70,6 +70,8 @@ class Megabyte(nn.Module):
         self.local_model = Layers(config.local_layers, config.heads, config.local_width)
         self.lm_head = nn.Linear(config.local_width, config.vocabulary_size, bias=False)
         self.lm_head.weight = self.token_embedding_table.weight
+        # At first the local model is alone: what the global one says is normed, and would drown the small embeddings.
+        nn.init.zeros_(self.to_local.weight)
         nn.init.normal_(self.before_all, std=INITIAL_STANDARD_DEVIATION)
         for module in (self.global_embedding_table, self.position_embedding_table, self.token_embedding_table):
             nn.init.normal_(module.weight, std=INITIAL_STANDARD_DEVIATION)

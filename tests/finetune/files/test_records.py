@@ -13,7 +13,8 @@ from configs import InputError
 from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import read_conversations
 from finetune.conversations.pairs import read_pairs
-from finetune.files import compressed, json_files
+from finetune.files import json_files
+from scratch_models.documents import compressed
 from tests.finetune.files.written_files import WRITERS, as_lines
 from tests.finetune.tiny_models import questions
 

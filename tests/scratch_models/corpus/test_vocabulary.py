@@ -15,6 +15,7 @@ from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary
 def test_encoding_then_decoding_gives_the_text_back(text: str) -> None:
     vocabulary = CharacterVocabulary.from_text(text)
     assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert vocabulary.encode_array(text).tolist() == vocabulary.encode(text)
     assert list(vocabulary.characters) == sorted(set(text))
 
 
@@ -23,6 +24,7 @@ def test_ids_of_bytes_are_the_utf8_of_the_text(text: str) -> None:
     ids = ByteVocabulary().encode(text)
     assert bytes(ids) == text.encode()
     assert ByteVocabulary().decode(ids) == text
+    assert ByteVocabulary().encode_array(text).tolist() == ids
     assert max(ids, default=0) < len(ByteVocabulary())
 
 
@@ -35,8 +37,10 @@ def test_a_saved_vocabulary_loads_with_the_same_ids(tmp_path: Path) -> None:
 
 def test_all_characters_outside_the_vocabulary_are_named() -> None:
     message = r"holds 'x', 'é', first at character 2, expected only the 2 characters"
-    with pytest.raises(InputError, match=message):
-        CharacterVocabulary.from_text("ab").encode("abxbéx")
+    vocabulary = CharacterVocabulary.from_text("ab")
+    for encode in (vocabulary.encode, vocabulary.encode_array):
+        with pytest.raises(InputError, match=message):
+            encode("abxbéx")
 
 
 @pytest.mark.parametrize("content", ["{", "3", '["a", "a"]', '["ab"]', "[]", "[1, 2]"])

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from scratch_models.corpus.near_duplicates import near_duplicate_groups
+from scratch_models.documents.near_duplicates import near_duplicate_groups
 
 
 def words(first: int, end: int) -> list[str]:

@@ -7,7 +7,8 @@ MinHash (Broder 1997, in datasketch) proposes pairs at a lower similarity, and e
 
 import re
 import zlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 from configs import InputError
 from tokenizer_ext.pages.progress import shown
@@ -16,6 +17,7 @@ SIMILARITY = 0.7
 PROPOSAL_SIMILARITY = 0.5
 WORDS_PER_SHINGLE = 3
 PERMUTATIONS = 64
+PERMUTATIONS_OF_A_STREAM = 128
 WORD = re.compile(r"\w+")
 
 
@@ -42,6 +44,38 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[int]:
         if groups.of(left) != groups.of(right) and jaccard(shingle_sets[first], shingle_sets[second]) >= SIMILARITY:
             groups.join(left, right)
     return [groups.of(position) for position in range(len(texts))]
+
+
+def seen_before() -> Callable[[str], bool]:
+    """A test of whether a near-duplicate of a text has come before, which remembers every text that had none.
+
+    For texts that do not all fit into memory: it keeps a sketch of each (some 3 KB), and estimates the similarity from
+    two sketches, within about 0.05, where `near_duplicate_groups` computes it.
+
+    >>> is_known = seen_before()
+    >>> [is_known(text) for text in ("Return the sum of x.", "An entirely different text here.", "return the SUM of x")]
+    [False, False, True]
+
+    Raises:
+        InputError: the package datasketch is missing.
+
+    """
+    _require_datasketch()
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=PROPOSAL_SIMILARITY, num_perm=PERMUTATIONS_OF_A_STREAM)
+    sketches: list[Any] = []
+
+    def is_known(text: str) -> bool:
+        sketch = MinHash(num_perm=PERMUTATIONS_OF_A_STREAM, hashfunc=zlib.crc32)
+        sketch.update_batch(_encoded(shingles(words_of(text))))
+        if any(sketch.jaccard(sketches[earlier]) >= SIMILARITY for earlier in index.query(sketch)):
+            return True
+        index.insert(len(sketches), sketch, check_duplication=False)
+        sketches.append(sketch)
+        return False
+
+    return is_known
 
 
 def words_of(text: str) -> list[str]:
@@ -90,17 +124,23 @@ class _Groups:
         self.parents[second] = first
 
 
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
+def _require_datasketch() -> None:
+    try:
+        import datasketch  # noqa: F401
+    except ImportError as missing:
+        raise InputError("near-duplicates need datasketch: pip install 'graft-lm[embedded]'") from missing
+
+
+def _encoded(members: Iterable[tuple[str, ...]]) -> list[bytes]:
+    return [" ".join(shingle).encode() for shingle in members]
 
 
 def _proposed_pairs(shingle_sets: Sequence[frozenset[tuple[str, ...]]]) -> Iterable[tuple[int, int]]:
-    try:
-        from datasketch import MinHash, MinHashLSH
-    except ImportError as missing:
-        raise InputError("near-duplicate groups need datasketch: pip install 'graft-lm[embedded]'") from missing
+    _require_datasketch()
+    from datasketch import MinHash, MinHashLSH
+
     index = MinHashLSH(threshold=PROPOSAL_SIMILARITY, num_perm=PERMUTATIONS)
-    encoded = ([" ".join(shingle).encode() for shingle in members] for members in shingle_sets)
+    encoded = map(_encoded, shingle_sets)
     for position, sketch in enumerate(MinHash.generator(encoded, num_perm=PERMUTATIONS, hashfunc=zlib.crc32)):
         for earlier in index.query(sketch):
             yield earlier, position
