@@ -19,7 +19,18 @@ LAYERS = ("configs", "tokenizer_ext", "scratch_models", "finetune", "apps")
 FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "configs": (),
     "tokenizer_ext": ("bpe", "pages", "huggingface", "embeddings", "extension", "inspection", "trimming"),
-    "scratch_models": ("launch", "loop", "documents", "corpus", "neurons", "rungs", "embedded", "decoding", "looking"),
+    "scratch_models": (
+        "launch",
+        "loop",
+        "documents",
+        "corpus",
+        "neurons",
+        "rungs",
+        "embedded",
+        "decoding",
+        "looking",
+        "image_words",
+    ),
     "finetune": (
         "files",
         "conversations",

@@ -12,7 +12,18 @@ import pytest
 from tests.house.module_imports import imported_files, imported_names
 from tests.house.repository import FOLDER_LAYERS, LAYERS, ROOT, entry_files, module_files, module_folders
 
-EXTRAS = ("datasets", "matplotlib", "datasketch", "py3langid", "openai", "trl", "pytest", "hypothesis", "playwright")
+EXTRAS = (
+    "datasets",
+    "matplotlib",
+    "datasketch",
+    "py3langid",
+    "openai",
+    "trl",
+    "pytest",
+    "hypothesis",
+    "playwright",
+    "sklearn",
+)
 
 
 def _heights(package: str) -> dict[str, int]:
