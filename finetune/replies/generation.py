@@ -1,6 +1,4 @@
-"""Replies of Hugging Face causal models, adapters included: one generation loop with a key-value cache.
-
-Shapes: B rows that still speak, T ids of the longest prompt, V vocabulary.
+"""Replies of Hugging Face causal models, adapters included.
 
 A reply depends on its own prompt, the seed and the number of its row, not on the other rows of its batch. It ends at a
 stop id, which is no part of it, after `max_new_tokens`, or where the model has no position left. With a calculator,
@@ -12,13 +10,12 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from configs import InputError
+from finetune.decoding.decoders import decoder_for
 from finetune.replies.calculator_decoding import ReplyCalculator
-from scratch_models.decoding.sampling import next_ids, row_generator
+from scratch_models.decoding.rows import Ends, decode
 from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.pages.progress import progress
@@ -56,7 +53,7 @@ def generate_ids(
     limits = [_room(model, prompt, max_new_tokens) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     ids: dict[int, list[int]] = {row: [] for row in order}
-    ends = _Ends(limits=limits, stop_ids=stop_ids)
+    ends = Ends(limits=dict(enumerate(limits)), stop_ids=stop_ids)
     with progress("replies", len(prompts), "questions") as bar:
         for start in range(0, len(order), rows_per_batch):
             rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
@@ -85,7 +82,7 @@ def stream_reply(
     Raises:
         InputError: the prompt is empty, or leaves the model no position for a reply.
     """
-    ends = _Ends(limits=[_room(model, prompt, max_new_tokens)], stop_ids=stop_ids)
+    ends = Ends(limits={0: _room(model, prompt, max_new_tokens)}, stop_ids=stop_ids)
     ids: list[int] = []
     steps = _decode(model, {0: prompt}, ends=ends, sampling=sampling, pad_id=0, calculator=calculator)
     with closing(steps):
@@ -94,17 +91,6 @@ def stream_reply(
             if chosen[0] not in stop_ids:
                 yield chosen[0]
     return _reply(ids, stop_ids)
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """Where replies end: the most ids of each row, and the ids that end any."""
-
-    limits: Sequence[int]
-    stop_ids: Collection[int]
-
-    def reached(self, row: int, token: int, step: int) -> bool:
-        return token in self.stop_ids or step >= self.limits[row]
 
 
 def _reply(ids: list[int], stop_ids: Collection[int]) -> Reply:
@@ -125,55 +111,29 @@ def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) ->
     return min(max_new_tokens, positions - len(prompt))
 
 
-@torch.inference_mode()
 def _decode(
     model: PreTrainedModel,
     prompts: dict[int, Sequence[int]],
     *,
-    ends: _Ends,
+    ends: Ends,
     sampling: Sampling,
     pad_id: int,
     calculator: ReplyCalculator | None,
 ) -> Generator[dict[int, int]]:
-    """Step by step, the ids of the rows that still speak, by row number; a row that is done leaves the batch."""
-    rows = [row for row in prompts if ends.limits[row] > 0]
-    generators = {row: row_generator(sampling, row) for row in rows}
-    listeners = {row: calculator.listen() for row in rows} if calculator else {}
+    """Step by step, the ids of the rows that still speak, by row number."""
+    listeners = {row: calculator.listen() for row in prompts} if calculator else {}
+    # While a model trains its weights change from one evaluation to the next, and memory is short: no copies then.
+    lay_out = not model.training
     with _in_evaluation(model):
-        input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, next(model.parameters()).device)  # (B, T)
-        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)  # (B, T)
-        cache, step = DynamicCache(config=model.config), 0
-        while rows:
-            logits = model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                logits_to_keep=1,
-            ).logits[:, -1]  # (B, V)
-            chosen = next_ids(logits, sampling, [generators[row] for row in rows])  # (B)
-            tokens = chosen.tolist()
-            if listeners:
-                tokens = [listeners[row].next_id(token) for row, token in zip(rows, tokens, strict=True)]
-                chosen = torch.tensor(tokens, device=chosen.device)  # (B)
-            yield dict(zip(rows, tokens, strict=True))
-            step += 1
-            speaking = [i for i, row in enumerate(rows) if not ends.reached(row, tokens[i], step)]
-            if len(speaking) < len(rows):
-                kept = torch.tensor(speaking, dtype=torch.long, device=chosen.device)
-                cache.batch_select_indices(kept)
-                rows = [rows[i] for i in speaking]
-                chosen, mask, positions = chosen[kept], mask[kept], positions[kept]
-            input_ids, positions = chosen[:, None], positions[:, -1:] + 1  # (B, 1) twice
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)  # (B, T + step)
-
-
-def _pad_left(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts that all end in the last column, and the mask that tells their ids from padding: (B, T) twice."""
-    T = max((len(prompt) for prompt in prompts), default=0)
-    input_ids = [[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts]
-    mask = [[0] * (T - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(input_ids, device=device), torch.tensor(mask, device=device)
+        yield from decode(
+            decoder_for(model, lay_out=lay_out),
+            prompts,
+            ends=ends,
+            sampling=sampling,
+            device=next(model.parameters()).device,
+            pad_id=pad_id,
+            heard=(lambda row, token: listeners[row].next_id(token)) if listeners else None,
+        )
 
 
 @contextmanager

@@ -39,6 +39,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "engine",
         "losses",
         "lora",
+        "decoding",
         "replies",
         "evaluation",
         "export",

@@ -1,0 +1,129 @@
+"""What decodes for a Hugging Face model: parts of our own where they compute what it computes, else its own forward.
+
+Parts are read once for a model and again when a weight has changed. Before they decode they read a few ids beside the
+model itself: where the logits differ by more than rounding, the model decodes through its own forward.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import psutil
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from finetune.decoding.parts_of_models import AdapterRows, NotReadable, read_parts
+from scratch_models.decoding.block_decoder import BlockDecoder, DecoderParts
+from scratch_models.decoding.rows import Decoder
+
+FIRST_ROOM = 256
+"""Ids beyond the prompt that the cache has room for at first."""
+SHARE_OF_FREE_MEMORY = 0.25
+"""Of what is free, copies of weights may take so much."""
+MOST_DIFFERENCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""How far logits may lie from the model's own, as a share of the largest: far more than rounding, far less than an
+error in what is computed."""
+
+
+class OwnForward:
+    """The model's own forward, with the cache of transformers."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.cache = DynamicCache(config=model.config)
+
+    def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last id of each row: (B, T) -> (B, V)."""
+        logits: Tensor = self.model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits
+
+    def keep_rows(self, kept: Tensor) -> None:
+        """Forgets every row but these."""
+        self.cache.batch_select_indices(kept)
+
+
+@dataclass
+class _Read:
+    """What was read of a model, and the state of it that this holds for."""
+
+    state: tuple[object, ...]
+    parts: DecoderParts | None
+    why_not: str = ""
+    adapter_rows: AdapterRows = field(default_factory=AdapterRows)
+
+
+_READ: WeakKeyDictionary[nn.Module, _Read] = WeakKeyDictionary()
+_READING = threading.Lock()
+
+
+def decoder_for(model: PreTrainedModel, *, lay_out: bool) -> Callable[[int, int], Decoder]:
+    """What makes a decoder from the number of rows and of the ids of the longest prompt; call it in inference mode.
+
+    Args:
+        model: In evaluation mode.
+        lay_out: Whether weights may be copied into a layout that is read faster, where memory allows it; False while
+            the model trains.
+    """
+    with _READING:
+        read = _READ.get(model)
+        state = _state_of(model, lay_out)
+        if read is None or read.state != state:
+            read = _READ[model] = _read(model, state, lay_out=lay_out)
+    parts = read.parts
+    if parts is None:
+        return lambda rows, ids: OwnForward(model)
+    return lambda rows, ids: BlockDecoder(parts, rows, ids + FIRST_ROOM)
+
+
+def decodes_by_parts(model: PreTrainedModel) -> bool:
+    """Whether the model, once asked, decoded through parts of our own."""
+    read = _READ.get(model)
+    return read is not None and read.parts is not None
+
+
+def _read(model: PreTrainedModel, state: tuple[object, ...], *, lay_out: bool) -> _Read:
+    adapter_rows = AdapterRows()
+    try:
+        parts = read_parts(model, adapter_rows, lay_out=lay_out and _copies_fit(model))
+    except (NotReadable, AttributeError) as error:
+        return _Read(state, None, str(error))
+    largest, difference = _compare(model, parts)
+    if not difference <= MOST_DIFFERENCE.get(parts.dtype, 0.0) * largest:
+        return _Read(state, None, f"logits differ by {difference:.1e} of {largest:.1e}")
+    return _Read(state, parts, adapter_rows=adapter_rows)
+
+
+@torch.inference_mode()
+def _compare(model: PreTrainedModel, parts: DecoderParts) -> tuple[float, float]:
+    """The largest logit after a few ids, read in two goes, and how far the parts' logits lie from the model's own."""
+    positions = torch.arange(6, device=parts.device)[None]  # (1, 6)
+    ids = (positions + 1) % model.config.vocab_size  # (1, 6)
+    decoder = BlockDecoder(parts, *ids.shape)
+    decoder.read(ids[:, :-1], positions[:, :-1], None)
+    ours = decoder.read(ids[:, -1:], positions[:, -1:], None)  # (1, V)
+    theirs = model(input_ids=ids, logits_to_keep=1, use_cache=False).logits[:, -1]  # (1, V)
+    return float(theirs.abs().max()), float((ours - theirs).abs().max())
+
+
+def _state_of(model: nn.Module, lay_out: bool) -> tuple[object, ...]:
+    """Where each weight lies and how often it was changed, and which adapters are in force."""
+    weights = [(tensor.data_ptr(), tensor._version) for tensor in model.parameters()]
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    adapters = [
+        (tuple(layer.active_adapters), layer.disable_adapters, tuple(layer.merged_adapters)) for layer in layers
+    ]
+    return lay_out, tuple(weights), tuple(adapters)
+
+
+def _copies_fit(model: nn.Module) -> bool:
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    return size <= SHARE_OF_FREE_MEMORY * psutil.virtual_memory().available

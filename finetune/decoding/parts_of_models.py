@@ -1,0 +1,241 @@
+"""GPT-2 and the family of Llama as Hugging Face has them, adapters included, as the parts of a block decoder.
+
+A model that computes anything else has no parts here and decodes through its own forward: what cannot be read for
+sure is not guessed, and `decoders.py` compares what is read with the model itself.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
+from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part
+from scratch_models.decoding.row_products import RowProduct
+
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+STEADY_TURNS = ("default", "linear", "llama3", "yarn")  # the others turn by the length of the text
+
+
+class NotReadable(Exception):
+    """The model computes something that has no parts here."""
+
+
+@dataclass
+class AdapterRows:
+    """Which rows of a batch go through the adapters; all of them where `rows` is None."""
+
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _LoraPart:
+    start: int
+    stop: int
+    down: Tensor  # (r, K)
+    up: Tensor  # (N, r)
+    scaling: float
+
+
+@dataclass(frozen=True)
+class ProductWithAdapters:
+    """A product, with what LoRA adds to some of its outputs."""
+
+    product: RowProduct
+    lora: tuple[_LoraPart, ...]
+    adapter_rows: AdapterRows = field(default_factory=AdapterRows)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, T, K) -> (B, T, N)."""
+        output = self.product(rows)
+        chosen = self.adapter_rows.rows
+        read = rows if chosen is None else rows[chosen]
+        for part in self.lora:
+            added = F.linear(F.linear(read, part.down), part.up) * part.scaling
+            if chosen is None:
+                output[..., part.start : part.stop] += added
+            else:
+                output[chosen, :, part.start : part.stop] += added
+        return output
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the modules of one model."""
+
+    lay_out: bool
+    adapter_rows: AdapterRows
+
+    def product(self, *modules: nn.Module) -> Part:
+        """The linear layers, which read the same rows, as one product."""
+        found = [self._linear(module) for module in modules]
+        product = RowProduct([weight for weight, _, _ in found], [bias for _, bias, _ in found], lay_out=self.lay_out)
+        lora, start = [], 0
+        for weight, _, adapter in found:
+            if adapter is not None:
+                lora.append(_LoraPart(start, start + len(weight), *adapter))
+            start += len(weight)
+        return ProductWithAdapters(product, tuple(lora), self.adapter_rows) if lora else product
+
+    def _linear(self, module: nn.Module) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, float] | None]:
+        """Weight (N, K), bias and adapter of a layer."""
+        adapter = None
+        layer: Any = module
+        if isinstance(layer, LoraLinear):
+            adapter = _plain_adapter(layer)
+            layer = layer.base_layer
+        if type(layer) not in (nn.Linear, Conv1D) or _is_watched(layer):
+            raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
+        weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
+        return weight.detach(), layer.bias, adapter
+
+
+def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) -> DecoderParts:
+    """The parts of a model; its weights are shared, or copied in another layout where `lay_out` allows it.
+
+    Raises:
+        NotReadable: the model is none whose parts are known.
+    """
+    if isinstance(model, PeftModel):
+        if model.active_peft_config.is_prompt_learning:
+            raise NotReadable("prompt learning")
+        model = model.get_base_model()
+    if "forward" in vars(model):
+        raise NotReadable("a forward that was put in the place of its own")
+    reader = Reader(lay_out=lay_out, adapter_rows=adapter_rows)
+    config: Any = model.config
+    if any(_is_watched(module) for module in model.modules()):
+        raise NotReadable("hooks on its modules")
+    if len({(parameter.device, parameter.dtype) for parameter in model.parameters()}) != 1:
+        raise NotReadable("weights of several devices or types")
+    if config.model_type == "gpt2" and type(model).__name__ == "GPT2LMHeadModel":
+        return _gpt2(model, config, reader)
+    if config.model_type in LLAMA_LIKE and type(model).__name__.endswith("ForCausalLM"):
+        return _llama(model, config, reader)
+    raise NotReadable(config.model_type)
+
+
+def _gpt2(model: Any, config: Any, reader: Reader) -> DecoderParts:
+    if config.scale_attn_by_inverse_layer_idx or config.reorder_and_upcast_attn or config.add_cross_attention:
+        raise NotReadable("attention scaled by layer, or crossed")
+    body = model.transformer
+
+    def embed(ids: Tensor, positions: Tensor) -> Tensor:
+        embedded: Tensor = body.wte(ids) + body.wpe(positions)
+        return embedded
+
+    def block(layer: Any) -> BlockParts:
+        return BlockParts(
+            norm_1=_norm(layer.ln_1),
+            query_key_value=reader.product(layer.attn.c_attn),
+            projection=reader.product(layer.attn.c_proj),
+            norm_2=_norm(layer.ln_2),
+            mlp=_mlp(reader.product(layer.mlp.c_fc), layer.mlp.act, reader.product(layer.mlp.c_proj)),
+        )
+
+    heads = config.num_attention_heads
+    return DecoderParts(
+        embed=embed,
+        turns=None,
+        blocks=tuple(block(layer) for layer in body.h),
+        final_norm=_norm(body.ln_f),
+        head=_head(model.lm_head, reader),
+        heads=heads,
+        key_value_heads=heads,
+        head_width=config.hidden_size // heads,
+        scale=body.h[0].attn.scaling,
+        dtype=model.dtype,
+        device=model.device,
+    )
+
+
+def _llama(model: Any, config: Any, reader: Reader) -> DecoderParts:
+    body = model.model
+    if body.rotary_emb.rope_type not in STEADY_TURNS or set(getattr(config, "layer_types", None) or ()) > {
+        "full_attention"
+    }:
+        raise NotReadable("positions or attention that change with the length")
+    if any(getattr(layer.self_attn, "sliding_window", None) for layer in body.layers):
+        raise NotReadable("a sliding window")
+
+    def turns(positions: int) -> tuple[Tensor, Tensor]:
+        like = torch.empty(0, dtype=model.dtype, device=model.device)
+        cosines, sines = body.rotary_emb(like, torch.arange(positions, device=model.device)[None])
+        return cosines[0], sines[0]
+
+    attention = body.layers[0].self_attn
+    return DecoderParts(
+        embed=lambda ids, positions: body.embed_tokens(ids),
+        turns=turns,
+        blocks=tuple(_llama_block(layer.self_attn, layer.mlp, layer, reader) for layer in body.layers),
+        final_norm=_norm(body.norm),
+        head=_head(model.lm_head, reader),
+        heads=config.num_attention_heads,
+        key_value_heads=config.num_key_value_heads,
+        head_width=attention.head_dim,
+        scale=attention.scaling,
+        dtype=model.dtype,
+        device=model.device,
+    )
+
+
+def _llama_block(attention: Any, mlp: Any, layer: Any, reader: Reader) -> BlockParts:
+    norms_heads = hasattr(attention, "q_norm")
+    return BlockParts(
+        norm_1=_norm(layer.input_layernorm),
+        query_key_value=reader.product(attention.q_proj, attention.k_proj, attention.v_proj),
+        projection=reader.product(attention.o_proj),
+        norm_2=_norm(layer.post_attention_layernorm),
+        mlp=_gated(reader.product(mlp.gate_proj, mlp.up_proj), mlp.act_fn, reader.product(mlp.down_proj)),
+        query_norm=_norm(attention.q_norm) if norms_heads else None,
+        key_norm=_norm(attention.k_norm) if norms_heads else None,
+    )
+
+
+def _norm(module: Any) -> Part:
+    if isinstance(module, nn.LayerNorm):
+        return lambda stream: F.layer_norm(stream, module.normalized_shape, module.weight, module.bias, module.eps)
+    if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        return lambda stream: F.rms_norm(stream, module.weight.shape, module.weight, module.variance_epsilon)
+    raise NotReadable(type(module).__name__)
+
+
+def _mlp(expand: Part, activation: nn.Module, contract: Part) -> Part:
+    if isinstance(activation, NewGELUActivation):
+        return lambda normed: contract(F.gelu(expand(normed), approximate="tanh"))
+    return lambda normed: contract(activation(expand(normed)))
+
+
+def _gated(gate_and_expand: Part, activation: nn.Module, contract: Part) -> Part:
+    def compute(normed: Tensor) -> Tensor:
+        gate, expanded = gate_and_expand(normed).chunk(2, dim=-1)
+        return contract(activation(gate) * expanded)
+
+    return compute
+
+
+def _head(module: nn.Module, reader: Reader) -> Part:
+    # A head that holds added rows apart, or whatever else stands in its place, computes itself.
+    return reader.product(module) if type(module) is nn.Linear else module
+
+
+def _plain_adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float] | None:
+    """The two matrices and the scaling of the one adapter that adds nothing but its product; None where none adds."""
+    if layer.merged and layer.disable_adapters:
+        raise NotReadable("an adapter that is merged and switched off")
+    names = [name for name in layer.active_adapters if name in layer.lora_A]
+    if layer.merged or layer.disable_adapters or not names:
+        return None
+    if len(names) > 1 or names[0] in layer.lora_variant or layer.lora_bias[names[0]]:
+        raise NotReadable("an adapter that adds more than its product")
+    name = names[0]
+    return layer.lora_A[name].weight.detach(), layer.lora_B[name].weight.detach(), layer.scaling[name]
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
