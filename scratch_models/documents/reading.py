@@ -42,13 +42,15 @@ def corpus_files(data: str) -> list[Path]:
     """The files that the name of a corpus means: itself, or those of a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is empty.
 
     """
     path = Path(data).expanduser()
     if not path.exists():
         raise MissingInput(f"{data}: no such file, expected text in UTF-8, .jsonl, .parquet, or a folder of them")
     if not path.is_dir():
+        if path.stat().st_size == 0:  # in a folder it is one document without a text, which is counted
+            raise InputError(f"{data}: is empty, expected text")
         return [path]
     files = sorted(
         file
@@ -75,12 +77,10 @@ def read_pieces(files: Iterable[Path]) -> Iterator[Piece]:
     """The documents of the files in pieces; those without a text are read too.
 
     Raises:
-        InputError: a file cannot be read, is empty, or holds something that is no document.
+        InputError: a file cannot be read, or holds something that is no document.
 
     """
     for path in files:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: is empty, expected text")
         if _kind(path) == ".parquet":
             yield from _read_parquet(path)
             continue

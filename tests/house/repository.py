@@ -30,6 +30,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "decoding",
         "looking",
         "image_words",
+        "scaling_laws",
     ),
     "finetune": (
         "files",

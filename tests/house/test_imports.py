@@ -17,6 +17,7 @@ EXTRAS = (
     "matplotlib",
     "datasketch",
     "py3langid",
+    "scipy",
     "openai",
     "trl",
     "pytest",

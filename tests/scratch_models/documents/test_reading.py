@@ -58,10 +58,11 @@ def test_a_folder_gives_the_documents_of_its_files_in_the_order_of_their_names(t
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "a.txt").write_text("hidden")
     (tmp_path / "README.md").write_text("no corpus")
+    (tmp_path / "b" / "empty.txt").touch()
     (tmp_path / "a.txt").write_text("first\n", encoding="utf-8")
     (tmp_path / "b" / "c.txt.gz").write_bytes(gzip.compress("second é".encode()))
     KINDS["a.parquet"](tmp_path / "c.parquet")
-    assert documents_of(tmp_path) == ["first\n", "second é", *TEXTS]
+    assert documents_of(tmp_path) == ["first\n", "second é", "", *TEXTS]
 
 
 @given(st.text(alphabet="a é漢\n\r😀", min_size=1), st.integers(1, 9), st.integers(2, 30))
