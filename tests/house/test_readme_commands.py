@@ -19,23 +19,10 @@ from tests.apps.served import ADDRESS, SECONDS_TO_START, free_port
 from tests.finetune.pair_records import write_pairs
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 from tests.house.repository import ROOT, entry_schema
+from tests.house.short_commands import ON_THE_HUB, SHORT
 
 TABLE = re.findall(r"^\| [^|]+ \| (`[^|]+`) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 COMMANDS = [command for cell in TABLE for command in re.findall(r"`([^`]+)`", cell)]
-ON_THE_HUB = "openai-community/gpt2"
-LEARNING = "--max_steps 2 --warmup_steps 0 --evaluation_steps 0 --checkpoint_steps 0"
-# What makes a command short; of an option that stands there twice the last one counts.
-SHORT = {
-    "finetune/sft.py": f"{LEARNING} --evaluation_conversations 4 --evaluation_replies 2 --reply_tokens 4 --lora_rank 4 "
-    "--conversations_per_step 4",
-    "finetune/dpo.py": f"{LEARNING} --evaluation_pairs 4 --evaluation_replies 2 --reply_tokens 4 --lora_rank 4 "
-    "--pairs_per_step 4",
-    "finetune/new_rows.py": f"{LEARNING} --block_size 32 --evaluation_blocks 4",
-    "finetune/compare.py": "--conversations 4 --reply_tokens 4",
-    "tokenizer_ext/extend.py": "--new_tokens 20",
-    "scratch_models/train.py": f"{LEARNING} --data field.txt --evaluation_blocks 4 --sample_characters 20",
-    "scratch_models/sample.py": "--max_new_tokens 5",
-}
 
 
 def _entry(command: str) -> Path:
