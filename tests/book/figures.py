@@ -2,7 +2,7 @@
 
     python -m tests.book.figures [--corpus FILE] [--only NAME] [--steps N]
 
-All together take about a minute on one core. The ladder's figure is drawn by `python -m scratch_models.ladder`.
+All together take about two minutes on one core.
 """
 
 import argparse

@@ -31,6 +31,7 @@ SHORTER = {
     + " --blocks_per_batch 2 --vocabulary_size 300 --precision fp32",
     "scratch_models/ladder.py": "--corpus field.txt --max_steps 2 --block_size 8 --width 16 --layers 1 --heads 2",
     "scratch_models/backpropagation.py": "--points 6 --width 2 --max_steps 2",
+    "scratch_models/image_tokens.py": "--codes 16 --autoencoder_steps 60 --max_steps 5 --digits_per_name 1",
     "tests/book/figures.py": "--corpus field.txt --output_dir drawn --steps 4",
 }
 ELSEWHERE = {"cl100k_base": "few.tiktoken", ON_THE_HUB: "tiny"}
@@ -46,7 +47,7 @@ def _commands(page: str) -> list[tuple[str, list[str]]]:
 
 PAGES = [page for page in BOOK if _commands(page)]
 # Fine-tuning takes its time even when it is short, and a launcher starts processes of its own.
-SLOW = re.compile(r"embedded_base\.yaml|finetune\.|accelerate |benchmarks|\.ladder |figures$")
+SLOW = re.compile(r"embedded_base\.yaml|finetune\.|accelerate |benchmarks|\.ladder |image_tokens|figures$")
 QUICK = [page for page in PAGES if not all(SLOW.search(command) for command, _ in _commands(page))]
 
 
