@@ -12,13 +12,15 @@ from accelerate import Accelerator
 from scratch_models.corpus.blocks import RandomBlocks
 from scratch_models.corpus.encoded_text import TrainingText
 from scratch_models.corpus.training_text import read_training_text
-from scratch_models.from_scratch import HeldOutEvaluation, fit, make_facts, make_model, sample
+from scratch_models.from_scratch import HeldOutEvaluation, fit, make_facts, sample
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
 from scratch_models.loop.training import SummedLoss
+from scratch_models.make_model import make_model
+from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.rungs.bigram import bigram_of_counts
-from scratch_models.scratch_folder import ScratchModel, save_scratch_model
+from scratch_models.scratch_folder import save_scratch_model
 from scratch_models.train_settings import TrainSettings
 from tokenizer_ext.pages.plots import new_figure, require_plots
 

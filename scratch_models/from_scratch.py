@@ -23,12 +23,9 @@ from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
 from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
-from scratch_models.rungs.bigram import BigramLanguageModel
-from scratch_models.rungs.gpt import GPT, GPTConfig
-from scratch_models.rungs.llama import Llama, LlamaConfig
-from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
-from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
-from scratch_models.scratch_folder import ScratchModel, save_scratch_model
+from scratch_models.make_model import make_model
+from scratch_models.rungs.all_rungs import ScratchModel
+from scratch_models.scratch_folder import save_scratch_model
 from scratch_models.train_settings import TrainSettings
 
 
@@ -62,7 +59,8 @@ def fit(
 ) -> RunFolder:
     """Trains the model in place and saves it in the run's folder, which is returned."""
     loss_model = SummedLoss(model).to(accelerator.device)
-    optimizers = make_optimizers(loss_model, settings, muon_learning_rate=settings.muon_learning_rate)
+    rates = {name: getattr(settings, name) for name in ("muon_learning_rate", "table_learning_rate")}
+    optimizers = make_optimizers(loss_model, settings, **rates)
     evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
     run = start_run(run, settings, accelerator, make_facts(text))
     batches = _batches(text, settings)
@@ -74,33 +72,6 @@ def fit(
 
 def _batches(text: TrainingText, settings: TrainSettings) -> RandomBlocks:
     return RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
-
-
-def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
-    """The model with its start values."""
-    shape: dict[str, Any] = {
-        "vocabulary_size": rows,
-        "block_size": settings.block_size,
-        "width": settings.width,
-        "heads": settings.heads,
-    }
-    blocks: dict[str, Any] = {"layers": settings.layers, "tied": settings.tied}
-    match settings.model:
-        case "bigram":
-            return BigramLanguageModel(rows)
-        case "averaging":
-            return OneLayerModel(OneLayerConfig(**{**shape, "heads": 1}, mixing="average"))
-        case "attention":
-            return OneLayerModel(OneLayerConfig(**shape, mixing="attention"))
-        case "gpt":
-            return GPT(GPTConfig(**shape, **blocks, dropout=settings.dropout))
-        case "llama":
-            halved = settings.heads // 2 if settings.heads % 2 == 0 else settings.heads
-            hidden = settings.width * 8 // 3  # three matrices of it hold as much as GPT's two of four times the width
-            return Llama(LlamaConfig(**shape, **blocks, key_value_heads=halved, hidden_width=hidden))
-        case "megabyte":
-            local = {"local_layers": settings.local_layers, "local_width": settings.local_width}
-            return Megabyte(MegabyteConfig(**shape, **local, layers=settings.layers, patch_size=settings.patch_size))
 
 
 def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:

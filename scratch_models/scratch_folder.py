@@ -10,7 +10,7 @@ A GPT on BPE ids is a Hugging Face GPT-2 folder. Every other model, and any mode
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
@@ -20,22 +20,10 @@ from configs import InputError, MissingInput
 from configs.errors import on_one_line
 from configs.whole_folder import whole_folder
 from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
+from scratch_models.rungs.all_rungs import KINDS, ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
-from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.gpt import GPT
 from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
-from scratch_models.rungs.llama import Llama, LlamaConfig
-from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
-from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
-
-ScratchModel: TypeAlias = GPT | BigramLanguageModel | OneLayerModel | Llama | Megabyte
-
-KINDS: dict[str, tuple[type, type]] = {
-    "gpt": (GPT, GPTConfig),
-    "one_layer": (OneLayerModel, OneLayerConfig),
-    "llama": (Llama, LlamaConfig),
-    "megabyte": (Megabyte, MegabyteConfig),
-}
-"""The models that have a configuration, by the name of their kind in `config.json`."""
 
 
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:

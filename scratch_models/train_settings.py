@@ -13,7 +13,7 @@ class TrainSettings(LoopSettings):
 
     name: str = "scratch"
     """Name of the run's folder: `runs/<name>-<n>`."""
-    model: Literal["bigram", "averaging", "attention", "gpt", "llama", "megabyte"] = "bigram"
+    model: Literal["bigram", "averaging", "attention", "gpt", "llama", "megabyte", "speedrun"] = "bigram"
     """Which model; `averaging` and `attention` have one layer and nothing else of a block."""
     data: str = "tinyshakespeare"
     """A file of text, .jsonl or .parquet, a folder of them, `tinyshakespeare`, or `embedded`: this machine's docs."""
@@ -45,6 +45,22 @@ class TrainSettings(LoopSettings):
     """Whether the head of a GPT or a Llama shares the token embedding."""
     muon_learning_rate: float | None = None
     """Peak learning rate of Muon for the hidden matrices of blocks; without it AdamW trains them too."""
+    table_learning_rate: float | None = None
+    """Peak learning rate of embedding tables; without it they learn as fast as the rest."""
+    longest_gram: int = 3
+    """Most tokens that a table of a speedrun model looks up at once; 1 has no such table."""
+    table_rows: int = 32_768
+    """Most rows of such a table."""
+    value_tables: bool = False
+    """Whether each block of a speedrun model has a table of values."""
+    residual_scalars: bool = False
+    """Whether each block of a speedrun model mixes the embedding into the stream."""
+    query_key_norm: bool = True
+    """Whether a speedrun model scales queries and keys to one length."""
+    zero_projections: bool = True
+    """Whether what adds to the stream of a speedrun model starts at zero."""
+    squared_relu: bool = True
+    """Whether the hidden layer of a speedrun model is bent by the square of ReLU."""
     evaluation_blocks: int = 256
     """Held-out blocks that an evaluation during training reads; the last one reads all."""
     sample_characters: int = 300
@@ -76,5 +92,6 @@ class TrainSettings(LoopSettings):
         self.expect("patch_size", fits, f"a divisor of block_size, which is {self.block_size}")
         self.expect("dropout", 0 <= self.dropout < 1, "0 or more and below 1")
         self.expect("dropout", self.dropout == 0 or self.model == "gpt", "0: only a gpt drops activations")
-        if self.muon_learning_rate is not None:
-            self.expect("muon_learning_rate", 0 < self.muon_learning_rate < math.inf, "a finite number above 0")
+        for name in ("muon_learning_rate", "table_learning_rate"):
+            rate = getattr(self, name)
+            self.expect(name, rate is None or 0 < rate < math.inf, "a finite number above 0")

@@ -1,30 +1,25 @@
 """Text continued by a scratch model, id by id.
 
-Shapes: T tokens of a row, V vocabulary.
+Shapes: B rows, T new ids of a row, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from configs import InputError
-from scratch_models.decoding.sampling import next_ids, row_generator
+from scratch_models.decoding.block_decoder import BlockDecoder
+from scratch_models.decoding.rows import Ends, decode
 from scratch_models.decoding.sampling_settings import Sampling
+from scratch_models.decoding.scratch_parts import parts_of
+from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
-from scratch_models.rungs.gpt import GPT, KeyValueCache
+from scratch_models.rungs.gpt import GPT
 from scratch_models.rungs.llama import Llama
-from scratch_models.rungs.megabyte import Megabyte
-from scratch_models.rungs.one_layer import OneLayerModel
 
 
-@torch.no_grad()
-def generate(
-    model: GPT | BigramLanguageModel | OneLayerModel | Llama | Megabyte,
-    input_ids: Sequence[int],
-    max_new_tokens: int,
-    sampling: Sampling,
-) -> Iterator[int]:
+def generate(model: ScratchModel, input_ids: Sequence[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
     """Ids that continue `input_ids`, one at a time; a model with a block size reads at most so many of the last.
 
     The model is left in evaluation mode.
@@ -32,45 +27,60 @@ def generate(
     Raises:
         InputError: `input_ids` is empty, or the model's logits are broken.
     """
-    if not input_ids:
+    for (continued,) in generate_rows(model, [input_ids], max_new_tokens, sampling):
+        yield continued
+
+
+def generate_rows(
+    model: ScratchModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampling: Sampling
+) -> Iterator[list[int]]:
+    """The next id of every prompt, again and again: prompts of unequal length go on together.
+
+    Each row is what `generate` gives for its prompt, under noise of the row's own.
+
+    Raises:
+        InputError: a prompt is empty, or the model's logits are broken.
+    """
+    if not all(prompts):
         raise InputError("nothing to continue: pass a prompt of at least one token")
     model.eval()
-    read_logits = _GPTReader(model) if isinstance(model, GPT) else _window_reader(model)
-    generators = [row_generator(sampling)]
-    ids = list(input_ids)
-    for _ in range(max_new_tokens):
-        ids.append(int(next_ids(read_logits(ids), sampling, generators)))
-        yield ids[-1]
-
-
-class _GPTReader:
-    """Logits after all ids so far; the ids that the cache holds are not read again."""
-
-    def __init__(self, model: GPT) -> None:
-        self.model = model
-        weight = model.position_embedding_table.weight
-        self.device = weight.device
-        self.cache = KeyValueCache(model.config, rows=1, device=weight.device, dtype=weight.dtype)
-
-    def __call__(self, ids: list[int]) -> Tensor:
-        block_size = self.model.config.block_size
-        if len(ids) > block_size:
-            # Positions are learned and absolute: once the window moves, every key and value in the cache is stale.
-            ids = ids[-block_size:]
-            self.cache.length = 0
-        unread = torch.tensor([ids[self.cache.length :]], device=self.device)  # (1, T)
-        last = self.model.hidden_states(unread, self.cache)[:, -1]  # (1, D)
-        logits: Tensor = self.model.lm_head(last)  # (1, V)
-        return logits
-
-
-def _window_reader(model: BigramLanguageModel | OneLayerModel | Llama | Megabyte) -> Callable[[list[int]], Tensor]:
-    """Logits after all ids so far, of a model that keeps nothing: what it can see is read anew for each id."""
+    rows = dict(enumerate(prompts))
+    ends = Ends(limits=dict.fromkeys(rows, max_new_tokens), stop_ids=())
     device = next(model.parameters()).device
-    window = 1 if isinstance(model, BigramLanguageModel) else model.config.block_size
+    decoder = lambda count, ids: ScratchDecoder(model, count, ids)  # noqa: E731
+    for chosen in decode(decoder, rows, ends=ends, sampling=sampling, device=device):
+        yield [chosen[row] for row in rows]
 
-    def read_logits(ids: list[int]) -> Tensor:
-        logits: Tensor = model(torch.tensor([ids[-window:]], device=device))[:, -1]  # (1, V)
-        return logits
 
-    return read_logits
+class ScratchDecoder:
+    """A scratch model that remembers what it has read, as far back as it can see."""
+
+    def __init__(self, model: ScratchModel, rows: int, ids: int) -> None:
+        """Has room for so many ids a row at first."""
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.window = 1 if isinstance(model, BigramLanguageModel) else model.config.block_size
+        # A GPT and a Llama keep keys and values while a row fits their window. Once it moves every one of them is
+        # stale: what they were computed from is no longer seen.
+        self.cached = None
+        if isinstance(model, GPT | Llama):
+            self.cached = BlockDecoder(parts_of(model), rows, min(2 * ids, self.window))
+        self.rows: list[list[int]] = [[] for _ in range(rows)]
+
+    def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last id of each row: (B, T) -> (B, V)."""
+        shown = input_ids.ne(-1) if mask is None else mask[:, -input_ids.shape[1] :].bool()  # (B, T)
+        for read, ids, is_shown in zip(self.rows, input_ids, shown, strict=True):
+            read.extend(ids[is_shown].tolist())
+        if self.cached is not None:
+            if self.cached.length + input_ids.shape[1] <= self.window:
+                return self.cached.read(input_ids, positions, mask)
+            self.cached = None
+        seen = [torch.tensor([row[-self.window :]], device=self.device) for row in self.rows]  # (1, window) each
+        return torch.cat([self.model(ids)[:, -1] for ids in seen])
+
+    def keep_rows(self, kept: Tensor) -> None:
+        """Forgets every row but these."""
+        self.rows = [self.rows[row] for row in kept.tolist()]
+        if self.cached is not None:
+            self.cached.keep_rows(kept)

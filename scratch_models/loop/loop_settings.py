@@ -11,8 +11,8 @@ from configs import InputError
 class RunSettings:
     """How a run computes, where it goes, and whether it starts, goes on, or only shows what it would do."""
 
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What the learning rate does after the warm-up; cosine ends at a tenth of the peak, linear at nothing."""
     weight_decay: float = 0.0
     """AdamW's decay of matrices; vectors (norms, biases) are not decayed."""
     gradient_clip: float = 1.0

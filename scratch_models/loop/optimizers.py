@@ -5,19 +5,72 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from configs import InputError
 from scratch_models.loop.loop_settings import LoopSettings
 
 
+class BatchedMuon(torch.optim.Muon):
+    """torch's Muon, the matrices of one shape at once, and on a CPU in their own precision.
+
+    Small matrices, one after the other, keep a processor busy with calls; a CPU without bfloat16 products takes longer
+    for them than for single precision.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of everything that has a gradient."""
+        if closure is not None or any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
+            return super().step(closure)
+        for group in self.param_groups:
+            of_one_shape: dict[torch.Size, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    of_one_shape.setdefault(parameter.shape, []).append(parameter)
+            for parameters in of_one_shape.values():
+                self._update(parameters, group)
+        return None
+
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients: list[Tensor] = []
+        buffers: list[Tensor] = []
+        self._init_group({"params": parameters}, [], gradients, buffers)
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, buffers, group["momentum"]) if group["nesterov"] else buffers
+        orthogonal = orthogonalised(torch.stack(list(updates)), group["ns_coefficients"], group["ns_steps"])
+        rate = group["lr"] * max(1, parameters[0].shape[0] / parameters[0].shape[1]) ** 0.5
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, list(orthogonal), alpha=-rate)
+
+
+def orthogonalised(matrices: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+    """Matrices whose singular values Newton and Schulz's iteration drives towards 1: (N, R, C) -> (N, R, C)."""
+    a, b, c = coefficients
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if is_tall else matrices  # (N, r, c), r at most c
+    wide = wide if wide.device.type == "cpu" else wide.bfloat16()
+    wide = wide / wide.flatten(1).norm(dim=1).clamp(min=1e-7)[:, None, None]
+    for _ in range(steps):
+        gram = torch.bmm(wide, wide.mT)  # (N, r, r)
+        wide = torch.baddbmm(wide, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return (wide.mT if is_tall else wide).to(matrices.dtype)
+
+
 def make_optimizers(
-    model: nn.Module, settings: LoopSettings, *, muon_learning_rate: float | None = None
+    model: nn.Module,
+    settings: LoopSettings,
+    *,
+    muon_learning_rate: float | None = None,
+    table_learning_rate: float | None = None,
 ) -> list[Optimizer]:
     """AdamW on everything that trains; with `muon_learning_rate`, Muon on the matrices inside the blocks instead.
 
-    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. Embeddings and head stay with AdamW, as there.
+    Embedding tables learn at `table_learning_rate` where it is given, as fast as the rest where not. Muon: Jordan et
+    al. 2024, https://kellerjordan.github.io/posts/muon/. Embeddings and head stay with AdamW, as there.
 
     Raises:
         InputError: every parameter is frozen, or Muon is asked for and there is no matrix inside a block.
@@ -27,17 +80,24 @@ def make_optimizers(
     if not named:
         raise InputError("nothing to train: every parameter is frozen")
     optimizers: list[Optimizer] = []
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     if muon_learning_rate is not None:
-        hidden = [name for name, parameter in named.items() if parameter.ndim == 2 and ".blocks." in f".{name}"]
+        hidden = [
+            name
+            for name, parameter in named.items()
+            if parameter.ndim == 2 and ".blocks." in f".{name}" and id(parameter) not in tables
+        ]
         if not hidden:
             raise InputError("muon_learning_rate: the model has no blocks for Muon to train, leave it out")
-        optimizers.append(torch.optim.Muon([named.pop(name) for name in hidden], muon_learning_rate, weight_decay=0.0))
-    matrices = [parameter for parameter in named.values() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in named.values() if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
-        {"params": vectors, "lr": settings.learning_rate, "weight_decay": 0.0},
+        optimizers.append(BatchedMuon([named.pop(name) for name in hidden], muon_learning_rate, weight_decay=0.0))
+    apart = tables if table_learning_rate is not None else set()
+    groups: list[dict[str, Any]] = [
+        {"params": [], "lr": table_learning_rate, "weight_decay": settings.weight_decay},
+        {"params": [], "lr": settings.learning_rate, "weight_decay": settings.weight_decay},
+        {"params": [], "lr": settings.learning_rate, "weight_decay": 0.0},  # vectors
     ]
+    for parameter in named.values():
+        groups[0 if id(parameter) in apart else 1 if parameter.ndim >= 2 else 2]["params"].append(parameter)
     return [*optimizers, adamw(groups)]
 
 
@@ -58,4 +118,6 @@ def learning_rate_factor(step: int, settings: LoopSettings) -> float:
     if settings.schedule == "constant":
         return 1.0
     progress = (step - settings.warmup_steps) / max(settings.max_steps - settings.warmup_steps, 1)
+    if settings.schedule == "linear":
+        return 1 - progress
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))

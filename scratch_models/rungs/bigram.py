@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from configs import InputError
 from scratch_models.corpus.stored_ids import StoredIds
-from scratch_models.rungs.gpt import KeyValueCache
 
 IDS_AT_ONCE = 2**20
 
@@ -25,11 +24,8 @@ class BigramLanguageModel(nn.Module):
             raise InputError(f"a bigram model needs a vocabulary_size of at least 1, got {vocabulary_size}")
         self.token_embedding_table = nn.Embedding(vocabulary_size, vocabulary_size)
 
-    def forward(self, input_ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits of the next token at every position: (B, T) ids -> (B, T, V).
-
-        `cache` is there because every scratch model takes one; a bigram reads nothing that could be kept in it.
-        """
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits of the next token at every position: (B, T) ids -> (B, T, V)."""
         logits: Tensor = self.token_embedding_table(input_ids)  # (B, T, V)
         return logits
 

@@ -65,26 +65,23 @@ class GPT(nn.Module):
         for block in blocks:
             block.scale_residual_projections(config.layers)
 
-    def forward(self, input_ids: Tensor, cache: "KeyValueCache | None" = None) -> Tensor:
+    def forward(self, input_ids: Tensor) -> Tensor:
         """Logits of the next token at every position: (B, T) ids -> (B, T, V)."""
-        logits: Tensor = self.lm_head(self.hidden_states(input_ids, cache))  # (B, T, V)
+        logits: Tensor = self.lm_head(self.hidden_states(input_ids))  # (B, T, V)
         return logits
 
-    def hidden_states(self, input_ids: Tensor, cache: "KeyValueCache | None" = None) -> Tensor:
+    def hidden_states(self, input_ids: Tensor) -> Tensor:
         """The normed output of the last block, which the head reads: (B, T) -> (B, T, D)."""
-        start = cache.length if cache is not None else 0
-        end = start + input_ids.shape[1]
-        if end > self.config.block_size:
+        T = input_ids.shape[1]
+        if self.config.block_size < T:
             raise InputError(
-                f"{end} tokens do not fit the {self.config.block_size} positions of this model: crop the row"
+                f"{T} tokens do not fit the {self.config.block_size} positions of this model: crop the row"
             )
-        positions = torch.arange(start, end, device=input_ids.device)  # (T)
+        positions = torch.arange(T, device=input_ids.device)  # (T)
         stream = self.token_embedding_table(input_ids) + self.position_embedding_table(positions)  # (B, T, D)
         stream = self.dropout(stream)
-        for layer, block in enumerate(self.blocks):
-            stream = block(stream, cache, layer)
-        if cache is not None:
-            cache.length = end
+        for block in self.blocks:
+            stream = block(stream)
         normed: Tensor = self.final_norm(stream)
         return normed
 
@@ -99,9 +96,9 @@ class Block(nn.Module):
         self.norm_2 = nn.LayerNorm(config.width)
         self.mlp = FeedForward(config)
 
-    def forward(self, stream: Tensor, cache: "KeyValueCache | None", layer: int) -> Tensor:
+    def forward(self, stream: Tensor) -> Tensor:
         """The stream with this block's two contributions added: (B, T, D) -> (B, T, D)."""
-        stream = stream + self.attention(self.norm_1(stream), cache, layer)
+        stream = stream + self.attention(self.norm_1(stream))
         return stream + self.mlp(self.norm_2(stream))
 
     def scale_residual_projections(self, layers: int) -> None:
@@ -121,23 +118,18 @@ class CausalSelfAttention(nn.Module):
         self.projection = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, normed: Tensor, cache: "KeyValueCache | None", layer: int) -> Tensor:
+    def forward(self, normed: Tensor) -> Tensor:
         """What the heads read from the tokens before, mixed back to the stream's width: (B, T, D) -> (B, T, D)."""
         B, T, D = normed.shape
         queries, keys, values = (
             part.view(B, T, self.heads, D // self.heads).transpose(1, 2)  # (B, H, T, K)
             for part in self.query_key_value(normed).split(D, dim=2)
         )
-        mask = None
-        if cache is not None:
-            keys, values = cache.append(layer, keys, values)  # (B, H, S, K) with S = all tokens so far
-            mask = _causal_mask(T, keys.shape[2], normed.device)
         mixed = F.scaled_dot_product_attention(
             queries,
             keys,
             values,
-            attn_mask=mask,
-            is_causal=mask is None and keys.shape[2] == T,
+            is_causal=True,
             dropout_p=self.dropout_share if self.training else 0.0,
         )  # (B, H, T, K)
         merged = mixed.transpose(1, 2).reshape(B, T, D)  # (B, T, D)
@@ -158,37 +150,6 @@ class FeedForward(nn.Module):
         """What the layer adds to the stream: (B, T, D) -> (B, T, D)."""
         contracted: Tensor = self.dropout(self.contract(F.gelu(self.expand(normed), approximate="tanh")))
         return contracted
-
-
-class KeyValueCache:
-    """Keys and values of the tokens read so far, so that generation reads each token once.
-
-    The room for `block_size` tokens is taken at once and filled in place: no copy grows with the text.
-    """
-
-    def __init__(
-        self, config: GPTConfig, rows: int, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-    ):
-        shape = (config.layers, rows, config.heads, config.block_size, config.width // config.heads)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)  # (layers, B, H, block_size, K)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.length = 0
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All keys and values of a layer, the new ones (B, H, T, K) included: two of (B, H, S, K)."""
-        end = self.length + keys.shape[2]
-        self.keys[layer, :, :, self.length : end] = keys
-        self.values[layer, :, :, self.length : end] = values
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-
-def _causal_mask(new_tokens: int, all_tokens: int, device: torch.device) -> Tensor | None:
-    # One new token sees everything, and a whole first row is SDPA's own causal case: only a chunk behind a cache
-    # needs a mask.
-    if new_tokens in (1, all_tokens):
-        return None
-    mask = torch.ones(new_tokens, all_tokens, dtype=torch.bool, device=device)  # (T, S)
-    return mask.tril(all_tokens - new_tokens)
 
 
 def _initialise(module: nn.Module) -> None:

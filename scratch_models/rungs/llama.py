@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs import InputError
-from scratch_models.rungs.gpt import KeyValueCache
 
 INITIAL_STANDARD_DEVIATION = 0.02
 
@@ -77,11 +76,8 @@ class Llama(nn.Module):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=INITIAL_STANDARD_DEVIATION)
 
-    def forward(self, input_ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits of the next token at every position: (B, T) ids -> (B, T, V).
-
-        `cache` is there because every scratch model takes one; this one reads its whole row anew.
-        """
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits of the next token at every position: (B, T) ids -> (B, T, V)."""
         T = input_ids.shape[1]
         if self.config.block_size < T:
             raise InputError(f"{T} tokens are more than the {self.config.block_size} of this model: crop the row")

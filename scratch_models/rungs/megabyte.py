@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs import InputError
-from scratch_models.rungs.gpt import INITIAL_STANDARD_DEVIATION, Block, GPTConfig, KeyValueCache
+from scratch_models.rungs.gpt import INITIAL_STANDARD_DEVIATION, Block, GPTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,8 @@ class Megabyte(nn.Module):
         for module in (self.global_embedding_table, self.position_embedding_table, self.token_embedding_table):
             nn.init.normal_(module.weight, std=INITIAL_STANDARD_DEVIATION)
 
-    def forward(self, input_ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits of the next token at every position: (B, T) ids -> (B, T, V).
-
-        `cache` is there because every scratch model takes one; this one reads its whole row anew.
-        """
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits of the next token at every position: (B, T) ids -> (B, T, V)."""
         B, T = input_ids.shape
         if self.config.block_size < T:
             raise InputError(f"{T} tokens do not fit the model's {self.config.block_size} positions: crop the row")
@@ -121,7 +118,7 @@ class Layers(nn.Module):
 
     def forward(self, stream: Tensor) -> Tensor:
         """The normed output of the last block: (B, T, D) -> (B, T, D)."""
-        for layer, block in enumerate(self.blocks):
-            stream = block(stream, None, layer)
+        for block in self.blocks:
+            stream = block(stream)
         normed: Tensor = self.final_norm(stream)
         return normed

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from configs import InputError
 from scratch_models.rungs.attention_heads import Heads
 from scratch_models.rungs.averaging import AveragePast
-from scratch_models.rungs.gpt import KeyValueCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +47,8 @@ class OneLayerModel(nn.Module):
         self.mixing = AveragePast() if config.mixing == "average" else Heads(config.width, config.heads)
         self.lm_head = nn.Linear(config.width, config.vocabulary_size)
 
-    def forward(self, input_ids: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Logits of the next token at every position: (B, T) ids -> (B, T, V).
-
-        `cache` is there because every scratch model takes one; this one reads its whole row anew.
-        """
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Logits of the next token at every position: (B, T) ids -> (B, T, V)."""
         T = input_ids.shape[1]
         if self.config.block_size < T:
             raise InputError(f"{T} tokens do not fit the model's {self.config.block_size} positions: crop the row")

@@ -14,13 +14,14 @@ from configs import InputError, run_entry
 from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
+from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
 from scratch_models.rungs.llama import Llama, LlamaConfig
 from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sample import SampleSettings, main
-from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
+from scratch_models.scratch_folder import load_scratch_model, save_scratch_model
 from tests.said_lines import without_progress
 
 CHARACTERS = CharacterVocabulary.from_text("\n abcdefghij")
@@ -183,7 +184,7 @@ def broken_folder(tmp_path: Path, name: str) -> Path:
         ("no config", "holds no config.json"),
         ("not json", "is not JSON"),
         ("a list", "holds a list, expected an object"),
-        ("other model", "model is 'rnn', expected 'gpt', 'one_layer', 'llama', 'megabyte' or 'bigram'"),
+        ("other model", "model is 'rnn', expected 'gpt', 'one_layer', 'llama', 'megabyte', 'speedrun' or 'bigram'"),
         ("other field", "depth"),
         ("other shape", "size mismatch"),
         ("no weights", "holds no model.safetensors"),

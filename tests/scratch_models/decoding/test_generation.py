@@ -54,7 +54,7 @@ def test_ids_come_one_at_a_time_and_leave_the_prompt_alone() -> None:
 
 def test_generation_keeps_no_graph_and_turns_no_gradient_off_for_its_caller() -> None:
     model, with_graph = gpt(), []
-    model.lm_head.register_forward_hook(
+    model.final_norm.register_forward_hook(
         lambda *inputs_and_output: with_graph.append(inputs_and_output[2].requires_grad)
     )
     for _ in generate(model, [1], 2, Sampling()):

@@ -15,9 +15,10 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import SummedLoss, held_out_loss, train
+from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
-from scratch_models.scratch_folder import ScratchModel, load_scratch_model, save_scratch_model
+from scratch_models.scratch_folder import load_scratch_model, save_scratch_model
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import hash_weights

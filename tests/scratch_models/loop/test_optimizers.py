@@ -4,9 +4,10 @@ from torch import nn
 
 from configs import InputError
 from scratch_models.loop.loop_settings import LoopSettings
-from scratch_models.loop.optimizers import learning_rate_factor, make_optimizers
+from scratch_models.loop.optimizers import BatchedMuon, learning_rate_factor, make_optimizers
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT, GPTConfig
+from scratch_models.rungs.speedrun import Speedrun, SpeedrunConfig
 
 SETTINGS = LoopSettings(max_steps=50, learning_rate=0.1, warmup_steps=5, schedule="cosine", weight_decay=0.2)
 SHAPE = GPTConfig(vocabulary_size=7, block_size=4, layers=2, heads=1, width=4, tied=False)
@@ -58,6 +59,30 @@ def test_muon_trains_the_matrices_inside_the_blocks_and_adamw_everything_else(ti
     assert parameters_of(adamw) == outside | vectors
     assert parameters_of(muon) == set(model.parameters()) - outside - vectors
     assert len(parameters_of(muon)) == 2 * 4  # attention's two matrices and the feed-forward's two, in each block
+
+
+def test_tables_learn_at_a_rate_of_their_own_where_they_have_one():
+    model = Speedrun(SpeedrunConfig(vocabulary_size=7, block_size=4, layers=1, heads=1, width=4, value_tables=True))
+    muon, adamw = make_optimizers(model, SETTINGS, muon_learning_rate=0.02, table_learning_rate=0.5)
+    at_that_rate = {parameter for group in adamw.param_groups if group["lr"] == 0.5 for parameter in group["params"]}
+    assert at_that_rate == {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    assert not at_that_rate & parameters_of(muon)
+
+
+def test_batched_muon_steps_as_torch_does_up_to_the_rounding_of_bfloat16():
+    torch.manual_seed(0)
+    shapes = [(8, 8), (8, 8), (24, 8), (8, 32)]
+    sides = [[torch.nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in range(2)]
+    optimizers = BatchedMuon(sides[0], lr=0.1, weight_decay=0.1), torch.optim.Muon(sides[1], lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        for one, other in zip(*sides, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(*sides, strict=True):
+        assert (one - other).norm() < 0.03 * other.norm()
+    assert optimizers[0].state_dict()["param_groups"] == optimizers[1].state_dict()["param_groups"]
 
 
 def test_what_is_frozen_is_in_no_optimizer():

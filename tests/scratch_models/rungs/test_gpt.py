@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from configs import InputError
-from scratch_models.rungs.gpt import GPT, GPTConfig, KeyValueCache
+from scratch_models.rungs.gpt import GPT, GPTConfig
 
 CONFIG = GPTConfig(vocabulary_size=60, block_size=24, layers=3, heads=4, width=32)
 
@@ -37,28 +37,14 @@ def test_an_earlier_token_is_told_apart_by_its_position() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("chunks", [[24], [1] * 24, [10, 1, 1, 12], [5, 7, 11, 1]])
-def test_logits_through_the_cache_are_those_of_one_pass(chunks: list[int]) -> None:
-    model, ids = model_of(), random_ids(3, 24)
-    cache = KeyValueCache(CONFIG, rows=3)
-    pieces = [model(part, cache) for part in ids.split(chunks, dim=1)]
-    assert cache.length == 24
-    torch.testing.assert_close(torch.cat(pieces, dim=1), model(ids), rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
 def test_a_row_does_not_depend_on_its_batch() -> None:
     model, ids = model_of(), random_ids(4, 12)
     torch.testing.assert_close(model(ids)[2:3], model(ids[2:3]), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("tokens_in_cache", [0, 5])
-def test_a_row_longer_than_the_positions_is_refused(tokens_in_cache: int) -> None:
-    model, cache = model_of(), KeyValueCache(CONFIG, rows=1)
-    if tokens_in_cache:
-        model(random_ids(1, tokens_in_cache), cache)
+def test_a_row_longer_than_the_positions_is_refused() -> None:
     with pytest.raises(InputError, match="25 tokens do not fit the 24 positions"):
-        model(random_ids(1, 25 - tokens_in_cache), cache)
+        model_of()(random_ids(1, 25))
 
 
 def test_start_values_are_those_of_gpt2() -> None:
