@@ -5,7 +5,7 @@ model itself: where the logits differ by more than rounding, the model decodes t
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,28 @@ SHARE_OF_FREE_MEMORY = 0.25
 MOST_DIFFERENCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far logits may lie from the model's own, as a share of the largest: far more than rounding, far less than an
 error in what is computed."""
+
+
+class AdapterDecoder(BlockDecoder):
+    """A decoder in whose batch some rows go through the adapters and the others do not."""
+
+    def __init__(self, parts: DecoderParts, rows: int, room: int, adapter_rows: AdapterRows, adapted: Tensor) -> None:
+        """Takes which rows are `adapted`, (B) of booleans."""
+        super().__init__(parts, rows, room)
+        self.adapter_rows, self.adapted = adapter_rows, adapted
+
+    def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last id of each row: (B, T) -> (B, V)."""
+        self.adapter_rows.rows = self.adapted.nonzero().flatten()
+        try:
+            return super().read(input_ids, positions, mask)
+        finally:
+            self.adapter_rows.rows = None
+
+    def keep_rows(self, kept: Tensor) -> None:
+        """Forgets every row but these."""
+        super().keep_rows(kept)
+        self.adapted = self.adapted[kept]
 
 
 class OwnForward:
@@ -65,29 +87,44 @@ _READ: WeakKeyDictionary[nn.Module, _Read] = WeakKeyDictionary()
 _READING = threading.Lock()
 
 
-def decoder_for(model: PreTrainedModel, *, lay_out: bool) -> Callable[[int, int], Decoder]:
-    """What makes a decoder from the number of rows and of the ids of the longest prompt; call it in inference mode.
+def decoder_for(
+    model: PreTrainedModel, *, lay_out: bool, base_rows: Collection[int] = ()
+) -> Callable[[Sequence[int], int], Decoder]:
+    """What makes a decoder from the numbers of the rows and the ids of the longest prompt; call it in inference mode.
 
     Args:
         model: In evaluation mode.
         lay_out: Whether weights may be copied into a layout that is read faster, where memory allows it; False while
             the model trains.
+        base_rows: Rows that do not go through the adapters; only for a model that `decodes_by_parts`.
     """
+    read = _current(model, lay_out)
+    parts = read.parts
+    if parts is None:
+        assert not base_rows, "the model's own forward has all rows of a batch go through the adapters"
+        return lambda rows, ids: OwnForward(model)
+    if not base_rows:
+        return lambda rows, ids: BlockDecoder(parts, len(rows), ids + FIRST_ROOM)
+
+    def make(rows: Sequence[int], ids: int) -> Decoder:
+        adapted = torch.tensor([row not in base_rows for row in rows], device=parts.device)  # (B)
+        return AdapterDecoder(parts, len(rows), ids + FIRST_ROOM, read.adapter_rows, adapted)
+
+    return make
+
+
+def decodes_by_parts(model: PreTrainedModel, *, lay_out: bool = True) -> bool:
+    """Whether the model decodes through parts of our own."""
+    return _current(model, lay_out).parts is not None
+
+
+def _current(model: PreTrainedModel, lay_out: bool) -> _Read:
     with _READING:
         read = _READ.get(model)
         state = _state_of(model, lay_out)
         if read is None or read.state != state:
             read = _READ[model] = _read(model, state, lay_out=lay_out)
-    parts = read.parts
-    if parts is None:
-        return lambda rows, ids: OwnForward(model)
-    return lambda rows, ids: BlockDecoder(parts, rows, ids + FIRST_ROOM)
-
-
-def decodes_by_parts(model: PreTrainedModel) -> bool:
-    """Whether the model, once asked, decoded through parts of our own."""
-    read = _READ.get(model)
-    return read is not None and read.parts is not None
+    return read
 
 
 def _read(model: PreTrainedModel, state: tuple[object, ...], *, lay_out: bool) -> _Read:

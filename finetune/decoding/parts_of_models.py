@@ -4,6 +4,7 @@ A model that computes anything else has no parts here and decodes through its ow
 sure is not guessed, and `decoders.py` compares what is read with the model itself.
 """
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +27,8 @@ class NotReadable(Exception):
     """The model computes something that has no parts here."""
 
 
-@dataclass
-class AdapterRows:
-    """Which rows of a batch go through the adapters; all of them where `rows` is None."""
+class AdapterRows(threading.local):
+    """Which rows of the batch that this thread reads go through the adapters; all of them where `rows` is None."""
 
     rows: Tensor | None = None
 

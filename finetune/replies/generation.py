@@ -6,14 +6,15 @@ what it gives is part of the reply and counts as tokens of it.
 """
 
 import threading
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
 from configs import InputError
-from finetune.decoding.decoders import decoder_for
+from finetune.decoding.decoders import decoder_for, decodes_by_parts
 from finetune.replies.calculator_decoding import ReplyCalculator
 from scratch_models.decoding.rows import Ends, decode
 from scratch_models.decoding.sampling_settings import Sampling
@@ -50,19 +51,96 @@ def generate_ids(
     Raises:
         InputError: a prompt is empty, or leaves the model no position for a reply.
     """
-    limits = [_room(model, prompt, max_new_tokens) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-    ids: dict[int, list[int]] = {row: [] for row in order}
-    ends = Ends(limits=dict(enumerate(limits)), stop_ids=stop_ids)
-    with progress("replies", len(prompts), "questions") as bar:
-        for start in range(0, len(order), rows_per_batch):
-            rows = {row: prompts[row] for row in order[start : start + rows_per_batch]}
-            for chosen in _decode(model, rows, ends=ends, sampling=sampling, pad_id=pad_id, calculator=calculator):
-                for row, token in chosen.items():
-                    ids[row].append(token)
-                bar.set_postfix_str(f"{sum(map(len, ids.values())):,} tokens", refresh=False)
-                bar.update(sum(ends.reached(row, token, len(ids[row])) for row, token in chosen.items()))
-    return [_reply(ids[row], stop_ids) for row in range(len(prompts))]
+    asked = _Asked(
+        model,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+        sampling=sampling,
+        pad_id=pad_id,
+        rows_per_batch=rows_per_batch,
+        calculator=calculator,
+    )
+    return asked.reply(prompts)
+
+
+def generate_beside_base(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    base_prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop_ids: Collection[int],
+    sampling: Sampling,
+    rows_per_batch: int = ROWS_AT_ONCE,
+) -> tuple[list[Reply], list[Reply]]:
+    """The replies of a model with adapters to its prompts, and of the base under them to its own, under the same noise.
+
+    Where the model decodes by parts both go on in one batch, which reads every weight once for the two of them;
+    otherwise the base is asked after the other. A base prompt has the noise of the prompt with its number.
+
+    Raises:
+        InputError: a prompt is empty, or leaves the model no position for a reply.
+    """
+    asked = _Asked(
+        model, max_new_tokens=max_new_tokens, stop_ids=stop_ids, sampling=sampling, rows_per_batch=rows_per_batch
+    )
+    if decodes_by_parts(model, lay_out=not model.training):
+        together = asked.reply([*prompts, *base_prompts], base_from=len(prompts))
+        return together[: len(prompts)], together[len(prompts) :]
+    replies = asked.reply(prompts)
+    with _without_adapters(model):
+        return replies, asked.reply(base_prompts)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model, and how it is asked."""
+
+    model: PreTrainedModel
+    _: KW_ONLY
+    max_new_tokens: int
+    stop_ids: Collection[int]
+    sampling: Sampling
+    rows_per_batch: int
+    pad_id: int = 0
+    calculator: ReplyCalculator | None = None
+
+    def reply(self, prompts: Sequence[Sequence[int]], base_from: int | None = None) -> list[Reply]:
+        """The reply to each prompt; from `base_from` on those of the model without its adapters."""
+        limits = [_room(self.model, prompt, self.max_new_tokens) for prompt in prompts]
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        ids: dict[int, list[int]] = {row: [] for row in order}
+        ends = Ends(limits=dict(enumerate(limits)), stop_ids=self.stop_ids)
+        with progress("replies", len(prompts), "questions") as bar:
+            for start in range(0, len(order), self.rows_per_batch):
+                rows = {row: prompts[row] for row in order[start : start + self.rows_per_batch]}
+                for chosen in self.decode(rows, ends, base_from):
+                    for row, token in chosen.items():
+                        ids[row].append(token)
+                    bar.set_postfix_str(f"{sum(map(len, ids.values())):,} tokens", refresh=False)
+                    bar.update(sum(ends.reached(row, token, len(ids[row])) for row, token in chosen.items()))
+        return [_reply(ids[row], self.stop_ids) for row in range(len(prompts))]
+
+    def decode(
+        self, prompts: Mapping[int, Sequence[int]], ends: Ends, base_from: int | None = None
+    ) -> Generator[dict[int, int]]:
+        """Step by step, the ids of the rows that still speak, by row number."""
+        model, calculator = self.model, self.calculator
+        listeners = {row: calculator.listen() for row in prompts} if calculator else {}
+        base_rows = () if base_from is None else [row for row in prompts if row >= base_from]
+        # While a model trains its weights change from one evaluation to the next, and memory is short: no copies then.
+        lay_out = not model.training
+        with _in_evaluation(model):
+            yield from decode(
+                decoder_for(model, lay_out=lay_out, base_rows=base_rows),
+                prompts,
+                ends=ends,
+                sampling=self.sampling,
+                device=next(model.parameters()).device,
+                pad_id=self.pad_id,
+                heard=(lambda row, token: listeners[row].next_id(token)) if listeners else None,
+                noise_row=lambda row: row if base_from is None else row % base_from,
+            )
 
 
 def stream_reply(
@@ -84,7 +162,15 @@ def stream_reply(
     """
     ends = Ends(limits={0: _room(model, prompt, max_new_tokens)}, stop_ids=stop_ids)
     ids: list[int] = []
-    steps = _decode(model, {0: prompt}, ends=ends, sampling=sampling, pad_id=0, calculator=calculator)
+    asked = _Asked(
+        model,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+        sampling=sampling,
+        rows_per_batch=1,
+        calculator=calculator,
+    )
+    steps = asked.decode({0: prompt}, ends)
     with closing(steps):
         while not (stop and stop.is_set()) and (chosen := next(steps, None)):
             ids.append(chosen[0])
@@ -111,31 +197,6 @@ def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) ->
     return min(max_new_tokens, positions - len(prompt))
 
 
-def _decode(
-    model: PreTrainedModel,
-    prompts: dict[int, Sequence[int]],
-    *,
-    ends: Ends,
-    sampling: Sampling,
-    pad_id: int,
-    calculator: ReplyCalculator | None,
-) -> Generator[dict[int, int]]:
-    """Step by step, the ids of the rows that still speak, by row number."""
-    listeners = {row: calculator.listen() for row in prompts} if calculator else {}
-    # While a model trains its weights change from one evaluation to the next, and memory is short: no copies then.
-    lay_out = not model.training
-    with _in_evaluation(model):
-        yield from decode(
-            decoder_for(model, lay_out=lay_out),
-            prompts,
-            ends=ends,
-            sampling=sampling,
-            device=next(model.parameters()).device,
-            pad_id=pad_id,
-            heard=(lambda row, token: listeners[row].next_id(token)) if listeners else None,
-        )
-
-
 @contextmanager
 def _in_evaluation(model: PreTrainedModel) -> Iterator[None]:
     """Dropout off while replies are generated in the middle of training."""
@@ -145,3 +206,16 @@ def _in_evaluation(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def _without_adapters(model: PreTrainedModel) -> Iterator[None]:
+    """The base that the adapters are attached to."""
+    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer) and not layer.disable_adapters]
+    for layer in layers:
+        layer.enable_adapters(enabled=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(enabled=True)

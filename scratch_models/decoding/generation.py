@@ -4,6 +4,7 @@ Shapes: B rows, T new ids of a row, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,15 +48,14 @@ def generate_rows(
     rows = dict(enumerate(prompts))
     ends = Ends(limits=dict.fromkeys(rows, max_new_tokens), stop_ids=())
     device = next(model.parameters()).device
-    decoder = lambda count, ids: ScratchDecoder(model, count, ids)  # noqa: E731
-    for chosen in decode(decoder, rows, ends=ends, sampling=sampling, device=device):
+    for chosen in decode(partial(ScratchDecoder, model), rows, ends=ends, sampling=sampling, device=device):
         yield [chosen[row] for row in rows]
 
 
 class ScratchDecoder:
     """A scratch model that remembers what it has read, as far back as it can see."""
 
-    def __init__(self, model: ScratchModel, rows: int, ids: int) -> None:
+    def __init__(self, model: ScratchModel, rows: Sequence[int], ids: int) -> None:
         """Has room for so many ids a row at first."""
         self.model = model
         self.device = next(model.parameters()).device
@@ -64,8 +64,8 @@ class ScratchDecoder:
         # stale: what they were computed from is no longer seen.
         self.cached = None
         if isinstance(model, GPT | Llama):
-            self.cached = BlockDecoder(parts_of(model), rows, min(2 * ids, self.window))
-        self.rows: list[list[int]] = [[] for _ in range(rows)]
+            self.cached = BlockDecoder(parts_of(model), len(rows), min(2 * ids, self.window))
+        self.rows: list[list[int]] = [[] for _ in rows]
 
     def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits after the last id of each row: (B, T) -> (B, V)."""

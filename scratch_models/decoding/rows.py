@@ -41,7 +41,7 @@ class Ends:
 
 @torch.inference_mode()
 def decode(
-    make_decoder: Callable[[int, int], Decoder],
+    make_decoder: Callable[[Sequence[int], int], Decoder],
     prompts: Mapping[int, Sequence[int]],
     *,
     ends: Ends,
@@ -49,21 +49,22 @@ def decode(
     device: torch.device,
     pad_id: int = 0,
     heard: Callable[[int, int], int] | None = None,
+    noise_row: Callable[[int], int] = int,
 ) -> Generator[dict[int, int]]:
     """Step by step, the ids of the rows that still speak, by row number; a row that is done leaves the batch.
 
-    `make_decoder` is called with the number of rows and the ids of the longest prompt, to which shorter ones are filled
-    up on the left; the number of a row decides its noise. `heard` is called with row and id of everything that is
-    chosen, and returns the id that takes its place.
+    `make_decoder` is called with the numbers of the rows and the ids of the longest prompt, to which shorter ones are
+    filled up on the left; `noise_row` of its number decides the noise of a row. `heard` is called with row and id of
+    everything that is chosen, and returns the id that takes its place.
     """
     rows = [row for row in prompts if ends.limits[row] > 0]
     if not rows:
         return
-    generators = {row: row_generator(sampling, row) for row in rows}
+    generators = {row: row_generator(sampling, noise_row(row)) for row in rows}
     input_ids, mask = _pad_left([prompts[row] for row in rows], pad_id, device)  # (B, T) twice
     positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)  # (B, T)
     is_padded = not bool(mask.all())
-    decoder, step = make_decoder(*input_ids.shape), 0
+    decoder, step = make_decoder(rows, input_ids.shape[1]), 0
     while rows:
         logits = decoder.read(input_ids, positions, mask if is_padded else None)  # (B, V)
         tokens = next_ids(logits, sampling, [generators[row] for row in rows]).tolist()

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import peft
 import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from finetune.decoding.decoders import decodes_by_parts
-from finetune.replies.generation import generate_ids
+from finetune.replies.generation import generate_beside_base, generate_ids
 from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.pages.terminal import quiet_libraries
@@ -42,7 +43,8 @@ def ours(model: Any, prompts: list[list[int]]) -> list[list[int]]:
 def theirs(model: Any, prompts: list[list[int]]) -> list[list[int]]:
     """The ids of all replies, by transformers."""
     ids = torch.tensor(prompts)
-    options = {"do_sample": False, "max_new_tokens": NEW_IDS, "min_new_tokens": NEW_IDS, "pad_token_id": 0}
+    never = model.config.vocab_size  # no id ends a reply, on either side
+    options = {"do_sample": False, "max_new_tokens": NEW_IDS, "eos_token_id": never, "pad_token_id": 0}
     replies: list[list[int]] = model.generate(ids, attention_mask=torch.ones_like(ids), **options)[
         :, PROMPT_IDS:
     ].tolist()
@@ -67,20 +69,35 @@ def compare(name: str, model: Any, rows: int) -> None:
     )
 
 
-def reading_rates(outputs: int, inputs: int) -> None:
-    """Prints how fast a weight is read by a product of one row, in either layout; as many weights as defeat a cache."""
-    count = max(1, 300_000_000 // (4 * outputs * inputs))
-    weights, row = [torch.randn(outputs, inputs) for _ in range(count)], torch.randn(1, inputs)
+def reading_rates(outputs: int, inputs: int, rows: int) -> None:
+    """Prints how fast products read a weight, laid out in each way; as many weights as defeat a cache."""
+    count = max(1, 200_000_000 // (4 * outputs * inputs))
+    weights, few = [torch.randn(outputs, inputs) for _ in range(count)], torch.randn(rows, inputs)
     columns = [weight.t().contiguous() for weight in weights]
-    gigabytes = 4e-9 * outputs * inputs * count
-    rates = {}
+    gigabytes, rates = 4e-9 * outputs * inputs * count, {}
     for name, work in (
-        ("rows", lambda: [F.linear(row, weight) for weight in weights]),
-        ("columns", lambda: [row @ column for column in columns]),
+        ("linear", lambda: [F.linear(few, weight) for weight in weights]),
+        ("by columns", lambda: [few @ column for column in columns]),
+        ("on the left side", lambda: [(weight @ few.t()).t() for weight in weights]),
     ):
         work()
         rates[name] = gigabytes / statistics.median(seconds_of(work)[0] for _ in range(ROUNDS))
-    print(f"{outputs} x {inputs}: by rows {rates['rows']:.1f} GB/s, by columns {rates['columns']:.1f} GB/s", flush=True)
+    shown = ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items())
+    print(f"{outputs} x {inputs}, {rows} row(s), GB/s: {shown}", flush=True)
+
+
+def side_by_side(name: str, model: Any) -> None:
+    """Prints what it costs to ask a base and its adapter in one batch, beside one of them alone."""
+    lora = peft.LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False)
+    adapted: Any = peft.get_peft_model(model, lora).eval()
+    prompt = torch.randint(1, model.config.vocab_size, (PROMPT_IDS,)).tolist()
+    times: dict[str, list[float]] = {"both": [], "one": []}
+    options: Any = {"max_new_tokens": NEW_IDS, "stop_ids": (), "sampling": GREEDY}
+    for _ in range(ROUNDS + 1):
+        times["both"].append(seconds_of(lambda: generate_beside_base(adapted, [prompt], [prompt], **options))[0])
+        times["one"].append(seconds_of(lambda: ours(adapted, [prompt]))[0])
+    both, one = (statistics.median(taken[1:]) for taken in times.values())
+    print(f"{name}: base and adapter in one batch {both:.2f} s, the adapter alone {one:.2f} s: {both / one:.2f} x")
 
 
 def main() -> None:
@@ -89,7 +106,8 @@ def main() -> None:
     torch.manual_seed(0)
     with torch.inference_mode():
         for shape in ((49152, 576), (50257, 768), (3072, 768), (768, 3072), (960, 576), (576, 1536), (576, 576)):
-            reading_rates(*shape)
+            for rows in (1, 8):
+                reading_rates(*shape, rows)
     models = {
         "GPT-2 124M": lambda: GPT2LMHeadModel(GPT2Config(initializer_range=0.05)),
         "SmolLM2-135M": lambda: AutoModelForCausalLM.from_pretrained(plain_folder("smollm2")),
@@ -98,6 +116,7 @@ def main() -> None:
         model: Any = make().eval()
         for rows in (1, 8):
             compare(name, model, rows)
+        side_by_side(name, model)
 
 
 if __name__ == "__main__":

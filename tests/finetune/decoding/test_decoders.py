@@ -80,7 +80,7 @@ def largest_difference(model: Any, *, lay_out: bool = True) -> float:
     ids = torch.randint(1, 61, (3, 9), generator=torch.Generator().manual_seed(1))
     mask = torch.tensor([[0] * pad + [1] * (9 - pad) for pad in (0, 2, 5)])
     positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
-    decoder, own, differences = decoder_for(model, lay_out=lay_out)(3, 2), OwnForward(model), []
+    decoder, own, differences = decoder_for(model, lay_out=lay_out)(range(3), 2), OwnForward(model), []
     start = 0
     for end in (6, 8, 9):
         seen = ids[:, start:end], positions[:, start:end], mask[:, :end]
@@ -126,7 +126,7 @@ def test_a_weight_that_changes_is_read_again() -> None:
 def test_room_grows_with_the_text() -> None:
     model = made("Llama")
     with torch.inference_mode():
-        decoder = decoder_for(model, lay_out=True)(1, 1)
+        decoder = decoder_for(model, lay_out=True)(range(1), 1)
         assert isinstance(decoder, BlockDecoder)
         decoder._make_room(1, 2)
         own, ids = OwnForward(model), torch.arange(1, 30)[None]
@@ -171,7 +171,7 @@ def scaled_block() -> Any:
 def test_what_computes_anything_else_decodes_through_its_own_forward(make: Any) -> None:
     model = make().eval()
     with torch.inference_mode():
-        assert isinstance(decoder_for(model, lay_out=True)(1, 1), OwnForward)
+        assert isinstance(decoder_for(model, lay_out=True)(range(1), 1), OwnForward)
     assert not decodes_by_parts(model)
 
 

@@ -9,7 +9,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from configs import InputError
-from finetune.replies.generation import Reply, generate_ids, stream_reply
+from finetune.decoding.decoders import decodes_by_parts
+from finetune.replies.generation import Reply, generate_beside_base, generate_ids, stream_reply
 from scratch_models.decoding.sampling_settings import Sampling
 
 VOCABULARY = 61
@@ -189,3 +190,19 @@ def test_no_graph_is_kept_while_a_model_replies_and_what_reads_the_stream_keeps_
     ids = torch.tensor([[1, 2, 3]])
     gpt2(input_ids=ids, labels=ids).loss.backward()  # a training step can follow
     assert all(parameter.grad is not None for parameter in gpt2.parameters())
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
+@pytest.mark.parametrize("by_parts", [True, False])
+def test_a_base_and_its_adapter_asked_together_reply_as_each_alone(sampling, by_parts):
+    torch.manual_seed(0)
+    model = _gpt2_with_adapter().eval()
+    if not by_parts:
+        model.get_base_model().transformer.h[0].mlp.register_forward_hook(lambda *_: None)
+    settings: dict[str, Any] = {"max_new_tokens": 12, "stop_ids": {7, 9}, "sampling": sampling}
+    replies, of_base = generate_beside_base(model, PROMPTS, PROMPTS[::-1], **settings, rows_per_batch=3)
+    assert decodes_by_parts(model) is by_parts
+    assert replies == generate_ids(model, PROMPTS, **settings)
+    with model.disable_adapter():
+        assert of_base == generate_ids(model, PROMPTS[::-1], **settings)
+    assert of_base != replies[::-1], "the case should tell base and adapter apart"
