@@ -73,7 +73,7 @@ def _held_out(model: Any, text: TrainingText) -> float:
     """Nats a character over the whole validation split."""
     nats, counted = 0.0, 0
     for batch in held_out_blocks(text.held_out_ids, BLOCK, 64):
-        logits: Tensor = model(batch["input_ids"], batch["targets"])[0]  # (B, T, V); with targets it gives all places
+        logits: Tensor = model(batch["input_ids"], batch["input_ids"])[0]  # (B, T, V); with targets it gives all places
         targets = batch["targets"].flatten()
         nats += float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, reduction="sum"))
         counted += int((targets != IGNORED_TARGET).sum())
