@@ -52,6 +52,11 @@ def generate_rows(
         yield [chosen[row] for row in rows]
 
 
+def window_of(model: ScratchModel) -> int:
+    """How many of the last ids the model sees."""
+    return 1 if isinstance(model, BigramLanguageModel) else model.config.block_size
+
+
 class ScratchDecoder:
     """A scratch model that remembers what it has read, as far back as it can see."""
 
@@ -59,7 +64,7 @@ class ScratchDecoder:
         """Has room for so many ids a row at first."""
         self.model = model
         self.device = next(model.parameters()).device
-        self.window = 1 if isinstance(model, BigramLanguageModel) else model.config.block_size
+        self.window = window_of(model)
         # A GPT and a Llama keep keys and values while a row fits their window. Once it moves every one of them is
         # stale: what they were computed from is no longer seen.
         self.cached = None
