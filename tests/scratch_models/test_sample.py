@@ -201,7 +201,8 @@ def test_a_folder_that_holds_no_model_is_refused_in_one_line(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("prompt", ""), ("max_new_tokens", 0), ("temperature", -1.0), ("best_of", 0), ("top_k", -1), ("top_p", 0.0)]
+    ("field", "value"),
+    [("prompt", ""), ("max_new_tokens", 0), ("temperature", -1.0), ("best_of", 0), ("top_k", -1), ("top_p", 0.0)],
 )
 def test_a_setting_out_of_range_is_refused_before_any_weights_load(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"{field} is"):
