@@ -43,8 +43,8 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Its shape and its tokens."""
-        return f"{self.settings.layers}x{self.settings.width}_{self.tokens}"
+        """Its shape, its tokens and its seed."""
+        return f"{self.settings.layers}x{self.settings.width}_{self.tokens}_seed{self.settings.seed}"
 
 
 def study_scaling(
@@ -137,7 +137,7 @@ def measure(run: PlannedRun, text: TrainingText, accelerator: Accelerator, folde
         how = f"{figures['seconds']:.0f} s"
     loss = figures["held_out_loss_nats"]
     size = f"{run.parameters:>9,} parameters, {run.tokens:>9,} tokens"
-    print(f"{run.name:<16}{size}: {loss:.4f} nats ({how})", flush=True)
+    print(f"{run.name:<22}{size}: {loss:.4f} nats ({how})", flush=True)
     return Measured(parameters=run.parameters, tokens=run.tokens, loss_nats=loss)
 
 

@@ -1,4 +1,4 @@
-"""The shape of a GPT as a study of scaling names it."""
+"""The shape of a model as a study of scaling names it."""
 
 import re
 from dataclasses import dataclass
