@@ -15,7 +15,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from finetune.decoding.parts_of_models import AdapterRows, NotReadable, read_parts
+from finetune.decoding.linear_layers import AdapterRows, NotReadable
+from finetune.decoding.parts_of_models import read_parts
 from scratch_models.decoding.block_decoder import BlockDecoder, DecoderParts
 from scratch_models.decoding.rows import Decoder
 

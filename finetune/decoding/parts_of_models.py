@@ -4,95 +4,20 @@ A model that computes anything else has no parts here and decodes through its ow
 sure is not guessed, and `decoders.py` compares what is read with the model itself.
 """
 
-import threading
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
-from transformers.pytorch_utils import Conv1D
 
+from finetune.decoding.linear_layers import AdapterRows, LayerReader, NotReadable, is_watched
 from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part
-from scratch_models.decoding.row_products import RowProduct
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_TURNS = ("default", "linear", "llama3", "yarn")  # the others turn by the length of the text
-
-
-class NotReadable(Exception):
-    """The model computes something that has no parts here."""
-
-
-class AdapterRows(threading.local):
-    """Which rows of the batch that this thread reads go through the adapters; all of them where `rows` is None."""
-
-    rows: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class _LoraPart:
-    start: int
-    stop: int
-    down: Tensor  # (r, K)
-    up: Tensor  # (N, r)
-    scaling: float
-
-
-@dataclass(frozen=True)
-class ProductWithAdapters:
-    """A product, with what LoRA adds to some of its outputs."""
-
-    product: RowProduct
-    lora: tuple[_LoraPart, ...]
-    adapter_rows: AdapterRows = field(default_factory=AdapterRows)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """(B, T, K) -> (B, T, N)."""
-        output = self.product(rows)
-        chosen = self.adapter_rows.rows
-        read = rows if chosen is None else rows[chosen]
-        for part in self.lora:
-            added = F.linear(F.linear(read, part.down), part.up) * part.scaling
-            if chosen is None:
-                output[..., part.start : part.stop] += added
-            else:
-                output[chosen, :, part.start : part.stop] += added
-        return output
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads the modules of one model."""
-
-    lay_out: bool
-    adapter_rows: AdapterRows
-
-    def product(self, *modules: nn.Module) -> Part:
-        """The linear layers, which read the same rows, as one product."""
-        found = [self._linear(module) for module in modules]
-        product = RowProduct([weight for weight, _, _ in found], [bias for _, bias, _ in found], lay_out=self.lay_out)
-        lora, start = [], 0
-        for weight, _, adapter in found:
-            if adapter is not None:
-                lora.append(_LoraPart(start, start + len(weight), *adapter))
-            start += len(weight)
-        return ProductWithAdapters(product, tuple(lora), self.adapter_rows) if lora else product
-
-    def _linear(self, module: nn.Module) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, float] | None]:
-        """Weight (N, K), bias and adapter of a layer."""
-        adapter = None
-        layer: Any = module
-        if isinstance(layer, LoraLinear):
-            adapter = _plain_adapter(layer)
-            layer = layer.base_layer
-        if type(layer) not in (nn.Linear, Conv1D) or _is_watched(layer):
-            raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
-        weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
-        return weight.detach(), layer.bias, adapter
 
 
 def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) -> DecoderParts:
@@ -105,14 +30,9 @@ def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) ->
         if model.active_peft_config.is_prompt_learning:
             raise NotReadable("prompt learning")
         model = model.get_base_model()
-    if "forward" in vars(model):
-        raise NotReadable("a forward that was put in the place of its own")
-    reader = Reader(lay_out=lay_out, adapter_rows=adapter_rows)
+    _refuse_unusual(model)
+    reader = LayerReader(lay_out=lay_out, adapter_rows=adapter_rows)
     config: Any = model.config
-    if any(_is_watched(module) for module in model.modules()):
-        raise NotReadable("hooks on its modules")
-    if len({(parameter.device, parameter.dtype) for parameter in model.parameters()}) != 1:
-        raise NotReadable("weights of several devices or types")
     if config.model_type == "gpt2" and type(model).__name__ == "GPT2LMHeadModel":
         return _gpt2(model, config, reader)
     if config.model_type in LLAMA_LIKE and type(model).__name__.endswith("ForCausalLM"):
@@ -120,7 +40,20 @@ def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) ->
     raise NotReadable(config.model_type)
 
 
-def _gpt2(model: Any, config: Any, reader: Reader) -> DecoderParts:
+def _refuse_unusual(model: nn.Module) -> None:
+    """Refuses a model in which something may happen that its layers do not show."""
+    if "forward" in vars(model):
+        raise NotReadable("a forward that was put in the place of its own")
+    if any(is_watched(module) for module in model.modules()):
+        raise NotReadable("hooks on its modules")
+    parameters = list(model.parameters())
+    if any(isinstance(parameter, DTensor) for parameter in parameters):
+        raise NotReadable("weights in slices")
+    if len({(parameter.device, parameter.dtype) for parameter in parameters}) != 1:
+        raise NotReadable("weights of several devices or types")
+
+
+def _gpt2(model: Any, config: Any, reader: LayerReader) -> DecoderParts:
     if config.scale_attn_by_inverse_layer_idx or config.reorder_and_upcast_attn or config.add_cross_attention:
         raise NotReadable("attention scaled by layer, or crossed")
     body = model.transformer
@@ -154,7 +87,7 @@ def _gpt2(model: Any, config: Any, reader: Reader) -> DecoderParts:
     )
 
 
-def _llama(model: Any, config: Any, reader: Reader) -> DecoderParts:
+def _llama(model: Any, config: Any, reader: LayerReader) -> DecoderParts:
     body = model.model
     if body.rotary_emb.rope_type not in STEADY_TURNS or set(getattr(config, "layer_types", None) or ()) > {
         "full_attention"
@@ -163,9 +96,10 @@ def _llama(model: Any, config: Any, reader: Reader) -> DecoderParts:
     if any(getattr(layer.self_attn, "sliding_window", None) for layer in body.layers):
         raise NotReadable("a sliding window")
 
-    def turns(positions: int) -> tuple[Tensor, Tensor]:
-        like = torch.empty(0, dtype=model.dtype, device=model.device)
-        cosines, sines = body.rotary_emb(like, torch.arange(positions, device=model.device)[None])
+    like = torch.empty(0, dtype=model.dtype, device=model.device)
+
+    def turns(positions: int) -> tuple[Tensor, Tensor]:  # holds no model: `decoders.py` keeps parts while it lives
+        cosines, sines = body.rotary_emb(like, torch.arange(positions, device=like.device)[None])
         return cosines[0], sines[0]
 
     attention = body.layers[0].self_attn
@@ -184,7 +118,7 @@ def _llama(model: Any, config: Any, reader: Reader) -> DecoderParts:
     )
 
 
-def _llama_block(attention: Any, mlp: Any, layer: Any, reader: Reader) -> BlockParts:
+def _llama_block(attention: Any, mlp: Any, layer: Any, reader: LayerReader) -> BlockParts:
     norms_heads = hasattr(attention, "q_norm")
     return BlockParts(
         norm_1=_norm(layer.input_layernorm),
@@ -219,23 +153,6 @@ def _gated(gate_and_expand: Part, activation: nn.Module, contract: Part) -> Part
     return compute
 
 
-def _head(module: nn.Module, reader: Reader) -> Part:
+def _head(module: nn.Module, reader: LayerReader) -> Part:
     # A head that holds added rows apart, or whatever else stands in its place, computes itself.
     return reader.product(module) if type(module) is nn.Linear else module
-
-
-def _plain_adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float] | None:
-    """The two matrices and the scaling of the one adapter that adds nothing but its product; None where none adds."""
-    if layer.merged and layer.disable_adapters:
-        raise NotReadable("an adapter that is merged and switched off")
-    names = [name for name in layer.active_adapters if name in layer.lora_A]
-    if layer.merged or layer.disable_adapters or not names:
-        return None
-    if len(names) > 1 or names[0] in layer.lora_variant or layer.lora_bias[names[0]]:
-        raise NotReadable("an adapter that adds more than its product")
-    name = names[0]
-    return layer.lora_A[name].weight.detach(), layer.lora_B[name].weight.detach(), layer.scaling[name]
-
-
-def _is_watched(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))

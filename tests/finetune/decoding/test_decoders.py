@@ -1,6 +1,8 @@
 """Decoding by parts: the logits of transformers for every family, and its own forward for whatever has no parts."""
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import peft
@@ -121,6 +123,17 @@ def test_a_weight_that_changes_is_read_again() -> None:
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight += 1
     assert largest_difference(model) < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_is_not_used_any_more_is_forgotten(family: str) -> None:
+    model = with_adapter(made(family), ["c_attn" if family == "GPT-2" else "q_proj"], fan_in_fan_out=family == "GPT-2")
+    base = model.get_base_model()
+    assert decodes_by_parts(model) and decodes_by_parts(base)
+    alive = weakref.ref(base)
+    del model, base
+    gc.collect()
+    assert alive() is None
 
 
 def test_room_grows_with_the_text() -> None:
