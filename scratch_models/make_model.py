@@ -1,5 +1,6 @@
 """The model that settings ask for, with its start values."""
 
+import dataclasses
 from typing import Any
 
 from scratch_models.rungs.all_rungs import ScratchModel
@@ -10,16 +11,6 @@ from scratch_models.rungs.megabyte import Megabyte, MegabyteConfig
 from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.rungs.speedrun import Speedrun, SpeedrunConfig
 from scratch_models.train_settings import TrainSettings
-
-SPEEDRUN_FINDS = (
-    "longest_gram",
-    "table_rows",
-    "value_tables",
-    "residual_scalars",
-    "query_key_norm",
-    "zero_projections",
-    "squared_relu",
-)
 
 
 def make_model(settings: TrainSettings, rows: int) -> ScratchModel:
@@ -53,4 +44,5 @@ def _of_blocks(settings: TrainSettings, shape: dict[str, Any]) -> ScratchModel:
     if settings.model == "megabyte":
         local = {name: getattr(settings, name) for name in ("local_layers", "local_width", "patch_size")}
         return Megabyte(MegabyteConfig(**shape, **local))
-    return Speedrun(SpeedrunConfig(**shape, **{name: getattr(settings, name) for name in SPEEDRUN_FINDS}))
+    finds = [field.name for field in dataclasses.fields(SpeedrunConfig) if field.name not in shape]
+    return Speedrun(SpeedrunConfig(**shape, **{name: getattr(settings, name) for name in finds}))

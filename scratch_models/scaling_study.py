@@ -38,7 +38,7 @@ class PlannedRun:
 
     @property
     def compute(self) -> int:
-        """About how many operations its training takes."""
+        """About how many operations its training takes: six for each parameter and token."""
         return 6 * self.parameters * self.tokens
 
     @property
@@ -79,15 +79,14 @@ def study_scaling(
     print(f"{law.describe()}; over {len(fitted)} runs it is off by {mean_error_percent(law, fitted):.2f} % on average")
     print(f"Predicted for {last.name}, {ratio:.1f} times the compute of the largest: {predicted:.4f} nats", flush=True)
     measured = measure(last, text, accelerator, folder.path)
-    percent = 100 * (predicted / measured.loss_nats - 1)
-    print(f"Predicted: {predicted:.4f} nats, measured: {measured.loss_nats:.4f} nats, difference: {percent:+.2f} %")
     save_study(law, fitted, measured, folder.path)
 
 
 def save_study(law: ScalingLaw, fitted: Sequence[Measured], held_back: Measured, folder: Path) -> None:
-    """Writes the figures and their plot."""
+    """Says how far the prediction was off, and writes the figures and their plot."""
     predicted = law.predict(held_back.parameters, held_back.tokens)
     percent = 100 * (predicted / held_back.loss_nats - 1)
+    print(f"Predicted: {predicted:.4f} nats, measured: {held_back.loss_nats:.4f} nats, difference: {percent:+.2f} %")
     figures = {
         "law": dataclasses.asdict(law),
         "fitted": [dataclasses.asdict(run) for run in fitted],

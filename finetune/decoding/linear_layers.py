@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from finetune.engine.fused_layers import plain_adapter
 from scratch_models.decoding.block_decoder import Part
 from scratch_models.decoding.row_products import RowProduct
 
@@ -77,7 +78,7 @@ class LayerReader:
         adapter = None
         layer: Any = module
         if isinstance(layer, LoraLinear):
-            adapter = _plain_adapter(layer)
+            adapter = _added_by_adapter(layer)
             layer = layer.base_layer
         if type(layer) not in (nn.Linear, Conv1D) or is_watched(layer):
             raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
@@ -85,16 +86,15 @@ class LayerReader:
         return weight.detach(), layer.bias, adapter
 
 
-def _plain_adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float] | None:
+def _added_by_adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float] | None:
     """The two matrices and the scaling of the one adapter that adds nothing but its product; None where none adds."""
     if layer.merged and layer.disable_adapters:
         raise NotReadable("an adapter that is merged and switched off")
-    names = [name for name in layer.active_adapters if name in layer.lora_A]
-    if layer.merged or layer.disable_adapters or not names:
+    if layer.merged or layer.disable_adapters or not any(name in layer.lora_A for name in layer.active_adapters):
         return None
-    if len(names) > 1 or names[0] in layer.lora_variant or layer.lora_bias[names[0]]:
+    name = plain_adapter(layer)
+    if name is None:
         raise NotReadable("an adapter that adds more than its product")
-    name = names[0]
     return layer.lora_A[name].weight.detach(), layer.lora_B[name].weight.detach(), layer.scaling[name]
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
 
 from finetune.decoding.linear_layers import AdapterRows, LayerReader, NotReadable, is_watched
-from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part
+from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part, gated_mlp
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_TURNS = ("default", "linear", "llama3", "yarn")  # the others turn by the length of the text
@@ -125,7 +125,7 @@ def _llama_block(attention: Any, mlp: Any, layer: Any, reader: LayerReader) -> B
         query_key_value=reader.product(attention.q_proj, attention.k_proj, attention.v_proj),
         projection=reader.product(attention.o_proj),
         norm_2=_norm(layer.post_attention_layernorm),
-        mlp=_gated(reader.product(mlp.gate_proj, mlp.up_proj), mlp.act_fn, reader.product(mlp.down_proj)),
+        mlp=gated_mlp(reader.product(mlp.gate_proj, mlp.up_proj), mlp.act_fn, reader.product(mlp.down_proj)),
         query_norm=_norm(attention.q_norm) if norms_heads else None,
         key_norm=_norm(attention.k_norm) if norms_heads else None,
     )
@@ -143,14 +143,6 @@ def _mlp(expand: Part, activation: nn.Module, contract: Part) -> Part:
     if isinstance(activation, NewGELUActivation):
         return lambda normed: contract(F.gelu(expand(normed), approximate="tanh"))
     return lambda normed: contract(activation(expand(normed)))
-
-
-def _gated(gate_and_expand: Part, activation: nn.Module, contract: Part) -> Part:
-    def compute(normed: Tensor) -> Tensor:
-        gate, expanded = gate_and_expand(normed).chunk(2, dim=-1)
-        return contract(activation(gate) * expanded)
-
-    return compute
 
 
 def _head(module: nn.Module, reader: LayerReader) -> Part:

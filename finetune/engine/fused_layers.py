@@ -92,7 +92,7 @@ def _lora(layer: LoraLinear, frozen: FrozenProduct) -> Callable[..., Tensor]:
         if layer.merged and not layer.disable_adapters:  # peft merges without a trace that a copy could follow
             merged: Tensor = type(layer.base_layer).forward(layer.base_layer, values)
             return merged
-        name = _plain_adapter(layer)
+        name = plain_adapter(layer)
         if name is None or args or kwargs:
             output: Tensor = type(layer).forward(layer, values, *args, **kwargs)
             return output
@@ -107,7 +107,7 @@ def _lora(layer: LoraLinear, frozen: FrozenProduct) -> Callable[..., Tensor]:
     return forward
 
 
-def _plain_adapter(layer: LoraLinear) -> str | None:
+def plain_adapter(layer: LoraLinear) -> str | None:
     """The one adapter that adds nothing but its product, or None where there is more to it or nothing."""
     names = [name for name in layer.active_adapters if name in layer.lora_A]
     if layer.disable_adapters or len(names) != 1 or names[0] in layer.lora_variant:

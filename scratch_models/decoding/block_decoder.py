@@ -142,6 +142,16 @@ class BlockDecoder:
         return ((causal & mask.bool()[:, None]) | itself)[:, None]  # (B, 1, T, S)
 
 
+def gated_mlp(gate_and_expand: Part, activation: Part, contract: Part) -> Part:
+    """A feed-forward layer whose hidden numbers are multiplied by a gate; both come side by side from one product."""
+
+    def compute(normed: Tensor) -> Tensor:
+        gate, expanded = gate_and_expand(normed).chunk(2, dim=-1)
+        return contract(activation(gate) * expanded)
+
+    return compute
+
+
 def turn_by(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Heads turned by their positions; number i and number i + K / 2 are a pair: (B, H, T, K) -> (B, H, T, K)."""
     first, second = heads.chunk(2, dim=-1)  # (B, H, T, K / 2)

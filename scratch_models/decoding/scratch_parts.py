@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part
+from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part, gated_mlp
 from scratch_models.decoding.row_products import RowProduct
 from scratch_models.rungs.gpt import GPT
 from scratch_models.rungs.gpt import Block as GPTBlock
@@ -76,19 +76,13 @@ def _llama(model: Llama) -> DecoderParts:
 
 def _llama_block(block: nn.Module) -> BlockParts:
     assert isinstance(block, LlamaBlock)
-    attention, gate_and_expand = block.attention, _product(block.mlp.gate, block.mlp.expand)
-    contract = _product(block.mlp.contract)
-
-    def mlp(normed: Tensor) -> Tensor:
-        gate, expanded = gate_and_expand(normed).chunk(2, dim=-1)
-        return contract(F.silu(gate) * expanded)
-
+    attention, mlp = block.attention, block.mlp
     return BlockParts(
         norm_1=block.norm_1,
         query_key_value=_product(attention.query, attention.key, attention.value),
         projection=_product(attention.projection),
         norm_2=block.norm_2,
-        mlp=mlp,
+        mlp=gated_mlp(_product(mlp.gate, mlp.expand), F.silu, _product(mlp.contract)),
     )
 
 

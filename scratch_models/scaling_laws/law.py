@@ -36,11 +36,6 @@ class Measured:
     loss_nats: float
     """L: held-out, per token."""
 
-    @property
-    def compute(self) -> int:
-        """About how many operations the training took: six for each parameter and token."""
-        return 6 * self.parameters * self.tokens
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingLaw:
