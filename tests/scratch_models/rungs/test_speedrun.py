@@ -1,6 +1,7 @@
 """The speedrun model: no token sees a later one, tables tell grams apart, a new model knows nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from configs import InputError
+from scratch_models.corpus.vocabulary import CharacterVocabulary
 from scratch_models.rungs.speedrun import Speedrun, SpeedrunConfig, norm
+from scratch_models.scratch_folder import load_scratch_model, save_scratch_model
 
 CONFIG = SpeedrunConfig(vocabulary_size=11, block_size=12, layers=2, heads=2, width=16, zero_projections=False)
 FINDS: list[dict[str, Any]] = [
@@ -77,6 +80,16 @@ def test_a_block_adds_what_the_papers_say() -> None:
     hidden = F.relu(norm(mixed) @ block.expand.weight.T) ** 2
     expected = mixed + hidden @ block.contract.weight.T
     torch.testing.assert_close(block(stream, embedding, ids, turns), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", FINDS)
+def test_a_saved_folder_opens_as_the_same_model(changes: dict[str, Any], tmp_path: Path) -> None:
+    model, ids = model_of(**changes), torch.tensor([[3, 1, 4, 1, 5]])
+    save_scratch_model(model, CharacterVocabulary("abcdefghijk"), tmp_path / "saved")
+    opened, vocabulary = load_scratch_model(tmp_path / "saved")
+    assert torch.equal(opened(ids), model(ids))
+    assert vocabulary.encode("cab") == [2, 0, 1]
 
 
 @pytest.mark.parametrize(
