@@ -16,6 +16,7 @@ from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary
 from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.documents.filters import describe as describe_documents
+from scratch_models.launch.compilation import compile_blocks, expect_compiler, release_blocks
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
@@ -34,6 +35,8 @@ def train_from_scratch(settings: TrainSettings) -> None:
     run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)
     accelerator = make_accelerator(settings.precision, settings.log_with, run.path)
     expect_precision(settings.precision, accelerator.device)
+    if settings.compile:
+        expect_compiler(accelerator.device)
     torch.manual_seed(settings.seed)
     with main_process_first(accelerator):  # it fills the caches that the others then read
         text = read_training_text(settings.data, settings.tokens, settings.vocabulary_size, settings.filter_names)
@@ -59,19 +62,23 @@ def fit(
 ) -> RunFolder:
     """Trains the model in place and saves it in the run's folder, which is returned."""
     loss_model = SummedLoss(model).to(accelerator.device)
-    rates = {name: getattr(settings, name) for name in ("muon_learning_rate", "table_learning_rate")}
-    optimizers = make_optimizers(loss_model, settings, **rates)
+    of_optimizers = ("muon_learning_rate", "table_learning_rate", "adam_beta2")
+    optimizers = make_optimizers(loss_model, settings, **{name: getattr(settings, name) for name in of_optimizers})
     evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
     run = start_run(run, settings, accelerator, make_facts(text))
     batches = _batches(text, settings)
+    if settings.compile:
+        compile_blocks(model)
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluation)
+    release_blocks(model)  # what follows reads rows of every length
     if accelerator.is_main_process:
         save_scratch_model(model, text.vocabulary, run.final)
     return run
 
 
 def _batches(text: TrainingText, settings: TrainSettings) -> RandomBlocks:
-    return RandomBlocks(text.training_ids, settings.block_size, settings.blocks_per_batch, settings.seed)
+    sizes = (settings.block_size, settings.blocks_per_batch)
+    return RandomBlocks(text.training_ids, *sizes, settings.seed, settings.blocks_per_micro_batch)
 
 
 def sample(model: ScratchModel, text: TrainingText, settings: TrainSettings) -> str:

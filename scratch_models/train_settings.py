@@ -2,9 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from scratch_models.loop.loop_settings import LoopSettings
+
+TOKENS = ("characters", "bytes", "bpe")
+"""Vocabularies that are made of the text; another name is that of a tokenizer."""
+WITHOUT_BLOCKS = ("bigram", "averaging", "attention")
+"""Models that have nothing to compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +25,16 @@ class TrainSettings(LoopSettings):
     """A file of text, .jsonl or .parquet, a folder of them, `tinyshakespeare`, or `embedded`: this machine's docs."""
     filters: str | list[str] | None = None
     """Leave out documents by length, symbols, stop_words, repetition, lines, markup, language:en, near_duplicates."""
-    tokens: Literal["characters", "bytes", "bpe"] = "characters"
-    """What an id stands for."""
+    tokens: str = "characters"
+    """What an id stands for: characters, bytes, bpe (learned here), or a tokenizer by its folder or Hub name."""
     vocabulary_size: int = 4096
-    """Ids of a BPE vocabulary; characters and bytes bring their own number."""
+    """Ids of a BPE that is learned here; all else brings its own number."""
     block_size: int = 8
     """Tokens of a block, and positions of a model that has them."""
     blocks_per_batch: int = 32
     """Blocks that one step reads, over all processes."""
+    blocks_per_micro_batch: int | None = None
+    """Most blocks that a process computes at once: fewer need less memory; without it, all that it reads."""
     layers: int = 4
     """Blocks of a GPT or a Llama, and of a MEGABYTE's global model."""
     heads: int = 4
@@ -47,6 +55,8 @@ class TrainSettings(LoopSettings):
     """Peak learning rate of Muon for the hidden matrices of blocks; without it AdamW trains them too."""
     table_learning_rate: float | None = None
     """Peak learning rate of embedding tables; without it they learn as fast as the rest."""
+    adam_beta2: float = 0.999
+    """How slowly AdamW forgets the squares of gradients; large batches do well with 0.95."""
     longest_gram: int = 3
     """Most tokens that a table of a speedrun model looks up at once; 1 has no such table."""
     table_rows: int = 32_768
@@ -82,8 +92,23 @@ class TrainSettings(LoopSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.expect("precision", self.precision != "auto", "fp32 or bf16: only fine-tuning measures which is faster")
-        for name in ("compile", "gradient_checkpointing"):
-            self.expect(name, not getattr(self, name), "False: only fine-tuning has it")
+        self.expect("gradient_checkpointing", not self.gradient_checkpointing, "False: only fine-tuning has it")
+        self.expect(
+            "compile", not self.compile or self.model not in WITHOUT_BLOCKS, f"False: {self.model} has no blocks"
+        )
+        is_named = "/" in self.tokens or self.tokens == "smollm2" or Path(self.tokens).exists()
+        self.expect(
+            "tokens",
+            is_named or self.tokens in TOKENS,
+            f"{', '.join(TOKENS)}, or a tokenizer: a folder, or a Hub name such as openai-community/gpt2",
+        )
+        at_once = self.blocks_per_micro_batch
+        self.expect(
+            "blocks_per_micro_batch",
+            at_once is None or 1 <= at_once <= self.blocks_per_batch,
+            f"at least 1 and at most blocks_per_batch, which is {self.blocks_per_batch}",
+        )
+        self.expect("adam_beta2", 0 < self.adam_beta2 < 1, "above 0 and below 1")
         for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters", "patch_size"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         is_of_files = self.data not in ("embedded", "tinyshakespeare")

@@ -20,6 +20,7 @@ from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.engine.padding_free import packing_is_exact, prefix_sharing_is_exact
+from scratch_models.launch.compilation import expect_compiler
 from scratch_models.launch.launch_request import launched_precision
 from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
@@ -132,9 +133,12 @@ def start_engine(
         packing: Whether conversations share rows; auto packs where that is exact and faster.
 
     Raises:
-        InputError: bf16 is asked for on a device that lacks it, or packing of a model for which it is not exact.
+        InputError: bf16 or compilation is asked for on a device that lacks it, or packing of a model for which it is
+            not exact.
 
     """
+    if settings.compile:
+        expect_compiler(model.device)
     recorded = None if run is None else recorded_precision(settings, run)
     chosen, probe = _choose_precision(model, precision or recorded or settings.precision, accelerator)
     engine = Engine(model, chosen, probe)

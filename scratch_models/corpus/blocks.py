@@ -31,10 +31,18 @@ class RandomBlocks:
     """Blocks from random places of the training ids, every step's a function of seed and step alone.
 
     So a run that resumes reads what the unbroken run would have read, and the blocks of a step are the same for any
-    number of processes.
+    number of processes, and for any number of blocks that are computed at once.
     """
 
-    def __init__(self, ids: Tensor | StoredIds, block_size: int, blocks_per_batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        ids: Tensor | StoredIds,
+        block_size: int,
+        blocks_per_batch: int,
+        seed: int,
+        blocks_per_micro_batch: int | None = None,
+    ) -> None:
+        """Micro-batches hold at most so many blocks; without a number, all that a process reads in a step."""
         if len(ids) <= block_size:
             raise InputError(
                 f"the training part of the corpus has {len(ids)} tokens, expected at least {block_size + 1} for one "
@@ -44,9 +52,13 @@ class RandomBlocks:
         self.block_size = block_size
         self.blocks_per_batch = blocks_per_batch
         self.seed = seed
+        self.blocks_per_micro_batch = blocks_per_micro_batch or blocks_per_batch
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[dict[str, Tensor]]:
-        """One process's share of a step's blocks, every world_size-th: `input_ids` and `targets`, each (B, T)."""
+        """One process's share of a step's blocks, every world_size-th: `input_ids` and `targets`, each (B, T).
+
+        Where the micro-batches do not divide the share, the last one is smaller.
+        """
         if self.blocks_per_batch < world_size:
             raise InputError(
                 f"{self.blocks_per_batch} blocks per batch do not reach {world_size} processes: "
@@ -54,8 +66,11 @@ class RandomBlocks:
             )
         last_offset = len(self.ids) - self.block_size - 1
         offsets = torch.randint(last_offset + 1, (self.blocks_per_batch,), generator=seeded_generator(self.seed, step))
-        blocks = windows(self.ids, offsets[rank::world_size], self.block_size + 1)  # (B, T + 1)
-        return [{"input_ids": blocks[:, :-1].contiguous(), "targets": blocks[:, 1:].contiguous()}]
+        share = windows(self.ids, offsets[rank::world_size], self.block_size + 1)  # (share, T + 1)
+        return [
+            {"input_ids": blocks[:, :-1].contiguous(), "targets": blocks[:, 1:].contiguous()}
+            for blocks in share.split(self.blocks_per_micro_batch)  # each (B, T + 1)
+        ]
 
 
 def held_out_blocks(ids: Tensor, block_size: int, blocks_per_batch: int) -> list[dict[str, Tensor]]:

@@ -43,7 +43,10 @@ def encode_texts(vocabulary: Vocabulary, texts: Sequence[str]) -> list[np.ndarra
     """The ids of each text, nothing added to them."""
     if isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
         return [vocabulary.encode_array(text) for text in texts]
-    encoded = vocabulary(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
+    if not texts:
+        return []
+    # Not verbose: a document may be longer than the positions of the model that the tokenizer came with.
+    encoded = vocabulary(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return [np.array(ids, dtype=np.int64) for ids in encoded]
 
 
@@ -51,7 +54,7 @@ def end_of_text(vocabulary: Vocabulary) -> np.ndarray:
     """The id with which a document ends where there are several: (1), or (0) where characters or bytes have none."""
     if isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
         return np.zeros(0, dtype=np.int64)
-    return np.array([vocabulary.convert_tokens_to_ids(END_OF_TEXT)])
+    return np.array([vocabulary.eos_token_id])
 
 
 def first_token_bytes(vocabulary: Vocabulary, id_: int) -> int:

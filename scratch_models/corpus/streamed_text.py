@@ -3,7 +3,7 @@
     ids/<key>/training.ids     the ids to learn from, an array without a header
     ids/<key>/held_out.ids     those to measure on
     ids/<key>/facts.json       the type of the ids, the hash of the text, bytes held out, what the filters dropped
-    ids/<key>/characters.json  the vocabulary, or tokenizer.json; none for bytes
+    ids/<key>/characters.json  the vocabulary, or tokenizer.json; none for bytes and for a tokenizer that was named
 
 The key is a hash of all that decides the ids: the content of the files, the settings, and the code that reads and
 encodes. The files are read up to three times: to filter and measure, to learn a BPE, to encode.
@@ -29,8 +29,9 @@ from configs.whole_folder import whole_folder
 from scratch_models import documents as documents_folder
 from scratch_models.corpus.corpus_parts import Part, Survey, parts_of, survey_corpus
 from scratch_models.corpus.encoded_text import TrainingText, encode_texts, end_of_text, first_token_bytes, learn_bpe
+from scratch_models.corpus.named_tokenizer import VocabularySource, source_key, vocabulary_source
 from scratch_models.corpus.stored_ids import StoredIds
-from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Tokens, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.documents.reading import corpus_files
 from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.pages.progress import tracked
@@ -46,24 +47,25 @@ DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (documents_folder, bp
 
 
 def stream_training_text(
-    data: str, tokens: Tokens, vocabulary_size: int, filters: Sequence[str] = (), folder: Path | None = None
+    data: str, tokens: str, vocabulary_size: int, filters: Sequence[str] = (), folder: Path | None = None
 ) -> TrainingText:
     """The ids of a corpus of files, from the cache if they are there, and else put there as they are made.
 
     Raises:
-        InputError: a file cannot be read or a filter cannot be had, nothing is left, or the cache has no room.
+        InputError: a file, filter or tokenizer cannot be had, nothing is left, or the cache has no room.
 
     """
     files = corpus_files(data)
+    source = vocabulary_source(tokens)
     folder = folder or cache_folder() / "ids"
-    entry = folder / entry_key(files, tokens, vocabulary_size, filters)
-    found = _open(entry, tokens)
+    entry = folder / entry_key(files, source, vocabulary_size, filters)
+    found = _open(entry, source)
     if found is None:
         survey = survey_corpus(files, filters)
         try:
-            _write(entry, files, survey, tokens, vocabulary_size)
+            _write(entry, files, survey, source, vocabulary_size)
             drop_oldest(folder, MOST_ENTRIES, MOST_BYTES)
-            found = _open(entry, tokens)
+            found = _open(entry, source)
         except InputError:
             raise
         except OSError as error:
@@ -76,12 +78,12 @@ def stream_training_text(
     return found
 
 
-def entry_key(files: Sequence[Path], tokens: Tokens, vocabulary_size: int, filters: Sequence[str]) -> str:
+def entry_key(files: Sequence[Path], source: VocabularySource, vocabulary_size: int, filters: Sequence[str]) -> str:
     """The hash of all that decides the ids of a corpus, and how they are kept."""
     decided_by = {
         "files": [(file_sha256(file), file.name.lower().rpartition(".")[2]) for file in files],
-        "tokens": tokens,
-        "vocabulary_size": vocabulary_size if tokens == "bpe" else None,
+        "tokens": source_key(source),
+        "vocabulary_size": vocabulary_size if source == "bpe" else None,
         "filters": list(filters),
         "tokenizers": tokenizers.__version__,
         "code": hash_code((Path(__file__).parent, *DECIDES_IDS)),
@@ -89,7 +91,7 @@ def entry_key(files: Sequence[Path], tokens: Tokens, vocabulary_size: int, filte
     return hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()
 
 
-def _open(entry: Path, tokens: Tokens) -> TrainingText | None:
+def _open(entry: Path, source: VocabularySource) -> TrainingText | None:
     """The entry; None where there is none, or where it is not whole and has to be made again."""
     try:
         facts = json.loads((entry / "facts.json").read_bytes())
@@ -98,10 +100,10 @@ def _open(entry: Path, tokens: Tokens) -> TrainingText | None:
         held_out = np.fromfile(entry / "held_out.ids", dtype)
         if [len(training), len(held_out)] != facts["sizes"]:
             return None
-        vocabulary: Vocabulary = ByteVocabulary()
-        if tokens == "characters":
+        vocabulary: Vocabulary = ByteVocabulary() if isinstance(source, str) else source
+        if source == "characters":
             vocabulary = CharacterVocabulary.load(entry / "characters.json")
-        elif tokens == "bpe":
+        elif source == "bpe":
             vocabulary = PreTrainedTokenizerFast.from_pretrained(entry)
     except (OSError, ValueError, KeyError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
@@ -117,8 +119,8 @@ def _open(entry: Path, tokens: Tokens) -> TrainingText | None:
     )
 
 
-def _write(entry: Path, files: Sequence[Path], survey: Survey, tokens: Tokens, vocabulary_size: int) -> None:
-    vocabulary = _make_vocabulary(files, survey, tokens, vocabulary_size)
+def _write(entry: Path, files: Sequence[Path], survey: Survey, source: VocabularySource, vocabulary_size: int) -> None:
+    vocabulary = _make_vocabulary(files, survey, source, vocabulary_size)
     dtype = np.min_scalar_type(len(vocabulary) - 1)
     with whole_folder(entry, shared=True) as partial:
         with (partial / "training.ids").open("wb") as training, (partial / "held_out.ids").open("wb") as held_out:
@@ -139,15 +141,20 @@ def _write(entry: Path, files: Sequence[Path], survey: Survey, tokens: Tokens, v
         }
         if isinstance(vocabulary, CharacterVocabulary):
             vocabulary.save(partial / "characters.json")
-        elif not isinstance(vocabulary, ByteVocabulary):
+        elif source == "bpe":
+            assert isinstance(vocabulary, PreTrainedTokenizerFast)
             vocabulary.save_pretrained(partial)
         (partial / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _make_vocabulary(files: Sequence[Path], survey: Survey, tokens: Tokens, vocabulary_size: int) -> Vocabulary:
-    if tokens == "bytes":
+def _make_vocabulary(
+    files: Sequence[Path], survey: Survey, source: VocabularySource, vocabulary_size: int
+) -> Vocabulary:
+    if not isinstance(source, str):
+        return source
+    if source == "bytes":
         return ByteVocabulary()
-    if tokens == "characters":
+    if source == "characters":
         return CharacterVocabulary(sorted(survey.alphabet | (set(SEPARATOR) if survey.documents > 1 else set())))
     learned = 0
 

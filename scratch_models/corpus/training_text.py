@@ -12,9 +12,10 @@ from configs import InputError
 from scratch_models.corpus.blocks import split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.encoded_text import TrainingText, encode_texts, end_of_text, first_token_bytes, learn_bpe
+from scratch_models.corpus.named_tokenizer import vocabulary_source
 from scratch_models.corpus.streamed_text import stream_training_text
 from scratch_models.corpus.text_files import read_text, tiny_shakespeare
-from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Tokens, Vocabulary
+from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.documents.compressed import COMPRESSIONS
 from scratch_models.documents.reading import is_one_text
 from tokenizer_ext.pages.progress import shown
@@ -23,15 +24,15 @@ MOST_BYTES_IN_MEMORY = 64 * 2**20
 
 
 @shown("reading the text")
-def read_training_text(data: str, tokens: Tokens, vocabulary_size: int, filters: Sequence[str] = ()) -> TrainingText:
+def read_training_text(data: str, tokens: str, vocabulary_size: int, filters: Sequence[str] = ()) -> TrainingText:
     """The corpus named by `data`: `embedded`, `tinyshakespeare`, a file, or a folder of files.
 
     A text file of moderate size is read into memory; what is larger, holds several documents, is packed, or is to be
     filtered is read as a stream, and its ids are kept in the cache. The vocabulary comes from the training part alone,
-    except that characters are those of the whole text.
+    except that characters are those of the whole text, and that `tokens` may name a tokenizer that is there already.
 
     Raises:
-        InputError: the text cannot be had or read, or does not support so large a vocabulary.
+        InputError: the text or tokenizer cannot be had or read, or the text does not support so large a vocabulary.
 
     """
     if data == "embedded":
@@ -45,12 +46,14 @@ def read_training_text(data: str, tokens: Tokens, vocabulary_size: int, filters:
         text = tiny_shakespeare() if data == "tinyshakespeare" else read_text(data)
         training, held_out = ([part] for part in split_by_position(text))
         sha256 = hashlib.sha256(text.encode()).hexdigest()
-    if tokens == "bpe":
-        vocabulary: Vocabulary = learn_bpe(training, vocabulary_size)
-    else:
+    source = vocabulary_source(tokens)
+    vocabulary: Vocabulary
+    if source in ("characters", "bytes"):
         training, held_out = ["\n\n".join(training)], ["\n\n".join(held_out)]
-        is_of_bytes = tokens == "bytes"
+        is_of_bytes = source == "bytes"
         vocabulary = ByteVocabulary() if is_of_bytes else CharacterVocabulary.from_text(training[0] + held_out[0])
+    else:
+        vocabulary = learn_bpe(training, vocabulary_size) if isinstance(source, str) else source
     return _encode(vocabulary, training, held_out, sha256)
 
 

@@ -1,1 +1,1 @@
-"""What the launcher of a run asked for, and how its processes wait for one another."""
+"""What the launcher of a run asked for, how its processes wait for one another, and whether the machine compiles."""

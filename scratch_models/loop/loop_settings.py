@@ -20,7 +20,7 @@ class RunSettings:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
     compile: bool = False
-    """Compile the blocks with torch.compile; pays off on a GPU and in long runs."""
+    """Compile the blocks with torch.compile, which needs a compiler; pays off on a GPU and in long runs."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     evaluation_steps: int = 100

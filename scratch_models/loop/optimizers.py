@@ -66,6 +66,7 @@ def make_optimizers(
     *,
     muon_learning_rate: float | None = None,
     table_learning_rate: float | None = None,
+    adam_beta2: float = 0.999,
 ) -> list[Optimizer]:
     """AdamW on everything that trains; with `muon_learning_rate`, Muon on the matrices inside the blocks instead.
 
@@ -98,12 +99,12 @@ def make_optimizers(
     ]
     for parameter in named.values():
         groups[0 if id(parameter) in apart else 1 if parameter.ndim >= 2 else 2]["params"].append(parameter)
-    return [*optimizers, adamw(groups)]
+    return [*optimizers, adamw(groups, adam_beta2)]
 
 
-def adamw(groups: Sequence[dict[str, Any]]) -> Optimizer:
+def adamw(groups: Sequence[dict[str, Any]], adam_beta2: float = 0.999) -> Optimizer:
     """AdamW on the groups that hold a parameter, in one kernel; each group's `lr` is its peak."""
-    return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+    return torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, adam_beta2), fused=True)
 
 
 def learning_rate_factor(step: int, settings: LoopSettings) -> float:

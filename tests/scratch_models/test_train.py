@@ -178,6 +178,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(text_file: str):
     steps = ("--max_steps", "500", "--evaluation_steps", "200", "--checkpoint_steps", "20", "--schedule", "cosine")
     arguments = ("--data", text_file, *SMALL_GPT, "--dropout", "0.1", "--blocks_per_batch", "4", *steps)
+    arguments += ("--blocks_per_micro_batch", "3")
     killed = start(*arguments, "--output_dir", "killed")
     metrics = Path("killed/metrics.jsonl")
     while killed.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 90):
@@ -217,7 +218,7 @@ def test_two_processes_leave_one_set_of_files_and_the_losses_of_one(text_file: s
         "--main_process_port",
         "0",
     )
-    launched = start(*arguments, launcher=launcher)
+    launched = start(*arguments, "--blocks_per_micro_batch", "1", launcher=launcher)
     said, errors = launched.communicate()
     assert launched.returncode == 0, errors
     assert said.count("End of training. Loss: ") == 1
@@ -292,6 +293,12 @@ def test_bad_input_ends_the_process_with_status_2_and_one_line(
         ("--data SHORT --log_with tensorbord", "log_with: found 'tensorbord', expected one of .*mean tensorboard"),
         ("--precision auto", "precision: found auto, expected fp32 or bf16"),
         ("--gradient_checkpointing", "gradient_checkpointing: found True, expected False"),
+        ("--compile", "compile: found True, expected False: bigram has no blocks"),
+        ("--blocks_per_micro_batch 33", "blocks_per_micro_batch: found 33, expected at least 1 and at most .* is 32"),
+        ("--blocks_per_micro_batch 0", "blocks_per_micro_batch: found 0, expected at least 1"),
+        ("--adam_beta2 1", "adam_beta2: found 1.0, expected above 0 and below 1"),
+        ("--tokens charcters", "tokens: found charcters, expected characters, bytes, bpe, or a tokenizer: a folder"),
+        ("--data SHORT --tokens .", "holds no tokenizer.json"),
         ("--resume", "resume: which run"),
         ("--resume --output_dir nowhere", "no run.json"),
     ],

@@ -51,6 +51,11 @@ def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return backend
 
 
+def other_family(tokenizer: PreTrainedTokenizerFast) -> str:
+    """The name of the tokenizer's family where it is not byte-level BPE with all bytes, else nothing."""
+    return _other_family(parse_backend(tokenizer))
+
+
 def check_byte_level(tokenizer: PreTrainedTokenizerFast) -> None:
     """Refuses a tokenizer that is no byte-level BPE.
 

@@ -55,6 +55,19 @@ def test_processes_share_one_global_batch(world_size: int) -> None:
     assert sum(len(share["input_ids"]) for share in shares) == 5
 
 
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("at_once", [1, 2, 5, 7, 16])
+def test_micro_batches_of_any_size_hold_the_same_blocks_in_the_same_order(at_once: int, world_size: int) -> None:
+    whole, cut = (RandomBlocks(torch.arange(1000), 8, 16, 1, blocks_per_micro_batch=size) for size in (None, at_once))
+    for rank in range(world_size):
+        (expected,) = whole.micro_batches(4, rank, world_size)
+        found = cut.micro_batches(4, rank, world_size)
+        assert [len(batch["targets"]) for batch in found[:-1]] == [at_once] * (len(found) - 1)
+        assert 1 <= len(found[-1]["targets"]) <= at_once
+        for name, tensor in expected.items():
+            assert torch.equal(torch.cat([batch[name] for batch in found]), tensor)
+
+
 def test_blocks_depend_on_seed_and_step_alone() -> None:
     def first_ids(seed: int, step: int) -> list[int]:
         blocks = RandomBlocks(torch.arange(10**6), 8, 16, seed)
