@@ -17,9 +17,10 @@ def expect_compiler(device: torch.device) -> None:
     try:
         torch.compile(_small_work, fullgraph=True)(torch.ones(8, device=device))
     except Exception as error:  # each backend has failures of its own
+        reason = on_one_line(error).partition(" Set TORCHDYNAMO")[0][:160]  # behind it stands advice to developers
         needed = "a C++ compiler such as g++" if device.type == "cpu" else "Triton and a C compiler"
         raise InputError(
-            f"compile: found True, but torch.compile fails here on {device.type} ({on_one_line(error, 160)}), expected "
+            f"compile: found True, but torch.compile fails here on {device.type} ({reason}), expected "
             f"False, or {needed} on this machine"
         ) from None
 

@@ -177,8 +177,8 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
 
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(text_file: str):
     steps = ("--max_steps", "500", "--evaluation_steps", "200", "--checkpoint_steps", "20", "--schedule", "cosine")
-    arguments = ("--data", text_file, *SMALL_GPT, "--dropout", "0.1", "--blocks_per_batch", "4", *steps)
-    arguments += ("--blocks_per_micro_batch", "3")
+    blocks = ("--blocks_per_batch", "4", "--blocks_per_micro_batch", "3")
+    arguments = ("--data", text_file, *SMALL_GPT, "--dropout", "0.1", *blocks, *steps)
     killed = start(*arguments, "--output_dir", "killed")
     metrics = Path("killed/metrics.jsonl")
     while killed.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 90):
@@ -298,7 +298,7 @@ def test_bad_input_ends_the_process_with_status_2_and_one_line(
         ("--blocks_per_micro_batch 0", "blocks_per_micro_batch: found 0, expected at least 1"),
         ("--adam_beta2 1", "adam_beta2: found 1.0, expected above 0 and below 1"),
         ("--tokens charcters", "tokens: found charcters, expected characters, bytes, bpe, or a tokenizer: a folder"),
-        ("--data SHORT --tokens .", "holds no tokenizer.json"),
+        ("--data SHORT --tokens .", "holds no config.json, expected a folder with .* tokenizer.json"),
         ("--resume", "resume: which run"),
         ("--resume --output_dir nowhere", "no run.json"),
     ],
