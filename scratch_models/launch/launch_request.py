@@ -31,7 +31,8 @@ UNSERVED = {
 }
 """A variable of accelerate's -> what it stands for, and what to do instead."""
 DROPPED = {
-    "gradient_accumulation_steps": "pass --accumulation_steps to finetune/sft.py, or --tokens_per_micro_batch",
+    "gradient_accumulation_steps": "pass --accumulation_steps to finetune/sft.py, --tokens_per_micro_batch, or "
+    "--blocks_per_micro_batch to scratch_models/train.py",
     "gradient_clipping": "pass --gradient_clip",
 }
 """A flag that accelerate drops where there is no DeepSpeed -> what to do instead."""
