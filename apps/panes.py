@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from apps.form import Asked
 from configs import InputError
 from finetune.conversations.formats import Conversation, Message
+from finetune.evaluation.one_batch import stream_all
 from finetune.replies.asked_model import AskedModel, PartialReply
 
 SECONDS_BETWEEN_UPDATES = 0.05  # a browser that draws more often falls behind
@@ -55,12 +56,15 @@ def answer_side_by_side(
     *,
     seconds_between: float = SECONDS_BETWEEN_UPDATES,
 ) -> Generator[tuple[Pane, ...]]:
-    """The panes of models that speak in turn, a token each: a state every `seconds_between` at most, then the last.
+    """The panes of models that speak a token each: a state every `seconds_between` at most, then the last.
+
+    A base and its adapter speak in one batch, others in turn.
 
     Ends within one token of each model once `stop` is set; a caller that closes the generator ends both replies.
     """
     with ExitStack() as stack:
-        speaking = {i: stack.enter_context(closing(speak(model, asked, stop))) for i, model in enumerate(models)}
+        streams = stream_all(models, _put(asked), asked.maximum_tokens, asked.sampling, stop)
+        speaking = {i: stack.enter_context(closing(_panes(stream))) for i, stream in enumerate(streams)}
         panes = [Pane() for _ in models]
         shown = -seconds_between
         while speaking:
@@ -80,9 +84,17 @@ def answer_side_by_side(
 
 def speak(model: AskedModel, asked: Asked, stop: threading.Event) -> Generator[Pane]:
     """The pane of one model as its reply grows; the last one says why the reply ended, or was refused."""
-    conversation = Conversation((Message("user", asked.prompt), Message("assistant", "")), source="prompt")
+    (stream,) = stream_all([model], _put(asked), asked.maximum_tokens, asked.sampling, stop)
+    return _panes(stream)
+
+
+def _put(asked: Asked) -> Conversation:
+    return Conversation((Message("user", asked.prompt), Message("assistant", "")), source="prompt")
+
+
+def _panes(stream: Generator[PartialReply]) -> Generator[Pane]:
     try:
-        with closing(model.stream(conversation, asked.maximum_tokens, asked.sampling, stop)) as replies:
+        with closing(stream) as replies:
             for reply in replies:
                 yield Pane(reply=reply)
     except InputError as error:

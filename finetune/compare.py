@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from configs import InputError, run_entry
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion, describe_left_alone, read_asked
+from finetune.evaluation.draw import TEMPERATURE_OF_SEVERAL, BestBy, Draw
 from finetune.replies.server_address import is_server
 from finetune.replies.side_settings import SideSettings
 from scratch_models.decoding.sampling_settings import Sampling
@@ -51,14 +52,20 @@ class CompareSettings(SideSettings):
     """How a model that is asked in plain text is asked a prompt; over data it is asked in all three ways."""
     reply_tokens: int = 96
     """Longest reply in tokens."""
-    temperature: float = 0.0
-    """Divides the logits of a prompt's replies; 0 takes the likeliest token every time. Data is always answered so."""
+    temperature: float | None = None
+    """Divides the logits of replies; by default 0, the likeliest token every time, or 0.7 with `best_of`, without which
+    data is always answered at 0."""
     top_k: int = 0
     """Only the k likeliest tokens can be drawn; 0 is off."""
     top_p: float = 1.0
     """Only the likeliest tokens that together hold this probability can be drawn; 1 is off."""
     seed: int = 0
     """Seed of the draws, for both models."""
+    best_of: int = 1
+    """So many replies to each question are drawn, and one of them is taken; each costs as much as a single one."""
+    best_by: BestBy = "likelihood"
+    """Which: the one with the fewest nats a token, without temperature, or by `majority` one with the most frequent
+    final answer, of equally frequent ones the likeliest."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,10 +73,10 @@ class CompareSettings(SideSettings):
             raise InputError("pass either --prompt TEXT, to see both replies, or --data FILE, to measure both models")
         if self.prompt is not None and not self.prompt.strip():
             raise InputError("prompt: is empty, expected a question")
-        _ = self.sampling  # refuses bad values before any weights load
+        _ = self.draw  # refuses bad values before any weights load
         if self.output is not None:
             _check_output(Path(self.output), self.data)
-        for field in ("conversations", "reply_tokens"):
+        for field in ("conversations", "reply_tokens", "best_of"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field}: found {getattr(self, field)}, expected at least 1")
         for name in filter(is_server, (self.base, self.tuned)):
@@ -81,11 +88,27 @@ class CompareSettings(SideSettings):
             raise InputError(f"top_k: found {self.top_k}, and a server has no such setting: leave it at 0")
         if self.calculator == "on":
             raise InputError(f"calculator: {name} generates by itself, without it: leave it at auto or off")
+        if self.best_of > 1 and self.best_by == "likelihood":
+            raise InputError(f"best_by: {name} gives no likelihood of a reply: choose --best_by majority")
 
     @property
-    def sampling(self) -> Sampling:
-        """How replies to a prompt are drawn."""
-        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
+    def draw(self) -> Draw:
+        """How replies come about: to data by the likeliest token, unless they are the best of several.
+
+        Raises:
+            InputError: a setting is out of its range.
+
+        """
+        if self.best_of > 1 and self.temperature == 0:
+            raise InputError(
+                f"temperature: found 0, at which best_of draws {self.best_of} times the same: leave it out"
+            )
+        usual = 0.0 if self.best_of == 1 else TEMPERATURE_OF_SEVERAL
+        temperature = usual if self.temperature is None else self.temperature
+        sampling = Sampling(temperature=temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
+        if self.data is not None and self.best_of == 1:
+            sampling = Sampling(temperature=0.0)
+        return Draw(self.best_of, self.best_by, sampling)
 
 
 def main(settings: CompareSettings) -> None:
@@ -98,6 +121,8 @@ def main(settings: CompareSettings) -> None:
     conversations, choices = read_asked(settings.data, left_alone) if settings.data is not None else ([], [])
     if choices:
         refuse_servers(settings)
+    if choices and not conversations and settings.best_of > 1:
+        raise InputError(f"best_of: {settings.data} has multiple-choice questions alone, to which no reply is drawn")
     base, tuned = open_both(choose_base(settings), settings.tuned, settings)
     if left_alone:
         print(f"{settings.data}: {describe_left_alone(left_alone)}")
@@ -117,7 +142,8 @@ def answer_prompt(base: "Side", tuned: "Side", prompt: str, settings: CompareSet
         prompt_format = format_for_a_prompt(side, choice, settings.plain_prompt)
         models[which] = asked_as(side, prompt_format, calculator=has_calculator(settings))
         print(f"{which}: {describe(side, [prompt_format])}")
-    replies = read_both(models, prompt, settings.reply_tokens, settings.sampling)
+    print_batch(base, tuned)
+    replies = read_both(models, prompt, settings.reply_tokens, settings.draw)
     print(f"\n{show_replies(replies, settings.reply_tokens)}")
 
 
@@ -136,12 +162,21 @@ def measure_both(
     asked = (base, settings.base_format), (tuned, settings.tuned_format)
     for which, one in zip(("base", "tuned"), asked, strict=True):
         print(f"{which}: {describe(one[0], formats_over_data(*one))}")
+    print_batch(base, tuned)
     print(f"Asking both on {settings.data}{', with the calculator' if calculator else ''} …", flush=True)
-    asking = Asking(settings.conversations, settings.reply_tokens)
+    asking = Asking(settings.conversations, settings.reply_tokens, settings.draw)
     parts = measure_sides(*asked, conversations, choices, asking, calculator=calculator)
     print("\n\n".join(part.text for part in parts))
     if settings.output is not None:
         write_record(Path(settings.output), settings, (base, tuned), parts)
+
+
+def print_batch(base: "Side", tuned: "Side") -> None:
+    """Says whether both are asked in one batch, where one is an adapter."""
+    from finetune.evaluation.one_batch import describe_batch
+
+    if said := describe_batch(base, tuned):
+        print(said)
 
 
 def choose_base(settings: CompareSettings) -> str:
@@ -185,8 +220,6 @@ def write_record(
     path: Path, settings: CompareSettings, sides: "tuple[Side, Side]", parts: "Sequence[Measured]"
 ) -> None:
     """Writes what was compared, the figures and every question as JSON."""
-    from finetune.evaluation.figures import to_record
-
     base, tuned = sides
     record = {
         "tuned": tuned.name,
@@ -194,7 +227,8 @@ def write_record(
         "identities": {"tuned": tuned.identity, "base": base.identity},
         "data": settings.data,
         "calculator": has_calculator(settings),
-        **{part.kind: {"figures": to_record(part.figures), "questions": part.questions} for part in parts},
+        "best_of": settings.best_of,
+        **{part.kind: part.to_record() for part in parts},
     }
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"Written: {path}")

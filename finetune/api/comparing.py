@@ -10,10 +10,10 @@ from configs import InputError
 from finetune.api.given_rows import name_of_data
 from finetune.conversations.questions import describe_left_alone, read_asked
 from finetune.evaluation.comparison import Asking, measure_sides
+from finetune.evaluation.draw import Draw
 from finetune.evaluation.figures import Figure
 from finetune.evaluation.side_by_side import read_both, show_replies
 from finetune.replies.side import Side, asked_as, format_for_a_prompt
-from scratch_models.decoding.sampling_settings import Sampling
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,10 +48,10 @@ def ask_prompts(base: Side, tuned: Side, prompts: Sequence[str], reply_tokens: i
         which: asked_as(side, format_for_a_prompt(side, "auto", "question"), calculator=calculator)
         for which, side in (("base", base), ("tuned", tuned))
     }
-    replies = [read_both(models, prompt, reply_tokens, Sampling(temperature=0)) for prompt in prompts]
+    replies = [read_both(models, prompt, reply_tokens, Draw()) for prompt in prompts]
     texts = [f"{prompt}\n\n{show_replies(both, reply_tokens)}" for prompt, both in zip(prompts, replies, strict=True)]
     questions = [
-        {"question": prompt, **{which: one.reply for which, one in both.items()}}
+        {"question": prompt, **{which: one.answered[0].reply for which, one in both.items()}}
         for prompt, both in zip(prompts, replies, strict=True)
     ]
     return Compared("\n\n\n".join(texts), questions, [])

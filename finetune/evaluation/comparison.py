@@ -1,15 +1,17 @@
 """Two models measured over the questions of a file: figures, the questions behind them, and how to say it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion
-from finetune.evaluation.figures import MISSING, Figure, compare_choices, compare_replies, to_table
+from finetune.evaluation.best_of import Taken, take_best
+from finetune.evaluation.draw import Draw
+from finetune.evaluation.figures import MISSING, Figure, compare_choices, compare_replies, to_record, to_table
 from finetune.evaluation.multiple_choice import Chosen, choose, choose_fitting
 from finetune.evaluation.questions_asked import choose_askable
-from finetune.evaluation.scoring import Answered, Evaluation, best_scores, measure
+from finetune.evaluation.scoring import Answered, Evaluation, best_scores, score
 from finetune.evaluation.tables import calculation_rows
 from finetune.replies.asked_model import AskedModel
 from finetune.replies.local_model import LocalModel
@@ -28,6 +30,8 @@ class Asking:
     questions: int
     """At most so many of them, spread evenly."""
     reply_tokens: int
+    draw: Draw = Draw()  # noqa: RUF009 - it is frozen
+    """How each reply comes about; the likeliest token every time, unless it is the best of several."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Measured:
     figures: list[Figure]
     questions: list[dict[str, Any]]
     text: str
+    cost: dict[str, Any] = field(default_factory=dict)
+    """What the replies of each model cost, where they are the best of several."""
+
+    def to_record(self) -> dict[str, Any]:
+        """All but the text, for JSON."""
+        record: dict[str, Any] = {"figures": to_record(self.figures), "questions": self.questions}
+        return record | ({"cost": self.cost} if self.cost else {})
 
 
 def measure_sides(
@@ -63,7 +74,13 @@ def measure_sides(
 def measure_replies(base: Ways, tuned: Ways, conversations: list[Conversation], asking: Asking) -> Measured:
     """The figures over the conversations that can be asked of both models, with the number of those left out."""
     asked = choose_askable(conversations, asking.questions, [*base.values(), *tuned.values()])
-    of_base, of_tuned = (_measure(which, side, asked, asking) for which, side in (("base", base), ("tuned", tuned)))
+    sides = {"base": base, "tuned": tuned}
+    models = {_label(which, name): one for which, ways in sides.items() for name, one in ways.items()}
+    taken = take_best(models, asked, asking.reply_tokens, asking.draw)
+    of_base, of_tuned = (
+        {name: _evaluate(_label(which, name), one, taken[_label(which, name)]) for name, one in ways.items()}
+        for which, ways in sides.items()
+    )
     figures = compare_replies(of_base, of_tuned)
     best = [best_scores([one.scores for one in side.values()]) for side in (of_base, of_tuned)]
     left_out = min(asking.questions, len(conversations)) - len(asked)
@@ -74,7 +91,15 @@ def measure_replies(base: Ways, tuned: Ways, conversations: list[Conversation], 
     )
     if any(scores.bits_per_byte is None for scores in best):
         text += f"\n{MISSING if figures[0].difference is None else 'no bits per byte'}: a server gives no likelihoods"
-    return Measured("replies", figures, _list_replies(of_base, of_tuned), text)
+    questions, costs = _list_replies(of_base, of_tuned), dict[str, Any]()
+    if asking.draw.replies > 1:
+        text += "".join(f"\n{label}: {one.describe()}" for label, one in taken.items())
+        costs = {label: one.to_record() for label, one in taken.items()}
+        for number, question in enumerate(questions):
+            for which, ways in sides.items():
+                for name in ways:
+                    question[which][name] |= taken[_label(which, name)].drawn[number].to_record(asking.draw.by)
+    return Measured("replies", figures, questions, text, costs)
 
 
 def measure_choices(base: Ways, tuned: Ways, choices: list[ChoiceQuestion], asking: Asking) -> Measured:
@@ -85,9 +110,7 @@ def measure_choices(base: Ways, tuned: Ways, choices: list[ChoiceQuestion], aski
     local = _local(base), _local(tuned)
     models = [(one.model, one.prompt_format) for side in local for one in side.values()]
     asked = choose_fitting(choices, asking.questions, models)
-    of_base, of_tuned = (
-        {name: choose(one.model, one.prompt_format, asked) for name, one in side.items()} for side in local
-    )
+    of_base, of_tuned = ({name: _choose(one, asked) for name, one in side.items()} for side in local)
     figures = compare_choices(asked, of_base, of_tuned)
     guessed = sum(1 / len(question.choices) for question in asked) / len(asked)
     left_out = min(asking.questions, len(choices)) - len(asked)
@@ -99,18 +122,26 @@ def measure_choices(base: Ways, tuned: Ways, choices: list[ChoiceQuestion], aski
     return Measured("multiple_choice", figures, _list_choices(asked, of_base, of_tuned), text)
 
 
-def _measure(which: str, ways: Ways, asked: list[Conversation], asking: Asking) -> dict[str, Evaluation]:
-    found = {}
-    for name, model in ways.items():
-        with progress(f"{which}, {name}"):
-            found[name] = measure(model, asked, asking.reply_tokens)
-    return found
+def _label(which: str, prompt_format: str) -> str:
+    return f"{which}, {prompt_format}"
+
+
+def _evaluate(label: str, model: AskedModel, taken: Taken) -> Evaluation:
+    """The figures of the replies that were taken, and of the known ones."""
+    answered = taken.answered
+    with progress(label):
+        return score(answered, model.costs([one.conversation for one in answered]))
 
 
 def _local(ways: Ways) -> dict[str, LocalModel]:
     local = {name: one for name, one in ways.items() if isinstance(one, LocalModel)}
     assert len(local) == len(ways), "a server gives no likelihood of a choice"
     return local
+
+
+def _choose(model: LocalModel, questions: Sequence[ChoiceQuestion]) -> Chosen:
+    with model.as_asked():
+        return choose(model.model, model.prompt_format, questions)
 
 
 def _list_replies(base: Mapping[str, Evaluation], tuned: Mapping[str, Evaluation]) -> list[dict[str, Any]]:

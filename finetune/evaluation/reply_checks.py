@@ -28,6 +28,20 @@ def is_right(reply: str, expected: str) -> bool:
     return said == wanted or (_number(said) is not None and _number(said) == _number(wanted))
 
 
+def answer_given(reply: str) -> str | None:
+    """What `is_right` looks at in a reply, written so that equal answers are equal texts; None where nothing is said.
+
+    >>> answer_given("So #### $1,080.00"), answer_given("#### 1080"), answer_given("`None`."), answer_given(" ")
+    ('1080', '1080', 'None', None)
+    """
+    said = _bare(final_answer(reply) or reply)
+    number = _number(said)
+    if number is None:
+        return said or None
+    whole, point, decimals = f"{abs(number) if number == 0 else number:f}".partition(".")
+    return f"{whole}{point}{decimals}".rstrip("0").rstrip(".") if point else whole
+
+
 def contains_answer(reply: str, expected: str) -> bool:
     """Whether the expected answer stands anywhere in a reply as a word of its own, or is the reply; numbers by value.
 

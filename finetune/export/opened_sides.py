@@ -2,15 +2,19 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import GenerationConfig, PreTrainedModel
 
 from configs import InputError
 from configs.file_hash import file_sha256
 from finetune.conversations.formats import Conversation, Message
+from finetune.decoding.decoders import decodes_by_parts
 from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.saved_model import find_model, load_assistant
+from finetune.lora.base_under_adapter import difference_below, has_adapters
 from finetune.replies.local_side import LocalSide
 from finetune.replies.served_side import ServedSide
 from finetune.replies.server import connect
@@ -19,6 +23,8 @@ from finetune.replies.side import Side, asked_as, format_for_a_prompt
 from finetune.replies.side_settings import FormatChoice, SideSettings
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import find_recorded
+from tokenizer_ext.huggingface.gguf_base import plain_folder
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.pages.progress import progress, shown
 
 SHOWN_DIGITS = 12
@@ -42,10 +48,43 @@ def open_both(base: str, tuned: str, settings: SideSettings) -> tuple[Side, Side
         for which, (name, choice, variable) in named.items()
         if is_server(name)
     }
-    for which in ("tuned", "base"):
-        if which not in opened:
-            opened[which] = open_local(named[which][0])
+    if "tuned" not in opened:
+        opened["tuned"] = open_local(tuned)
+    if "base" not in opened:
+        other = opened["tuned"]
+        opened["base"] = open_beside(other, base) if isinstance(other, LocalSide) else open_local(base)
     return opened["base"], opened["tuned"]
+
+
+def open_beside(tuned: LocalSide, name: str) -> LocalSide:
+    """The base: where the tuned model is an adapter on exactly these weights, the weights that lie under it.
+
+    Exactly is bit for bit, and the model has to decode by parts, which let each row of a batch go through the adapter
+    or not. Otherwise the base is read for itself, and the side says why.
+
+    Raises:
+        InputError: there is no such model.
+
+    """
+    path = find_model(name)
+    if not has_adapters(tuned.model) or (path / ADAPTER_CONFIG).is_file():
+        return open_local(name)
+    folder = Path(plain_folder(str(path)))
+    why_apart = difference_below(tuned.model, folder) if (folder / "config.json").is_file() else "it is no folder"
+    if not why_apart and not decodes_by_parts(tuned.model):
+        why_apart = f"a {type(tuned.model).__name__} with such an adapter decodes through its own forward"
+    if why_apart:
+        return replace(open_local(name), why_apart=why_apart)
+    tokenizer = load_tokenizer(str(path))
+    return LocalSide(
+        name,
+        identify(_weights(name, path)),
+        tuned.model,
+        tokenizer,
+        find_recorded(path, "template_options") or {},
+        generation_config=_generation_config(folder, tuned.model),
+        of_base=True,
+    )
 
 
 def open_local(name: str) -> LocalSide:
@@ -59,9 +98,8 @@ def open_local(name: str) -> LocalSide:
     model, tokenizer = load_assistant(name)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    # A GGUF file is known by its own hash, not by that of the folder that it became.
-    weights = Path(name) if name.endswith(".gguf") else path
-    return LocalSide(name, identify(weights), model, tokenizer, find_recorded(path, "template_options") or {})
+    identity = identify(_weights(name, path))
+    return LocalSide(name, identity, model, tokenizer, find_recorded(path, "template_options") or {})
 
 
 @shown("hashing the weights")
@@ -77,6 +115,18 @@ def identify(path: Path) -> str:
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     what = "adapter, sha256" if (path / ADAPTER_CONFIG).is_file() else "sha256"
     return f"{what} {whole[:SHOWN_DIGITS]}"
+
+
+def _weights(name: str, path: Path) -> Path:
+    """What identifies a model: a GGUF file is known by its own hash, not by that of the folder that it became."""
+    return Path(name) if name.endswith(".gguf") else path
+
+
+def _generation_config(folder: Path, model: PreTrainedModel) -> GenerationConfig:
+    """The one that transformers gives a model of the folder."""
+    if (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(folder)
+    return GenerationConfig.from_model_config(model.config)
 
 
 def _open_server(name: str, choice: FormatChoice, variable: str, settings: SideSettings) -> ServedSide:

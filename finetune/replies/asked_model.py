@@ -16,6 +16,12 @@ class TextReply:
     text: str
     stopped: bool
     """Whether the model ended it itself."""
+    is_whole: bool = True
+    """Whether it came to an end, by the model's own or where another turn began; otherwise its limit cut it."""
+    tokens: int | None = None
+    """Tokens that were generated for it, the end among them; None where a server does not count them."""
+    ids: tuple[int, ...] = ()
+    """The same, of a model on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ if the model had chosen them, each in a step of its own, so rows of one batch st
 
 import re
 from collections import deque
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerFast
 
@@ -39,6 +40,14 @@ class ReplyCalculator:
         """The text of ids, nothing tidied up."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
+    def own(self, ids: Sequence[int]) -> list[bool]:
+        """Which ids of a reply the model chose itself; the calculator gave the others."""
+        listener, own = self.listen(), []
+        for id_ in ids:
+            own.append(not listener.speaks)
+            listener.next_id(id_)
+        return own
+
 
 class Listener:
     """Follows the ids of one reply, and has its own way where the calculator speaks."""
@@ -48,6 +57,11 @@ class Listener:
         self._stream = TextStream(calculator.decode)
         self._tail = ""  # the end of the text, as far back as an annotation may have begun
         self._given: deque[int] = deque()
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the next id is the calculator's."""
+        return bool(self._given)
 
     def next_id(self, chosen: int) -> int:
         """The next id of the reply: what the calculator still has to say, else what the model chose."""

@@ -6,9 +6,9 @@ what it gives is part of the reply and counts as tokens of it.
 """
 
 import threading
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
@@ -30,6 +30,19 @@ class Reply:
 
     ids: tuple[int, ...]
     stopped: bool
+    end_id: int | None = field(default=None, compare=False)
+    """The stop id that ended them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Prompts that are put to a model alike."""
+
+    prompts: Sequence[Sequence[int]]
+    stop_ids: Collection[int]
+    calculator: ReplyCalculator | None = None
+    of_base: bool = False
+    """Whether the base under the model's adapters answers."""
 
 
 def generate_ids(
@@ -51,96 +64,92 @@ def generate_ids(
     Raises:
         InputError: a prompt is empty, or leaves the model no position for a reply.
     """
-    asked = _Asked(
-        model,
-        max_new_tokens=max_new_tokens,
-        stop_ids=stop_ids,
-        sampling=sampling,
-        pad_id=pad_id,
-        rows_per_batch=rows_per_batch,
-        calculator=calculator,
-    )
-    return asked.reply(prompts)
+    asked = Asked(prompts=prompts, stop_ids=stop_ids, calculator=calculator)
+    return Rows(model, [asked], max_new_tokens, sampling, pad_id).reply(rows_per_batch)
 
 
-def generate_beside_base(
+def generate_together(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    base_prompts: Sequence[Sequence[int]],
+    asked: Sequence[Asked],
     *,
     max_new_tokens: int,
-    stop_ids: Collection[int],
     sampling: Sampling,
     rows_per_batch: int = ROWS_AT_ONCE,
-) -> tuple[list[Reply], list[Reply]]:
-    """The replies of a model with adapters to its prompts, and of the base under them to its own, under the same noise.
+) -> list[list[Reply]]:
+    """The replies to the prompts of each asking; those with the same number have the same noise.
 
-    Where the model decodes by parts both go on in one batch, which reads every weight once for the two of them;
-    otherwise the base is asked after the other. A base prompt has the noise of the prompt with its number.
+    Where the model decodes by parts all go on in one batch, base and adapters too, which reads every weight once for
+    the two of them; otherwise the base is asked after the others.
 
     Raises:
         InputError: a prompt is empty, or leaves the model no position for a reply.
     """
-    asked = _Asked(
-        model, max_new_tokens=max_new_tokens, stop_ids=stop_ids, sampling=sampling, rows_per_batch=rows_per_batch
-    )
-    if decodes_by_parts(model, lay_out=not model.training):
-        together = asked.reply([*prompts, *base_prompts], base_from=len(prompts))
-        return together[: len(prompts)], together[len(prompts) :]
-    replies = asked.reply(prompts)
-    with _without_adapters(model):
-        return replies, asked.reply(base_prompts)
+    if not any(one.of_base for one in asked) or decodes_by_parts(model, lay_out=not model.training):
+        replies = iter(Rows(model, asked, max_new_tokens, sampling).reply(rows_per_batch))
+        return [[next(replies) for _ in one.prompts] for one in asked]
+    found = []
+    for one in asked:
+        with without_adapters(model) if one.of_base else nullcontext():
+            alone = replace(one, of_base=False)
+            found.append(Rows(model, [alone], max_new_tokens, sampling).reply(rows_per_batch))
+    return found
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A model, and how it is asked."""
+class Rows:
+    """Prompts as rows of batches, numbered through from the first asking to the last."""
 
-    model: PreTrainedModel
-    _: KW_ONLY
-    max_new_tokens: int
-    stop_ids: Collection[int]
-    sampling: Sampling
-    rows_per_batch: int
-    pad_id: int = 0
-    calculator: ReplyCalculator | None = None
+    def __init__(
+        self, model: PreTrainedModel, asked: Sequence[Asked], max_new_tokens: int, sampling: Sampling, pad_id: int = 0
+    ) -> None:
+        self.model, self.sampling, self.pad_id = model, sampling, pad_id
+        self.asked = [one for one in asked for _ in one.prompts]
+        self.numbers = [number for one in asked for number in range(len(one.prompts))]
+        self.prompts = [prompt for one in asked for prompt in one.prompts]
+        self.ends = Ends(
+            limits={row: _room(model, prompt, max_new_tokens) for row, prompt in enumerate(self.prompts)},
+            stop_ids={row: one.stop_ids for row, one in enumerate(self.asked)},
+        )
 
-    def reply(self, prompts: Sequence[Sequence[int]], base_from: int | None = None) -> list[Reply]:
-        """The reply to each prompt; from `base_from` on those of the model without its adapters."""
-        limits = [_room(self.model, prompt, self.max_new_tokens) for prompt in prompts]
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    def reply(self, rows_per_batch: int) -> list[Reply]:
+        """The reply to each prompt."""
+        order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
         ids: dict[int, list[int]] = {row: [] for row in order}
-        ends = Ends(limits=dict(enumerate(limits)), stop_ids=self.stop_ids)
-        with progress("replies", len(prompts), "questions") as bar:
-            for start in range(0, len(order), self.rows_per_batch):
-                rows = {row: prompts[row] for row in order[start : start + self.rows_per_batch]}
-                for chosen in self.decode(rows, ends, base_from):
+        with progress("replies", len(order), "questions") as bar:
+            for start in range(0, len(order), rows_per_batch):
+                for chosen in self.decode(order[start : start + rows_per_batch]):
                     for row, token in chosen.items():
                         ids[row].append(token)
                     bar.set_postfix_str(f"{sum(map(len, ids.values())):,} tokens", refresh=False)
-                    bar.update(sum(ends.reached(row, token, len(ids[row])) for row, token in chosen.items()))
-        return [_reply(ids[row], self.stop_ids) for row in range(len(prompts))]
+                    bar.update(sum(self.ends.reached(row, token, len(ids[row])) for row, token in chosen.items()))
+        return [self.whole(row, ids[row]) for row in range(len(order))]
 
-    def decode(
-        self, prompts: Mapping[int, Sequence[int]], ends: Ends, base_from: int | None = None
-    ) -> Generator[dict[int, int]]:
-        """Step by step, the ids of the rows that still speak, by row number."""
-        model, calculator = self.model, self.calculator
-        listeners = {row: calculator.listen() for row in prompts} if calculator else {}
-        base_rows = () if base_from is None else [row for row in prompts if row >= base_from]
+    def decode(self, rows: Sequence[int]) -> Generator[dict[int, int]]:
+        """Step by step, the ids of those of the rows that still speak, by row number."""
+        model = self.model
+        calculators = {row: self.asked[row].calculator for row in rows}
+        listeners = {row: calculator.listen() for row, calculator in calculators.items() if calculator}
         # While a model trains its weights change from one evaluation to the next, and memory is short: no copies then.
         lay_out = not model.training
+
+        def hear(row: int, token: int) -> int:
+            return listeners[row].next_id(token) if row in listeners else token
+
         with _in_evaluation(model):
             yield from decode(
-                decoder_for(model, lay_out=lay_out, base_rows=base_rows),
-                prompts,
-                ends=ends,
+                decoder_for(model, lay_out=lay_out, base_rows=[row for row in rows if self.asked[row].of_base]),
+                {row: self.prompts[row] for row in rows},
+                ends=self.ends,
                 sampling=self.sampling,
                 device=next(model.parameters()).device,
                 pad_id=self.pad_id,
-                heard=(lambda row, token: listeners[row].next_id(token)) if listeners else None,
-                noise_row=lambda row: row if base_from is None else row % base_from,
+                heard=hear if listeners else None,
+                noise_row=lambda row: self.numbers[row],
             )
+
+    def whole(self, row: int, ids: Sequence[int]) -> Reply:
+        """The reply of a row that these ids were generated for."""
+        stopped = bool(ids) and ids[-1] in self.asked[row].stop_ids
+        return Reply(tuple(ids[:-1] if stopped else ids), stopped, ids[-1] if stopped else None)
 
 
 def stream_reply(
@@ -152,6 +161,7 @@ def stream_reply(
     sampling: Sampling,
     stop: threading.Event | None = None,
     calculator: ReplyCalculator | None = None,
+    of_base: bool = False,
 ) -> Generator[int, None, Reply]:
     """The ids of one reply as they come, the same as those of `generate_ids`; the generator returns the whole `Reply`.
 
@@ -160,28 +170,14 @@ def stream_reply(
     Raises:
         InputError: the prompt is empty, or leaves the model no position for a reply.
     """
-    ends = Ends(limits={0: _room(model, prompt, max_new_tokens)}, stop_ids=stop_ids)
-    ids: list[int] = []
-    asked = _Asked(
-        model,
-        max_new_tokens=max_new_tokens,
-        stop_ids=stop_ids,
-        sampling=sampling,
-        rows_per_batch=1,
-        calculator=calculator,
-    )
-    steps = asked.decode({0: prompt}, ends)
-    with closing(steps):
+    asked = Asked(prompts=[prompt], stop_ids=stop_ids, calculator=calculator, of_base=of_base)
+    rows, ids = Rows(model, [asked], max_new_tokens, sampling), list[int]()
+    with closing(rows.decode([0])) as steps:
         while not (stop and stop.is_set()) and (chosen := next(steps, None)):
             ids.append(chosen[0])
             if chosen[0] not in stop_ids:
                 yield chosen[0]
-    return _reply(ids, stop_ids)
-
-
-def _reply(ids: list[int], stop_ids: Collection[int]) -> Reply:
-    stopped = bool(ids) and ids[-1] in stop_ids
-    return Reply(ids=tuple(ids[:-1] if stopped else ids), stopped=stopped)
+    return rows.whole(0, ids)
 
 
 def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
@@ -209,7 +205,7 @@ def _in_evaluation(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _without_adapters(model: PreTrainedModel) -> Iterator[None]:
+def without_adapters(model: PreTrainedModel) -> Iterator[None]:
     """The base that the adapters are attached to."""
     layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer) and not layer.disable_adapters]
     for layer in layers:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.chat.choose_format import choose_format, has_own_template, knows_chat
@@ -22,6 +22,12 @@ class LocalSide:
     tokenizer: PreTrainedTokenizerFast
     template_options: Mapping[str, Any] = field(default_factory=dict)
     """What its own chat template is given besides, as the run was given that it comes from."""
+    generation_config: GenerationConfig | None = None
+    """Where its replies end, where that is not the model's own."""
+    of_base: bool = False
+    """Whether it is the base under the adapters of the model, which is the other side's too."""
+    why_apart: str = ""
+    """Why the base was read for itself although the other side is an adapter; empty where there was no question."""
 
     @property
     def is_local(self) -> bool:
@@ -48,13 +54,14 @@ class LocalSide:
             chat = choose_format(
                 self.tokenizer,
                 calculator=calculator,
-                generation_config=self.model.generation_config,
+                generation_config=self.generation_config or self.model.generation_config,
                 template_options=self.template_options,
             )
         except InputError as error:
             raise InputError(f"{self.name}: {error}; it can be asked in plain text") from None
-        return LocalModel(self.model, ChatPromptFormat(chat))
+        return LocalModel(self.model, ChatPromptFormat(chat), self.of_base)
 
     def in_plain_text(self, prompt: PlainPrompt, *, calculator: bool = False) -> LocalModel:
         """The model asked to go on with a text."""
-        return LocalModel(self.model, PlainPromptFormat(self.tokenizer, prompt, calculator=calculator))
+        prompt_format = PlainPromptFormat(self.tokenizer, prompt, calculator=calculator)
+        return LocalModel(self.model, prompt_format, self.of_base)

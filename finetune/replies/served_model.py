@@ -64,10 +64,12 @@ class ServedModel:
     def _reply(self, conversation: Conversation, reply_tokens: int, sampling: Sampling) -> TextReply:
         request = self._request(conversation, reply_tokens, sampling)
         with self.server.asked(conversation.source):
-            choice = self._send(request).choices[0]
+            answered = self._send(request)
+            choice = answered.choices[0]
             said = (choice.text if self.prompt else choice.message.content) or ""
-        text = self.prompt.cut(said) if self.prompt else said.strip()
-        return TextReply(text, choice.finish_reason in OWN_ENDS)
+        text, stopped = self.prompt.cut(said) if self.prompt else said.strip(), choice.finish_reason in OWN_ENDS
+        is_whole = stopped or (self.prompt is not None and self.prompt.goes_on(said))
+        return TextReply(text, stopped, is_whole, answered.usage.completion_tokens if answered.usage else None)
 
     @contextmanager
     def _chunks(self, request: dict[str, Any]) -> Iterator[Any]:

@@ -46,7 +46,7 @@ def generate_rows(
         raise InputError("nothing to continue: pass a prompt of at least one token")
     model.eval()
     rows = dict(enumerate(prompts))
-    ends = Ends(limits=dict.fromkeys(rows, max_new_tokens), stop_ids=())
+    ends = Ends(limits=dict.fromkeys(rows, max_new_tokens))
     device = next(model.parameters()).device
     for chosen in decode(partial(ScratchDecoder, model), rows, ends=ends, sampling=sampling, device=device):
         yield [chosen[row] for row in rows]

@@ -4,7 +4,7 @@ Shapes: B rows that still speak, T ids of the longest prompt, S ids of a row so 
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -29,14 +29,16 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Ends:
-    """Where rows end: the most ids of each row, and the ids that end any."""
+    """Where rows end: the most ids of each row, and the ids that end it."""
 
     limits: Mapping[int, int]
-    stop_ids: Collection[int]
+    stop_ids: Mapping[int, Collection[int]] = field(default_factory=dict)
+    left: set[int] = field(default_factory=set)
+    """Rows that nobody waits for any more: they go no further than the id that comes next."""
 
     def reached(self, row: int, token: int, step: int) -> bool:
         """Whether the row ends with this id, its `step`-th."""
-        return token in self.stop_ids or step >= self.limits[row]
+        return row in self.left or token in self.stop_ids.get(row, ()) or step >= self.limits[row]
 
 
 @torch.inference_mode()

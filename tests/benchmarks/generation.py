@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from finetune.decoding.decoders import decodes_by_parts
-from finetune.replies.generation import generate_beside_base, generate_ids
+from finetune.replies.generation import Asked, generate_ids, generate_together
 from scratch_models.decoding.sampling_settings import Sampling
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.pages.terminal import quiet_libraries
@@ -92,9 +92,10 @@ def side_by_side(name: str, model: Any) -> None:
     adapted: Any = peft.get_peft_model(model, lora).eval()
     prompt = torch.randint(1, model.config.vocab_size, (PROMPT_IDS,)).tolist()
     times: dict[str, list[float]] = {"both": [], "one": []}
-    options: Any = {"max_new_tokens": NEW_IDS, "stop_ids": (), "sampling": GREEDY}
+    asked = [Asked(prompts=[prompt], stop_ids=(), of_base=of_base) for of_base in (False, True)]
+    options: Any = {"max_new_tokens": NEW_IDS, "sampling": GREEDY}
     for _ in range(ROUNDS + 1):
-        times["both"].append(seconds_of(lambda: generate_beside_base(adapted, [prompt], [prompt], **options))[0])
+        times["both"].append(seconds_of(lambda: generate_together(adapted, asked, **options))[0])
         times["one"].append(seconds_of(lambda: ours(adapted, [prompt]))[0])
     both, one = (statistics.median(taken[1:]) for taken in times.values())
     print(f"{name}: base and adapter in one batch {both:.2f} s, the adapter alone {one:.2f} s: {both / one:.2f} x")

@@ -78,10 +78,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(said, chat=self.path.endswith("/chat/completions"))
         elif self.path.endswith("/chat/completions"):
             message = {"role": "assistant", "content": "".join(said.pieces)}
-            self._send(200, {"choices": [{"index": 0, "message": message, "finish_reason": said.finish_reason}]})
+            self._whole(said, {"message": message})
         else:
-            choice = {"index": 0, "text": "".join(said.pieces), "finish_reason": said.finish_reason}
-            self._send(200, {"choices": [choice]})
+            self._whole(said, {"text": "".join(said.pieces)})
+
+    def _whole(self, said: Said, content: dict[str, Any]) -> None:
+        choice = {"index": 0, "finish_reason": said.finish_reason, **content}
+        self._send(200, {"choices": [choice], **({"usage": said.usage} if said.usage else {})})
 
     def _stream(self, said: Said, *, chat: bool) -> None:
         self.send_response(200)

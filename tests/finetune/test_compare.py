@@ -25,6 +25,9 @@ from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.pages.terminal import printable
 
 PROMPT = "What colour has the river number 2?"
+APART = (  # the run added the tokens of the chat format
+    "one after the other, each with weights of its own: its config has vocab_size 320, the model under the adapter 324"
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,7 @@ def test_both_replies_to_a_prompt_are_those_of_transformers_generate(base, run, 
     assert of_each.split("\n") == [
         f"base: {base} · sha256 {file_sha256(base / 'model.safetensors')[:12]} · plain text (question)",
         f"tuned: {run} · adapter, sha256 {adapter[:12]} · Graft's chat format",
+        f"both: {APART}",
     ]
 
 
@@ -144,8 +148,8 @@ def _record(*contents):
 def _measure(run, capsys, path, *records):
     path.write_text("\n".join(json.dumps(record) for record in records))
     run_here(main, CompareSettings, tuned=run, data=path, reply_tokens=9)
-    of_base, of_tuned, announced, shown = capsys.readouterr().out.split("\n", 3)
-    assert announced == f"Asking both on {path} …"
+    of_base, of_tuned, of_both, announced, shown = capsys.readouterr().out.split("\n", 4)
+    assert announced == f"Asking both on {path} …" and of_both == f"both: {APART}"
     assert of_base.endswith("plain text (question, dialogue, bare)") and of_tuned.endswith("Graft's chat format")
     return shown
 

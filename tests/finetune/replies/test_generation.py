@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from configs import InputError
 from finetune.decoding.decoders import decodes_by_parts
-from finetune.replies.generation import Reply, generate_beside_base, generate_ids, stream_reply
+from finetune.replies.generation import Asked, Reply, generate_ids, generate_together, stream_reply
 from scratch_models.decoding.sampling_settings import Sampling
 
 VOCABULARY = 61
@@ -200,9 +200,11 @@ def test_a_base_and_its_adapter_asked_together_reply_as_each_alone(sampling, by_
     if not by_parts:
         model.get_base_model().transformer.h[0].mlp.register_forward_hook(lambda *_: None)
     settings: dict[str, Any] = {"max_new_tokens": 12, "stop_ids": {7, 9}, "sampling": sampling}
-    replies, of_base = generate_beside_base(model, PROMPTS, PROMPTS[::-1], **settings, rows_per_batch=3)
+    stop_ids = settings.pop("stop_ids")
+    asked = [Asked(prompts=PROMPTS, stop_ids=stop_ids), Asked(prompts=PROMPTS[::-1], stop_ids=(9,), of_base=True)]
+    replies, of_base = generate_together(model, asked, **settings, rows_per_batch=3)
     assert decodes_by_parts(model) is by_parts
-    assert replies == generate_ids(model, PROMPTS, **settings)
+    assert replies == generate_ids(model, PROMPTS, stop_ids=stop_ids, **settings)
     with model.disable_adapter():
-        assert of_base == generate_ids(model, PROMPTS[::-1], **settings)
+        assert of_base == generate_ids(model, PROMPTS[::-1], stop_ids=(9,), **settings)
     assert of_base != replies[::-1], "the case should tell base and adapter apart"

@@ -7,6 +7,7 @@ from finetune.chat.graft_format import GraftFormat
 from finetune.conversations.formats import Conversation, Message
 from finetune.evaluation.scoring import evaluate, plain_prompt_formats
 from finetune.replies import likelihood as reply_likelihood
+from finetune.replies.generation import Reply
 from finetune.replies.likelihood import reply_costs, row_nats
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
@@ -116,7 +117,7 @@ def test_base_and_assistant_are_asked_with_the_calculator_or_both_without(chat_t
 
     def generate(model, prompts, *, calculator, **_):
         seen.append(calculator is not None)
-        return [type("Reply", (), {"ids": tuple(chat_tokenizer.encode("<<1+1=2>> <<1+1=3>>")), "stopped": True})()]
+        return [Reply(tuple(chat_tokenizer.encode("<<1+1=2>> <<1+1=3>>")), stopped=True)]
 
     monkeypatch.setattr("finetune.replies.local_model.generate_ids", generate)
     model = tiny_gpt2(next_token_id(chat_tokenizer))

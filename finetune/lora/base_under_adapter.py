@@ -1,0 +1,65 @@
+"""What lies under the adapters of a model, held to another model's folder: bit for bit the same, or not.
+
+Names prove nothing: an adapter may name its base by another path, train biases or whole modules of it, or start by
+changing it. So every weight in memory is compared with the one that the folder holds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from tokenizer_ext.pages.progress import shown
+
+NOT_COMPUTED = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+"""Fields of a config by which no logit changes; nor by those that name ids."""
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether a model has adapters inside of its layers."""
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+@shown("comparing the base with the one under the adapter")
+def difference_below(model: PreTrainedModel, folder: Path) -> str:
+    """Why a model without its adapters is not the one in a folder; empty where bit for bit it is."""
+    for name, module in model.named_modules():
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            return f"the adapter trains {name} beside its low-rank matrices"
+    here, there = model.config.to_dict(), AutoConfig.from_pretrained(folder).to_dict()
+    for field in sorted(here.keys() | there.keys()):
+        if _is_computed(field) and here.get(field) != there.get(field):
+            return f"its config has {field} {there.get(field)}, the model under the adapter {here.get(field)}"
+    stored = {key: path for path in sorted(folder.glob("*.safetensors")) for key in _keys(path)}
+    for name, weight in _base_weights(model):
+        short = name.removeprefix(f"{model.base_model_prefix}.")  # as GPT-2's first folders name them
+        key = name if name in stored else short
+        if key not in stored:
+            return f"its folder holds no {name}"
+        with safe_open(stored[key], framework="pt") as file:
+            there = file.get_tensor(key)
+        if there.shape != weight.shape or not torch.equal(there.to(weight.dtype), weight.cpu()):
+            return f"{name} is another under the adapter"
+    return ""
+
+
+def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights that are no adapter's, by their names in the model without adapters."""
+    kinds = {kind for one in model.modules() if isinstance(one, BaseTunerLayer) for kind in one.adapter_layer_names}
+    for name, weight in model.named_parameters():
+        if kinds.isdisjoint(name.split(".")):
+            yield name.replace(".base_layer.", "."), weight.detach()
+
+
+def _is_computed(field: str) -> bool:
+    return field not in NOT_COMPUTED and not field.endswith("token_id")
+
+
+def _keys(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
