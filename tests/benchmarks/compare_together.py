@@ -1,6 +1,6 @@
 """What `finetune.compare --data` takes for SmolLM2 and an adapter on it: in one batch, and one after the other.
 
-    python -m tests.benchmarks.compare_together --data ../shared/data/gsm8k_test.jsonl
+    python -m tests.benchmarks.compare_together --data ../shared/data/gsm8k_train.jsonl
 
 Whole commands in processes of their own, which take turns; medians of seconds and of the largest memory held.
 """
@@ -24,7 +24,7 @@ from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_model
 
 APART = "import finetune.export.opened_sides as sides; sides.difference_below = lambda *_: 'measured one by one'; "
-RUN = "from configs import run_entry; from finetune.compare import CompareSettings, main; run_entry(main, CompareSettings)"
+RUN = "from configs import run_entry; import finetune.compare as entry; run_entry(entry.main, entry.CompareSettings)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from finetune.export.opened_sides import open_both
 from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.replies.local_side import LocalSide
+from finetune.replies.prompts import PLAIN_PROMPTS
 from tests.finetune.trained_runs import base_model, base_tokenizer, save_run, tuned
 
 IDS = torch.arange(20)[None]
@@ -69,7 +70,11 @@ def test_a_base_and_adapters_that_are_in_the_cache_are_compared_merged_and_gathe
     shutil.copy(tmp_path / "made" / "tokenizer.json", cut_off / "models--me--chat" / "snapshots" / "607a30d")
     reference, assistant = open_both(base, str(local), CompareSettings(base=base, tuned=str(local), prompt="Why?"))
     assert isinstance(reference, LocalSide) and isinstance(assistant, LocalSide)
-    assert not torch.equal(reference.model(IDS).logits, assistant.model(IDS).logits)
+    assert reference.model is assistant.model
+    with reference.in_plain_text(PLAIN_PROMPTS["bare"]).as_asked():
+        of_base = reference.model(IDS).logits
+    assert torch.equal(of_base, load_start(base)[0](IDS).logits)
+    assert not torch.equal(of_base, assistant.model(IDS).logits)
     assert not torch.equal(load_assistant("me/chat")[0](IDS).logits, assistant.model(IDS).logits)
     assert load_start(base)[0].base_on_disk.place == (base, "607a30d")
     merge_with_receipt(local, tmp_path / "merged")
