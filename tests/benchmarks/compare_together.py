@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.compare_together --data ../shared/data/gsm8k_train.jsonl
 
-Whole commands in processes of their own, which take turns; medians of seconds and of the largest memory held.
+Whole commands in processes of their own, which take turns; medians of the seconds, of those that a core computed (which
+other work on the machine moves less), and of the largest memory held.
 """
 
 import json
@@ -52,21 +53,26 @@ def save_adapter(base: str, folder: Path) -> None:
     adapted.save_pretrained(folder)
 
 
-def take(code: str, arguments: list[str]) -> tuple[float, float]:
-    """Seconds of a process, and the most memory that it held in MB."""
+def take(code: str, arguments: list[str]) -> tuple[float, float, float]:
+    """Seconds of a process, those that it computed, and the most memory that it held in MB."""
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
     assert status == 0, f"ended with {status}: {arguments}"
-    return time.monotonic() - began, used.ru_maxrss / 1e3
+    return time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1e3
+
+
+def describe(way: str, seconds: float, computed: float, memory: float) -> str:
+    """One line of figures."""
+    return f"{way}: {seconds:.1f} s, {computed:.1f} s computed, {memory:,.0f} MB"
 
 
 def main(given: Given) -> None:
     """Prints seconds and memory of both ways, and whether both wrote the same replies."""
     ways = {"in one batch": RUN, "one after the other": APART + RUN}
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    found: dict[str, list[tuple[float, float, float]]] = {way: [] for way in ways}
     base = plain_folder("smollm2")
     with tempfile.TemporaryDirectory() as folder:
         save_adapter(base, adapter := Path(folder) / "adapter")
@@ -78,10 +84,9 @@ def main(given: Given) -> None:
                 output = Path(folder) / f"{number} {way}.json"
                 found[way].append(take(code, [*asked, "--output", str(output)]))
                 records[way] = json.loads(output.read_text(encoding="utf-8"))["replies"]["questions"]
-                print(f"{way}: {found[way][-1][0]:.1f} s, {found[way][-1][1]:,.0f} MB", flush=True)
+                print(describe(way, *found[way][-1]), flush=True)
     for way, taken in found.items():
-        seconds, memory = (statistics.median(of_one) for of_one in zip(*taken, strict=True))
-        print(f"{way}: median {seconds:.1f} s, {memory:,.0f} MB")
+        print(describe(f"{way}, median", *(statistics.median(of_one) for of_one in zip(*taken, strict=True))))
     same = records["in one batch"] == records["one after the other"]
     print(f"replies: {'the same' if same else 'not the same'}")
 
