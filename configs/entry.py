@@ -8,19 +8,20 @@ import atexit
 import dataclasses
 import difflib
 import gc
-import os
 import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
 
 from configs.arguments import set_bare_keys, split_files, take_several
 from configs.errors import InputError
+from configs.given_texts import check_texts
+from configs.one_line_ending import TRACEBACK, ends_in_one_line, say
 from configs.precedence import overridden, recipe_of
 from configs.yaml_settings import read_settings
 
@@ -52,7 +53,9 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     several, others = take_several(schema, pairs)
     parsed = parser.parse_args([*(f"--config={file}" for file in files), *set_bare_keys(others)])
     taken_back = overridden(schema, files, pairs)
-    return schema(**{name: parsed[name] for name in _names(schema) if name not in taken_back} | several)
+    given = {name: parsed[name] for name in _names(schema) if name not in taken_back} | several
+    check_texts(given)
+    return schema(**given)
 
 
 def check_settings(schema: type[T], **values: Any) -> T:
@@ -68,36 +71,23 @@ def check_settings(schema: type[T], **values: Any) -> T:
     for name, value in named.items():
         _check_setting(parser, schema, name, value, where="")
     parsed = parser.parse_object(named, defaults=False)
+    check_texts(named)
     return schema(**{name: parsed[name] for name in named})
 
 
 def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
     """Runs ``main`` on the settings of this process; exits with status 2 and one line for what the user can mend.
 
-    Among several processes of one launch only the main one prints. Another exception is a bug and keeps its traceback.
+    Among several processes of one launch only the main one prints that. Another exception is a fault of the program,
+    with status 1. ``--traceback`` shows where either was raised.
     """
     atexit.register(gc.freeze)  # or the interpreter looks through all that torch made, for seconds, before it ends
-    try:
-        settings = load_config(schema)
-        if recipe := recipe_of(schema, *split_files(sys.argv[1:])):
-            _say(recipe.describe())
+    arguments = [one for one in sys.argv[1:] if one != TRACEBACK]
+    with ends_in_one_line(with_traceback=TRACEBACK in sys.argv[1:]):
+        settings = load_config(schema, arguments)
+        if recipe := recipe_of(schema, *split_files(arguments)):
+            say(recipe.describe())
         main(settings)
-    except InputError as error:
-        _leave(str(error), status=2)
-    except KeyboardInterrupt:
-        _leave("interrupted", status=130)
-
-
-def _leave(message: str, *, status: int) -> NoReturn:
-    """Prints the message on one line of stderr, in the main process only, and ends the process."""
-    _say(" ".join(message.split()), file=sys.stderr)
-    sys.exit(status)
-
-
-def _say(line: str, file: TextIO | None = None) -> None:
-    """Prints a line in the main process only."""
-    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
-        print(line, file=file, flush=True)
 
 
 class _SettingsParser(jsonargparse.ArgumentParser):
@@ -119,6 +109,7 @@ def _settings_parser(schema: type, command: str | None) -> _SettingsParser:
     )
     parser.schema = schema
     parser.add_argument("--config", action="config", metavar="FILE.yaml", help="File of `field: value` lines.")
+    parser.add_argument(TRACEBACK, action="store_true", help="Shows where an error was raised, beside its one line.")
     parser.add_class_arguments(schema)
     kinds = typing.get_type_hints(schema)
     for action in parser._actions:
@@ -141,7 +132,7 @@ def _check_names(schema: type, pairs: Iterable[str]) -> None:
     for argument in pairs:
         name = argument.removeprefix("--").partition("=")[0]
         field, dot, key = name.partition(".")
-        if argument.startswith("--") and name and not (field in mappings and dot and key):
+        if argument.startswith("--") and name and argument != TRACEBACK and not (field in mappings and dot and key):
             _check_name(name, options, where="")
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from configs.errors import InputError, MissingInput
 
+MOST_DEEP = 20
 _EXPECTED = "expected lines of `field: value` in plain YAML"
 
 
@@ -27,6 +28,7 @@ def read_settings(file: str) -> list[Setting]:
     """
     text = _read(file)
     try:
+        _check_plain(text, file)
         root = yaml.compose(text, Loader=yaml.SafeLoader)  # knows the lines
         values = jsonargparse.get_loader("yaml")(text)  # reads numbers by YAML 1.2, as the rest of the world does
     except yaml.YAMLError as error:
@@ -37,6 +39,18 @@ def read_settings(file: str) -> list[Setting]:
         raise InputError(f"{file}: holds {_found(root)}, {_EXPECTED}")
     lines = _lines(root, file)
     return [Setting(str(name), value, f"{file}:{lines.get(str(name), 1)}") for name, value in values.items()]
+
+
+def _check_plain(text: str, file: str) -> None:
+    """Refuses what settings never need and a reader may drown in: deep nesting, and values that stand for others."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEEP:
+            raise InputError(f"{file}:{line}: is nested more than {MOST_DEEP} deep, {_EXPECTED}")
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{file}:{line}: holds *{event.anchor}, which stands for another value, {_EXPECTED}")
 
 
 def _lines(mapping: yaml.MappingNode, file: str) -> dict[str, int]:

@@ -24,6 +24,10 @@ from scratch_models.rungs.all_rungs import KINDS, ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT
 from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
+from tokenizer_ext.foreign.checked_folder import check_tokenizer_folder
+from tokenizer_ext.foreign.config_numbers import check_numbers
+from tokenizer_ext.foreign.json_in_folder import read_object
+from tokenizer_ext.foreign.weight_headers import read_headers
 
 
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:
@@ -99,18 +103,14 @@ def _read_fields(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise MissingInput(f"{folder}: holds no config.json, expected the final/ of a run or a GPT-2 folder")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: holds a {type(fields).__name__}, expected an object with the fields of a model")
-    return fields
+    return read_object(path)
 
 
 def _load_own(folder: Path, fields: dict[str, Any]) -> ScratchModel:
     shape = {field: value for field, value in fields.items() if field not in ("model", "tokens")}
     model: ScratchModel
+    if (folder / "model.safetensors").is_file():
+        check_numbers(shape, read_headers([folder / "model.safetensors"]), folder / "config.json")
     try:
         if fields["model"] == "bigram":
             model = BigramLanguageModel(**shape)
@@ -134,6 +134,8 @@ def _load_vocabulary(folder: Path, *, own: bool) -> Vocabulary:
         return CharacterVocabulary.load(folder / "characters.json")
     if folder.is_dir() and not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise MissingInput(f"{folder}: holds no vocabulary, expected characters.json or tokenizer.json")
+    if folder.is_dir():
+        check_tokenizer_folder(folder)
     try:
         # AutoTokenizer asks config.json for the kind of model, which our own does not name in its terms.
         return PreTrainedTokenizerFast.from_pretrained(folder) if own else AutoTokenizer.from_pretrained(str(folder))

@@ -1,6 +1,5 @@
 """The base that an adapter names: found again, and held to the hash of the weights that the adapter was trained on."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from configs import InputError, MissingInput
-from finetune.export.adapter_files import ADAPTER_CONFIG
-from finetune.export.hub import fetch
 from finetune.export.remembered_hashes import base_sha256
 from scratch_models.embedded.default import folder_of_base
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.foreign.json_in_folder import read_object
+from tokenizer_ext.huggingface.hub_folder import fetch
 from tokenizer_ext.huggingface.hub_names import may_be_on_hub
 from tokenizer_ext.pages.json_records import read_record, write_record
 
@@ -54,11 +54,8 @@ def adapter_fields(adapter: Path) -> dict[str, Any]:
 
     """
     path = adapter / ADAPTER_CONFIG
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        fields = None
-    if not isinstance(fields, dict) or not isinstance(fields.get("base_model_name_or_path"), str):
+    fields = read_object(path)
+    if not isinstance(fields.get("base_model_name_or_path"), str):
         raise InputError(f"{path}: names no base, expected what peft writes")
     return fields
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peft import PeftModel
-from safetensors import safe_open
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
+from configs.read_in_one_line import read_in_one_line
 from configs.whole_folder import check_new_folder, whole_folder
 from finetune.export.adapter_base import adapter_fields, base_of_adapter
-from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
 from finetune.export.saved_model import find_model, load_adapted, tokenizer_folder
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
+from tokenizer_ext.foreign.weight_headers import read_headers
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
@@ -54,8 +55,11 @@ def load_adapters(tuned: Mapping[str, str | Path]) -> tuple[PeftModel, PreTraine
     adapters = find_adapters(tuned)
     (first, path), *others = adapters.items()
     adapted, tokenizer = load_adapted(path, first)
+    modules = [module for module, _ in adapted.get_base_model().named_modules()]
     for name, other in others:
-        adapted.load_adapter(str(other), adapter_name=name)
+        check_adapter_folder(other, modules)
+        with read_in_one_line(f"{other}: no adapter for the base of {first}", "expected what a run wrote to final/"):
+            adapted.load_adapter(str(other), adapter_name=name)
     return adapted.eval(), tokenizer
 
 
@@ -122,8 +126,7 @@ def _check_one_base(adapters: Mapping[str, Path]) -> None:
 def _tensor_names(adapter: Path) -> list[str]:
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise MissingInput(f"{adapter}: holds no {ADAPTER_WEIGHTS}, expected what peft writes")
-    with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
-        return list(file.keys())
+    return list(read_headers([adapter / ADAPTER_WEIGHTS]))
 
 
 def _parts_of_base(adapter: Path, tensors: Sequence[str]) -> str | None:

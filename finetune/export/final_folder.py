@@ -26,7 +26,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs.whole_folder import whole_folder
 from finetune.export.adapter_base import BASE_RECORD, AdapterBase, write_adapter_base
-from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.base_on_disk import base_on_disk, round_new_rows
 from finetune.export.conversational import make_conversational
 from finetune.export.model_card import public_name
@@ -35,6 +34,8 @@ from finetune.lora.lora import changes_to_base
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
 from tokenizer_ext.extension.extension import Extended
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import load_model
 from tokenizer_ext.pages.progress import shown
 
@@ -93,7 +94,7 @@ def _write_whole(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
 ) -> str:
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     if extended is not None:
         extended.save_proof(folder, certify_trained(extended, model, all_weights_trained=True))
     return f"every weight was trained; saved in {_name(model.dtype)}, in which it was trained"
@@ -134,7 +135,7 @@ def _write_beside_adapter(
     assert base is not None
     place, revision = base.place
     _name_base(folder, place, revision)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     model.generation_config.save_pretrained(folder)
     sha256 = weights_sha256(extended.certificate.weights_before)
     write_adapter_base(AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256), folder)
@@ -151,7 +152,7 @@ def _write_base(
     if origin is not None:
         model.to(origin.stored_as)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     if extended is not None:
         read_back = load_model(str(folder), "auto")
         extended.save_proof(folder, certify_trained(extended, read_back, all_weights_trained=False))

@@ -1,17 +1,14 @@
-"""Finished models to and from the Hugging Face Hub."""
+"""Finished models to the Hugging Face Hub."""
 
 import json
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, get_token
 
 from configs import InputError, MissingInput
 from configs.errors import first_line
-from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from tokenizer_ext.huggingface.hf_model import TOKENIZER_FILES
-from tokenizer_ext.huggingface.hub_names import is_mistyped_path, is_on_hub, may_be_on_hub
-
-MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.huggingface.hub_names import is_on_hub, may_be_on_hub
 
 
 def push(final: str | Path, repository: str, *, private: bool = True) -> str:
@@ -71,53 +68,3 @@ def _refuse_lonely_adapter(folder: Path, repository: str) -> None:
             f"which nobody can open it: upload both as one model: python -m finetune.merge --tuned {folder} "
             f"--push_to_hub {repository}"
         )
-
-
-def fetch(model: str | Path, revision: str | None = None) -> Path:
-    """The folder of a model: the one that is named, or of a repository on the Hub its copy on this machine.
-
-    Where the whole model lies in the Hub's cache the network is not asked, so that it opens without one; what is newer
-    on the Hub is fetched by `hf download`.
-
-    Raises:
-        InputError: there is no such folder, and the Hub does not give it.
-
-    """
-    path, name = Path(model), str(model)
-    if path.exists() or is_mistyped_path(name):
-        return path
-    cached = _cached(name, revision)
-    if cached is not None and is_whole(cached):
-        return cached
-    if not is_on_hub(name):
-        return path
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
-    except Exception as error:
-        raise MissingInput(f"{model}: no such folder, and not fetched from the Hub ({first_line(error)})") from None
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds weights and tokenizer, of a model or of an adapter, with its base where that is beside."""
-    if (folder / "adapter").is_dir():
-        return (folder / "adapter" / ADAPTER_WEIGHTS).is_file() and is_whole(folder / "base")
-    tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    weights = any((folder / name).is_file() for name in ("model.safetensors", ADAPTER_WEIGHTS))
-    return tokenizer and (weights or _has_every_shard(folder))
-
-
-def _has_every_shard(folder: Path) -> bool:
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-        return all((folder / shard).is_file() for shard in index["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _cached(name: str, revision: str | None) -> Path | None:
-    """The copy of a repository in the Hub's cache, which may lack files; None where there is none."""
-    for file in (ADAPTER_CONFIG, "base/config.json", "config.json"):
-        found = try_to_load_from_cache(name, file, revision=revision)
-        if isinstance(found, str):
-            return Path(found.removesuffix(file))
-    return None

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from configs.file_hash import file_sha256
-from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from scratch_models.loop.run_folder import RECORD, find_run
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from tokenizer_ext.huggingface.hub_names import is_on_hub
 
 CARD = """---
@@ -39,9 +39,9 @@ SECTIONS = """## {heading}
 
 ## Settings
 
-```yaml
+{fence}yaml
 {settings}
-```
+{fence}
 
 ## Hashes
 
@@ -150,15 +150,17 @@ def write_model_card(
         run = find_run(final)
         record = {} if run is None else run.record()
     settings = {name: value for name, value in record.get("settings", {}).items() if name not in OF_THIS_MACHINE}
+    written = yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip()
     sections = SECTIONS.format(
         heading=comparison.heading,
         comparison=comparison.text,
         facts=_facts(facts, record.get("versions", {})),
-        settings=yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip(),
+        settings=written,
+        fence=_fence(written),
         hashes=_hashes(record, final),
     )
     form = BESIDE if (final / "adapter").is_dir() else ADAPTER if (final / ADAPTER_CONFIG).is_file() else WHOLE
-    card = ModelCard(front=_front(base, settings.get("data")), title=title, form=form, sections=sections)
+    card = ModelCard(front=_front(base, settings.get("data")), title=as_text(title), form=form, sections=sections)
     (final / FILE).write_text(card.render(), encoding="utf-8")
 
 
@@ -176,9 +178,13 @@ def _read_card(path: Path) -> ModelCard | None:
     form = next((form for form in (ADAPTER, BESIDE) if form.opening in beginning), None)
     if form is None or not mark:
         return None
-    _, front, title = beginning.split("---\n", 2)
+    try:
+        _, front, title = beginning.split("---\n", 2)
+        fields = yaml.safe_load(front)
+    except (ValueError, yaml.YAMLError, RecursionError):
+        return None
     return ModelCard(
-        front=yaml.safe_load(front),
+        front=fields,
         title=title.split("\n# ", 1)[1].partition("\n")[0],
         form=form,
         sections=f"## {sections}",
@@ -194,13 +200,28 @@ def public_name(name: str) -> str:
     return name if is_on_hub(name) or "/" not in name else Path(name).name
 
 
+def as_text(said: Any) -> str:
+    r"""What somebody else named, as Markdown that shows it and does nothing.
+
+    >>> as_text("runs/<img onerror=evil>"), as_text("![x](http://evil)"), as_text("owner/a_b-1 & co")
+    ('runs/&lt;img onerror=evil>', '!\\[x\\](http://evil)', 'owner/a_b-1 & co')
+    """
+    return re.sub(r"([\[\]])", r"\\\1", str(said).replace("<", "&lt;"))
+
+
+def _fence(text: str) -> str:
+    """A fence for code that the code itself does not hold."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)
+
+
 def _public(value: Any) -> Any:
     # A sentence is no path, though it may hold a slash.
     return public_name(value) if isinstance(value, str) and " " not in value else value
 
 
 def _facts(facts: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    said = {name: _public(value) for name, value in facts.items() if value != RECORD}  # it stays where it is
+    said = {name: as_text(_public(value)) for name, value in facts.items() if value != RECORD}  # it stays where it is
     if versions:
         said["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join(f"- {name}: {str(value).replace(chr(10), '; ')}" for name, value in said.items())

@@ -12,7 +12,6 @@ from configs import InputError
 from configs.file_hash import file_sha256
 from finetune.conversations.formats import Conversation, Message
 from finetune.decoding.decoders import decodes_by_parts
-from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.saved_model import find_model, load_assistant
 from finetune.lora.base_under_adapter import difference_below, has_adapters
 from finetune.replies.local_side import LocalSide
@@ -25,6 +24,7 @@ from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import find_recorded
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.pages.progress import progress, shown
 
 SHOWN_DIGITS = 12

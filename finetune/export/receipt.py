@@ -21,7 +21,6 @@ from configs.file_hash import file_sha256
 from configs.whole_folder import check_new_folder, whole_folder
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter
-from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
 from finetune.export.merged_folder import MERGED, RECEIPT, Stored
@@ -29,6 +28,8 @@ from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import find_model, load_adapted, merge_in_memory
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
@@ -150,7 +151,7 @@ def _merge_in(
 def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter: Path, folder: Path) -> None:
     """The folder with all that belongs to the model: its certificate says that the old weights are others now."""
     merged.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     certificate = read_certificate(base_of_adapter(adapter))
     if certificate is not None:
         after = hash_weights(merged, certificate.base_tokens)

@@ -5,22 +5,23 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.errors import on_one_line
+from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter, check_base
-from finetune.export.adapter_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
 from finetune.export.conversational import stop_at
-from finetune.export.hub import fetch
 from finetune.lora.changed_base import ADAPTER
 from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
-from tokenizer_ext.huggingface.hf_model import TOKENIZER_FILES, UNREADABLE, load_model, load_tokenizer
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.huggingface.hub_folder import TOKENIZER_FILES, fetch
 from tokenizer_ext.pages.progress import shown
 
 
@@ -94,18 +95,12 @@ def load_adapted(
     check_base(adapter, base, model, anew=prove_base)
     _fit_rows(model, adapter, base, tokenizer)
     _take_stops(model, adapter, tokenizer)
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise InputError(f"{adapter}: no adapter for {base}: holds no {ADAPTER_WEIGHTS}, expected what peft writes")
-    try:
-        with warnings.catch_warnings():
-            # peft only warns of them, and leaves the layers as they were before they learned.
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, str(adapter), adapter_name=name)
-    except (*UNREADABLE, UserWarning) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = on_one_line(error, 160)
-        raise InputError(f"{adapter}: no adapter for {base} ({reason}), expected what a run wrote to final/") from None
+    check_adapter_folder(adapter, [name for name, _ in model.named_modules()])
+    expected = "expected what a run wrote to final/"
+    with read_in_one_line(f"{adapter}: no adapter for {base}", expected), warnings.catch_warnings():
+        # peft only warns of them, and leaves the layers as they were before they learned.
+        warnings.filterwarnings("error", message=".*missing adapter keys")
+        adapted = PeftModel.from_pretrained(model, str(adapter), adapter_name=name)
     if adapted.active_peft_config.is_prompt_learning:
         kind = adapted.active_peft_config.peft_type.value
         raise InputError(f"{adapter}: is of the kind {kind}, expected an adapter inside of layers, such as LoRA")
@@ -187,7 +182,7 @@ def _rows_in_adapter(model: PreTrainedModel, adapter: Path) -> int | None:
     try:
         with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
             found = [file.get_slice(name).get_shape()[0] for name in names if name in file.keys()]  # noqa: SIM118
-    except UNREADABLE:
+    except (OSError, SafetensorError):
         return None  # said when it is read as a whole
     return found[0] if found else None
 
@@ -195,6 +190,7 @@ def _rows_in_adapter(model: PreTrainedModel, adapter: Path) -> int | None:
 def _take_stops(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Has replies end where the adapter says: in its generation config, or at the end that its own tokenizer names."""
     if (adapter / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(adapter)
+        with read_in_one_line(f"{adapter}: no generation_config.json", "expected what transformers writes"):
+            model.generation_config = GenerationConfig.from_pretrained(adapter)
     elif tokenizer.eos_token_id is not None:
         stop_at(model.generation_config, [*named_stops(model.generation_config), tokenizer.eos_token_id])

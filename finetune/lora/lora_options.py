@@ -37,6 +37,8 @@ REFUSED = {
     "monteclora_config": "its loss has a term that training here lacks",
     "use_qalora": "peft does it for GPTQ bases alone, and passes over it elsewhere",
     "qalora_group_size": "peft does it for GPTQ bases alone, and passes over it elsewhere",
+    "megatron_config": "it is for layers of Megatron, which no base here has",
+    "megatron_core": "it is for layers of Megatron, which no base here has",
     "layers_pattern": "the blocks are found by themselves",
     "trainable_token_indices": TABLES,
     "ensure_weight_tying": TABLES,

@@ -8,12 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.export.adapter_base import base_of_adapter
-from finetune.export.adapter_files import ADAPTER_CONFIG
 from finetune.export.saved_model import find_model, load_start, tokenizer_folder
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.embedded.default import EMBEDDED
 from tokenizer_ext.extension.certificate import CERTIFICATE, Certificate, WeightHashes, read_certificate
 from tokenizer_ext.extension.extension import extend_vocabulary
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 

@@ -19,6 +19,7 @@ from scratch_models.loop.best_checkpoint import MEASURE, saved_evaluation
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
+from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.pages.progress import shown
 
@@ -98,7 +99,7 @@ def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certif
     """Writes `final/`, a plain Hugging Face folder with the certificate beside the weights, complete or not at all."""
     with whole_folder(final) as partial:
         model.save_pretrained(partial)
-        base.tokenizer.save_pretrained(partial)
+        save_tokenizer(base.tokenizer, partial)
         write_certificate(certificate, partial)
 
 

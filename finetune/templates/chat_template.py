@@ -13,7 +13,7 @@ from finetune.conversations.messages import Conversation, Message
 from finetune.templates.layout import for_template
 from finetune.templates.rows import Row, Span
 from finetune.templates.structure import Structure, Structures, control_pattern
-from finetune.templates.trial import try_template
+from tokenizer_ext.foreign.template_trial import try_template
 from tokenizer_ext.huggingface.plain_text import control_tokens_of
 
 Stretch = tuple[int, int]

@@ -21,6 +21,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrain
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
 from scratch_models.rungs.gpt import GPT, GPTConfig
+from tokenizer_ext.foreign.checked_folder import check_model_folder
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 
 GPT2_SIZES = {
@@ -78,6 +79,8 @@ def load_gpt2(name_or_folder: str | Path) -> GPT:
         InputError: it is no GPT-2, computes something that `GPT` does not, or lacks a weight.
     """
     config = _read_config(str(name_or_folder))
+    if Path(name_or_folder).is_dir():
+        check_model_folder(Path(name_or_folder))
     shape = _shape_of(config, str(name_or_folder))
     source = _read_model(str(name_or_folder), config)
     # transformers unties where a checkpoint holds two different matrices, whatever its configuration says.
@@ -207,7 +210,7 @@ def _shape_of(config: GPT2Config, name: str) -> GPTConfig:
 def _read_model(name: str, config: GPT2Config) -> GPT2LMHeadModel:
     try:
         source, report = GPT2LMHeadModel.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
+            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{name}: its weights cannot be read ({on_one_line(error)})") from None

@@ -16,6 +16,7 @@ from transformers import LlamaForCausalLM, PreTrainedConfig
 from configs import InputError
 from configs.errors import on_one_line
 from scratch_models.rungs.llama import Llama, LlamaConfig
+from tokenizer_ext.foreign.checked_folder import check_model_folder
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 
 MODEL_NAMES = {
@@ -43,6 +44,8 @@ def load_llama(name_or_folder: str | Path) -> Llama:
         InputError: it is no Llama, computes something that `Llama` does not, or lacks a weight.
     """
     name = plain_folder(str(name_or_folder))
+    if Path(name).is_dir():
+        check_model_folder(Path(name))
     source = _read_model(name)
     # transformers unties where a checkpoint holds two different matrices, whatever its configuration says.
     is_tied = source.lm_head.weight is source.model.embed_tokens.weight
@@ -109,7 +112,7 @@ def _read_model(name: str) -> LlamaForCausalLM:
         config = HuggingFaceLlamaConfig.from_dict(fields)
         shape_of(config, name)  # before any weight is read
         source, report = LlamaForCausalLM.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
+            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         if isinstance(error, InputError):

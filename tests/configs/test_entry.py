@@ -286,10 +286,14 @@ def test_only_the_main_process_prints(tmp_path, environment):
     assert (ended.returncode, ended.stderr) == (2, "")
 
 
-def test_a_bug_keeps_its_traceback(tmp_path):
-    ended = _run(tmp_path, "--ending", "bug")
-    assert ended.returncode == 1
-    assert "Traceback" in ended.stderr and "ValueError: bug" in ended.stderr
+def test_a_bug_is_one_line_with_its_place_and_a_flag_shows_its_traceback(tmp_path):
+    ended = _run(tmp_path, "--ending", "bug", RANK="1")
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+    assert "a fault of the program" in ended.stderr and "ValueError: bug (entry_of_test.py:15)" in ended.stderr
+    for ending, status in (("bug", 1), ("input", 2)):
+        ended = _run(tmp_path, "--traceback", "--ending", ending)
+        assert ended.returncode == status
+        assert ended.stderr.startswith("Traceback") and "in main" in ended.stderr
 
 
 def test_run_entry_hands_the_settings_to_main(monkeypatch):

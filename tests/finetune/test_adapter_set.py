@@ -12,13 +12,14 @@ from transformers import AutoModelForCausalLM
 
 from configs import InputError
 from finetune.adapter_set import AdapterSetSettings, main
-from finetune.export import hub, saved_model
+from finetune.export import saved_model
 from finetune.export.adapter_set import load_adapters, save_adapters
 from finetune.export.saved_model import load_assistant
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned
+from tokenizer_ext.huggingface import hub_folder as hub
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 IDS = torch.arange(40).view(2, 20)

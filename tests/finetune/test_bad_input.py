@@ -162,7 +162,7 @@ def test_a_base_that_is_no_model_is_refused(base, folder, capsys):
     settings = {"base": no_model, "data": folder / "good.jsonl"}
     assert "holds no config.json" in _refused(capsys, folder, fine_tune, SftSettings, **settings)
     (no_model / "config.json").write_text('{"model_type": "bert-of-nobody"}')
-    for path in base.glob("tokenizer*"):
+    for path in (*base.glob("tokenizer*"), *base.glob("*.safetensors")):
         (no_model / path.name).write_bytes(path.read_bytes())
     assert "no-model: no " in _refused(capsys, folder, fine_tune, SftSettings, **settings)
 

@@ -18,7 +18,17 @@ LAYERS = ("configs", "tokenizer_ext", "scratch_models", "finetune", "apps")
 # side and do not import one another. What stands at the top of a package, its entries among it, imports all folders.
 FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "configs": (),
-    "tokenizer_ext": ("bpe", "pages", "huggingface", "embeddings", "extension", "inspection", "trimming"),
+    "tokenizer_ext": (
+        "bpe",
+        "pages",
+        "trials",
+        "foreign",
+        "huggingface",
+        "embeddings",
+        "extension",
+        "inspection",
+        "trimming",
+    ),
     "scratch_models": (
         "launch",
         "loop",

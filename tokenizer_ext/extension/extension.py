@@ -22,6 +22,7 @@ from tokenizer_ext.extension.growth_curve import GrowthCurve
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.report_page import write_report
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
+from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 from tokenizer_ext.huggingface.tiktoken_export import export_tiktoken
@@ -67,7 +68,7 @@ class Extended:
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
         with whole_folder(folder) as partial:
             self.model.save_pretrained(partial)
-            self.tokenizer.save_pretrained(partial)
+            save_tokenizer(self.tokenizer, partial)
             self.save_proof(partial)
         return folder
 

@@ -1,22 +1,27 @@
 """A causal language model and its tokenizer, read from a folder or from the Hugging Face Hub.
 
-Only safetensors are read, and no code that comes with a model is run.
+Only safetensors are read, and no code that comes with a model is run. `tokenizer_ext/foreign/` looks through the folder
+before a library opens it.
 """
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
-from configs.errors import on_one_line
+from configs.one_line_ending import say
+from configs.read_in_one_line import read_in_one_line
+from tokenizer_ext.foreign.checked_folder import check_model_folder, check_tokenizer_folder
+from tokenizer_ext.foreign.config_numbers import check_size
+from tokenizer_ext.foreign.named_code import forget_named_code
+from tokenizer_ext.foreign.tokenizer_file import check_vocabulary
 from tokenizer_ext.huggingface.gguf_base import plain_folder
+from tokenizer_ext.huggingface.hub_folder import TOKENIZER_FILES, download, fetch
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
-from tokenizer_ext.huggingface.quantised_base import refuse_quantised
 from tokenizer_ext.huggingface.rebuilt_tokenizer import as_published
 from tokenizer_ext.pages.progress import progress, tracked
 
@@ -24,9 +29,6 @@ EXPECTED = (
     "expected a folder with config.json, model.safetensors and tokenizer.json, "
     "or a Hub name such as openai-community/gpt2"
 )
-# What transformers raises for files that are missing, damaged, or of a model of another kind.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError)
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json")  # of today, and of GPT-2's first folders
 
 
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
@@ -37,19 +39,21 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
 
     """
     name_or_folder = plain_folder(name_or_folder)
-    path = Path(name_or_folder)
+    path = _folder_of(name_or_folder)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):  # the folder of an adapter has no config.json
-        _check_place(name_or_folder)
+        _check_place(name_or_folder, path)
         # Without them transformers makes a tokenizer with hardly a token, and says nothing.
-        if path.is_dir():
-            raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
-    refuse_quantised(name_or_folder)
-    try:
-        with progress(f"reading the tokenizer of {name_or_folder}"):
-            tokenizer = AutoTokenizer.from_pretrained(name_or_folder, trust_remote_code=False)
-            return as_published(tokenizer, name_or_folder)
-    except UNREADABLE as error:
-        raise InputError(f"{name_or_folder}: no tokenizer ({on_one_line(error, 160)}): {EXPECTED}") from None
+        raise MissingInput(f"{name_or_folder}: holds no tokenizer.json, {EXPECTED}")
+    content = check_tokenizer_folder(path, name_or_folder)
+    with (
+        read_in_one_line(f"{name_or_folder}: no tokenizer", EXPECTED),
+        progress(f"reading the tokenizer of {name_or_folder}"),
+    ):
+        tokenizer = as_published(AutoTokenizer.from_pretrained(path, trust_remote_code=False), path, content)
+        check_vocabulary(tokenizer.get_vocab(), name_or_folder)
+        tokenizer.name_or_path = name_or_folder
+        forget_named_code(tokenizer.init_kwargs)
+        return tokenizer
 
 
 def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
@@ -60,15 +64,21 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
 
     """
     name_or_folder = plain_folder(name_or_folder)
-    _check_place(name_or_folder)
-    refuse_quantised(name_or_folder)
-    try:
-        with progress(f"reading the model {name_or_folder}"):
-            model, report = AutoModelForCausalLM.from_pretrained(
-                name_or_folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-            )
-    except UNREADABLE as error:
-        raise InputError(f"{name_or_folder}: no causal model ({on_one_line(error, 160)}): {EXPECTED}") from None
+    path = _folder_of(name_or_folder)
+    _check_place(name_or_folder, path)
+    tensors = check_model_folder(path, name_or_folder)
+    with (
+        read_in_one_line(f"{name_or_folder}: no causal model", EXPECTED),
+        progress(f"reading the model {name_or_folder}"),
+    ):
+        check_size(path, tensors)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    if hasattr(model.config, "auto_map"):
+        say(f"{name_or_folder}: the code that comes with it (auto_map) is not run, transformers' own is", sys.stderr)
+        forget_named_code(model.config.__dict__)
+    model.name_or_path = model.config._name_or_path = name_or_folder
     if missing := sorted(report["missing_keys"]):  # transformers only warns, and fills them with random numbers
         raise InputError(
             f"{name_or_folder}: its weights lack {missing[0]}, expected every weight of {type(model).__name__}: "
@@ -94,11 +104,16 @@ def check_finite(model: nn.Module, where: str) -> None:
             raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
 
 
-def _check_place(name_or_folder: str) -> None:
-    path = Path(name_or_folder)
+def _folder_of(name: str) -> Path:
+    path = fetch(name)
+    # A name without an owner may be of the Hub too, as gpt2 is; most are mistyped.
+    return download(name) if not path.exists() and not is_mistyped_path(name) else path
+
+
+def _check_place(name_or_folder: str, path: Path) -> None:
     if path.is_file():
         raise InputError(f"{name_or_folder}: is a file, {EXPECTED}")
     if path.is_dir() and not (path / "config.json").is_file():
         raise MissingInput(f"{name_or_folder}: holds no config.json, {EXPECTED}")
-    if not path.exists() and is_mistyped_path(name_or_folder):
+    if not path.exists():
         raise MissingInput(f"{name_or_folder}: no such folder, {EXPECTED}")

@@ -14,7 +14,6 @@ from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import cached_file
 
 from tokenizer_ext.huggingface.tokenizer_state import pipeline_of, what_decides_pieces, what_decides_text
 
@@ -46,20 +45,13 @@ def rebuilt(
     return new
 
 
-def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> PreTrainedTokenizerFast:
+def as_published(tokenizer: PreTrainedTokenizerFast, folder: Path, content: dict[str, Any]) -> PreTrainedTokenizerFast:
     """`tokenizer`, or one that goes by the tokenizer.json there, where its class makes other ids or text.
 
-    The model was trained with what the file says.
+    The model was trained with what the file says, which is `content`; nothing where there is none.
     """
-    path = cached_file(
-        name_or_folder,
-        "tokenizer.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None or type(tokenizer) is PreTrainedTokenizerFast:
+    if not content or type(tokenizer) is PreTrainedTokenizerFast:
         return tokenizer
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
     model = content["model"]
     is_bpe = model.get("type", "BPE" if "merges" in model else "") == "BPE"
     small = model | {"vocab": {}, "merges": []} if is_bpe else {"type": "BPE", "vocab": {}, "merges": []}
@@ -67,7 +59,7 @@ def as_published(tokenizer: PreTrainedTokenizerFast, name_or_folder: str) -> Pre
     compare = what_decides_text if is_bpe else what_decides_pieces
     if compare(published) == compare(tokenizer.backend_tokenizer):
         return tokenizer
-    return PreTrainedTokenizerFast.from_pretrained(name_or_folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def _add_special_names(folder: Path, tokens: Sequence[str]) -> None:

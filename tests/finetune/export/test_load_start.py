@@ -7,7 +7,6 @@ import torch
 
 from configs import InputError
 from finetune.compare import CompareSettings, choose_base
-from finetune.export import hub
 from finetune.export.opened_sides import open_both
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.replies.local_side import LocalSide
@@ -15,6 +14,7 @@ from finetune.rows.extended_base import read_extended_base
 from finetune.rows.report import carry_on
 from tests.finetune.trained_runs import save_run, tuned
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate
+from tokenizer_ext.huggingface import hub_folder as hub
 
 IDS = torch.arange(40).view(2, 20)
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 def uploaded(run, monkeypatch):
     """The name on the Hub of the run, as `--push_to_hub` leaves it, and no other."""
 
-    def download(name, *, revision, allow_patterns):
+    def download(name, *, revision, allow_patterns, ignore_patterns):
         assert name == "me/chat" and revision is None and allow_patterns
         return str(run / "final")
 

@@ -252,9 +252,9 @@ def _beside_another_base(adapter):
     ("damage", "message"),
     [
         (_without_base, "the adapter points at [.]{2}/base, which is not there: keep adapter/ and base/ side by side"),
-        (_without_weights, "no adapter for"),
-        (_with_damaged_weights, "no adapter for"),
-        (_with_a_config_that_is_no_json, "names no base"),
+        (_without_weights, "holds no adapter_model.safetensors, expected what peft writes"),
+        (_with_damaged_weights, "adapter_model.safetensors: no whole safetensors file"),
+        (_with_a_config_that_is_no_json, "adapter_config.json: not a valid JSON file"),
         (_beside_another_base, "no adapter for"),
     ],
 )

@@ -11,13 +11,13 @@ import torch
 
 from finetune.compare import CompareSettings
 from finetune.export.adapter_set import save_adapters
-from finetune.export.hub import fetch, is_whole
 from finetune.export.opened_sides import open_both
 from finetune.export.receipt import merge_with_receipt
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.replies.local_side import LocalSide
 from finetune.replies.prompts import PLAIN_PROMPTS
 from tests.finetune.trained_runs import base_model, base_tokenizer, save_run, tuned
+from tokenizer_ext.huggingface.hub_folder import fetch, is_whole
 
 IDS = torch.arange(20)[None]
 

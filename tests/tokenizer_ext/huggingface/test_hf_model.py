@@ -64,7 +64,9 @@ def test_half_precision_is_read_as_single_precision_or_as_it_is_stored(folder: P
 def test_pickled_weights_are_not_opened(folder: Path):
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    assert "no causal model (Error no file named model.safetensors" in refusal(load_model, folder)
+    assert "pytorch_model.bin: a pickle, which can run code, is not opened, expected model.safetensors" in refusal(
+        load_model, folder
+    )
 
 
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])
@@ -102,19 +104,20 @@ def test_the_weights_of_a_model_of_another_kind_are_refused(folder: Path):
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        (lambda folder: change_config(folder, n_embd=32), "no causal model ("),  # other shapes than the weights have
+        (lambda folder: change_config(folder, n_embd=32), "n_embd is 32, and the stored weights have no side"),
         (lambda folder: change_config(folder, n_embd="wide"), "Validation error for field 'n_embd'"),
         (lambda folder: change_config(folder, model_type="t5"), "no causal model ("),
         (lambda folder: (folder / "config.json").write_text("{"), "not a valid JSON file"),
         (lambda folder: os.truncate(folder / "model.safetensors", 2000), "no causal model ("),
-        (lambda folder: os.truncate(folder / "model.safetensors", 0), "no causal model ("),
+        (lambda folder: os.truncate(folder / "model.safetensors", 200), "no whole safetensors file"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 0), "no whole safetensors file"),
     ],
 )
 def test_a_damaged_model_is_refused(folder: Path, damage, found: str):
     damage(folder)
     message = refusal(load_model, folder)
     assert found in message
-    assert "expected a folder with config.json, model.safetensors and tokenizer.json, or a Hub name" in message
+    assert "expected a folder with config.json, model.safetensors" in message or "get the model anew" in message
 
 
 @pytest.mark.parametrize("also", [[], ["tokenizer_config.json"]])
@@ -124,10 +127,12 @@ def test_a_folder_without_a_tokenizer_is_refused(folder: Path, also: list[str]):
     assert "holds no tokenizer.json" in refusal(load_tokenizer, folder, MissingInput)
 
 
-@pytest.mark.parametrize("content", ["{}", "no JSON", ""])
-def test_a_damaged_tokenizer_is_refused(folder: Path, content: str):
+@pytest.mark.parametrize(
+    ("content", "found"), {"{}": "no tokenizer (", "no JSON": "not a valid JSON file", "": "not a valid JSON"}.items()
+)
+def test_a_damaged_tokenizer_is_refused(folder: Path, content: str, found: str):
     (folder / "tokenizer.json").write_text(content)
-    assert "no tokenizer (" in refusal(load_tokenizer, folder)
+    assert found in refusal(load_tokenizer, folder)
 
 
 @pytest.mark.parametrize("load", [load_model, load_tokenizer])
@@ -149,7 +154,7 @@ def test_a_mistyped_folder_is_not_asked_of_the_hub(folder: Path, load, monkeypat
 def test_a_hub_name_offline_is_refused_at_once(load, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     started = time.monotonic()
-    assert "couldn't find them in the cached files" in refusal(load, "nobody/no-such-model")
+    assert "no such folder, and not fetched from the Hub (Cannot find" in refusal(load, "nobody/no-such-model")
     assert time.monotonic() - started < 5
 
 

@@ -1,0 +1,71 @@
+"""How a command ends on an error: in one line, with a status; `--traceback` shows where it was raised.
+
+Status 2 is for what the user can mend: our own errors, and those of the file system that name a file. Any other
+exception is a fault of the program, with status 1.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from configs.errors import InputError, on_one_line
+
+TRACEBACK = "--traceback"
+MOST_LETTERS = 1_000
+
+
+@contextmanager
+def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
+    """Ends the process on whatever is raised inside, with one line on stderr, and before it where it was raised.
+
+    Among several processes of one launch only the main one says what the user can mend.
+    """
+    try:
+        yield
+    except (SystemExit, GeneratorExit):
+        raise
+    except KeyboardInterrupt:
+        say("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BaseException as error:  # a library in Rust panics with what is no Exception
+        if with_traceback:
+            traceback.print_exception(error)
+        line, status = line_of(error)
+        say(" ".join(line.split()), file=sys.stderr, everywhere=status == 1)
+        sys.exit(status)
+
+
+def line_of(error: BaseException) -> tuple[str, int]:
+    """What is said of an exception, and the status to end with.
+
+    >>> line_of(InputError("data.jsonl: no such file"))
+    ('data.jsonl: no such file', 2)
+    >>> line_of(OSError(28, "No space left on device", "runs/sft-1"))
+    ('runs/sft-1: No space left on device', 2)
+    """
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{os.fsdecode(error.filename) if not isinstance(error.filename, int) else ''}: {error.strerror}", 2
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: take a smaller model, shorter texts or smaller batches", 2
+    reason = on_one_line(error, MOST_LETTERS)
+    said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return f"a fault of the program, not of what it was given: {said}{_place(error)}: {TRACEBACK} shows all of it", 1
+
+
+def say(line: str, file: TextIO | None = None, *, everywhere: bool = False) -> None:
+    """Prints a line in the main process only, or `everywhere`; what cannot be encoded as its number."""
+    if everywhere or os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        file = file or sys.stdout
+        encoding = file.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+
+
+def _place(error: BaseException) -> str:
+    """The line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""

@@ -1,0 +1,1 @@
+"""What somebody else's folder is held to before any library opens it."""
