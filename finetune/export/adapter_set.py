@@ -18,12 +18,16 @@ from finetune.export.logit_comparison import compare_logits, logits_of, probe_id
 from finetune.export.receipt import LIMIT
 from finetune.export.saved_model import find_model, load_adapted, tokenizer_folder
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
+from tokenizer_ext.foreign.files_in_folder import PICKLES
+from tokenizer_ext.foreign.template_trial import check_templates
 from tokenizer_ext.foreign.weight_headers import read_headers
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NEVER_OPENED = shutil.ignore_patterns(*(f"*{suffix}" for suffix in (*PICKLES, ".py")))
+"""Files of a foreign folder that are not copied on: nothing here opened them."""
 CARD = """# {title}
 
 `base/` is the model, each other folder an adapter on it.
@@ -74,7 +78,7 @@ def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
     check_new_folder(target)
     adapters, target = find_adapters(tuned), Path(target)
     with whole_folder(target) as partial:
-        shutil.copytree(_base_of(next(iter(adapters.values()))), partial / "base")
+        shutil.copytree(_base_of(next(iter(adapters.values()))), partial / "base", ignore=NEVER_OPENED)
         for name, adapter in adapters.items():
             _copy_adapter(adapter, partial / name)
         (partial / "README.md").write_text(_card(target.name, adapters), encoding="utf-8")
@@ -163,18 +167,21 @@ def _base_files(adapter: Path) -> dict[str, str]:
 
 
 def _copy_adapter(adapter: Path, folder: Path) -> None:
-    shutil.copytree(adapter, folder)
+    shutil.copytree(adapter, folder, ignore=NEVER_OPENED)
     config = {**adapter_fields(adapter), "base_model_name_or_path": "../base", "revision": None}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _largest_difference(adapters: Mapping[str, Path], gathered: Mapping[str, Path]) -> float:
     together, tokenizer = load_adapters(gathered)
+    check_templates(tokenizer)
     ids = probe_ids(next_token_id(tokenizer), positions_of(together.get_base_model()))
     largest = 0.0
     for name, adapter in adapters.items():
         together.set_adapter(name)
-        alone = logits_of(load_adapted(adapter)[0].get_base_model(), ids)
+        opened, own_tokenizer = load_adapted(adapter)
+        check_templates(own_tokenizer)
+        alone = logits_of(opened.get_base_model(), ids)
         largest = max(largest, compare_logits(together.get_base_model(), ids, alone).largest_difference)
     assert largest <= LIMIT, f"adapters disturb each other: logits differ by {largest}"
     return largest

@@ -44,8 +44,6 @@ def load_llama(name_or_folder: str | Path) -> Llama:
         InputError: it is no Llama, computes something that `Llama` does not, or lacks a weight.
     """
     name = plain_folder(str(name_or_folder))
-    if Path(name).is_dir():
-        check_model_folder(Path(name))
     source = _read_model(name)
     # transformers unties where a checkpoint holds two different matrices, whatever its configuration says.
     is_tied = source.lm_head.weight is source.model.embed_tokens.weight
@@ -111,6 +109,8 @@ def _read_model(name: str) -> LlamaForCausalLM:
             raise InputError(f"{name}: its model_type is {fields.get('model_type')!r}, expected a Llama ('llama')")
         config = HuggingFaceLlamaConfig.from_dict(fields)
         shape_of(config, name)  # before any weight is read
+        if Path(name).is_dir():
+            check_model_folder(Path(name))
         source, report = LlamaForCausalLM.from_pretrained(
             name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )

@@ -21,7 +21,6 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "tokenizer_ext": (
         "bpe",
         "pages",
-        "trials",
         "foreign",
         "huggingface",
         "embeddings",

@@ -12,7 +12,7 @@ import numpy
 import torch
 from safetensors.torch import load_file, save_file
 
-Change = Callable[[Path], None]
+Change = Callable[[Path], object]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -82,7 +82,12 @@ def _write(path: Path, content: Any) -> None:
 
 
 def _write_text(name: str, text: str) -> Change:
-    return lambda folder: (folder / name).write_text(text, encoding="utf-8") and None
+    return lambda folder: (folder / name).write_text(text, encoding="utf-8")
+
+
+def _index_that_is_a_list(folder: Path) -> None:
+    index_to("x")(folder)
+    _write(folder / INDEX, [])
 
 
 def _only_pickles(folder: Path) -> None:
@@ -126,7 +131,7 @@ def _an_id_far_away(folder: Path) -> None:
 
 
 def _header(text: bytes) -> Change:
-    return lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text) and None
+    return lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(text)) + text)
 
 
 def _a_name_twice(folder: Path) -> None:
@@ -164,14 +169,12 @@ MODELS = {
     "index with ..": Hostile(index_to("../outside.safetensors"), "is outside of its folder"),
     "index with a path": Hostile(index_to("{folder}/../outside.safetensors"), "is outside of its folder"),
     "index of nothing": Hostile(index_to("none.safetensors"), "which is not there, expected every shard"),
-    "index that is a list": Hostile(
-        lambda folder: (index_to("x")(folder), _write(folder / INDEX, []))[1], "holds a list, expected an object"
-    ),
+    "index that is a list": Hostile(_index_that_is_a_list, "holds a list, expected an object"),
     "weights by another name": Hostile(
         change_fields("config.json", transformers_weights="pytorch_model.bin"), "transformers_weights names"
     ),
     "header that is huge": Hostile(
-        lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", 1 << 63)) and None, "no whole safetensors"
+        lambda folder: (folder / WEIGHTS).write_bytes(struct.pack("<Q", 1 << 63)), "no whole safetensors"
     ),
     "header that is deep": Hostile(_header(b'{"a":' + b"[" * 90_000), "no whole safetensors file"),
     "a tensor twice": Hostile(_a_name_twice, "a name stands twice in its header"),

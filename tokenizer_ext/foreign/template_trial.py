@@ -38,7 +38,18 @@ def try_template(template: str, special_tokens: Mapping[str, Any], options: Mapp
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Writes a tokenizer whose chat templates were tried: what leaves here is opened elsewhere.
+    """Writes a tokenizer whose chat templates were tried.
+
+    Raises:
+        InputError: as `check_templates`.
+
+    """
+    check_templates(tokenizer)
+    tokenizer.save_pretrained(folder)
+
+
+def check_templates(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tries every chat template of a tokenizer that is to leave here, for it is opened elsewhere.
 
     One that only refuses a short conversation may leave: it is of no use, and does no harm.
 
@@ -54,7 +65,6 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
                 f"chat template of {tokenizer.name_or_path or 'the tokenizer'}: {found}, expected one that renders a "
                 "short conversation, so it is not saved: take it out of the base's folder"
             )
-    tokenizer.save_pretrained(folder)
 
 
 @cache

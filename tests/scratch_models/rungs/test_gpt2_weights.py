@@ -205,7 +205,7 @@ def test_broken_weights_are_refused(tmp_path: Path, content: bytes | None) -> No
     (tmp_path / "model.safetensors").unlink()
     if content is not None:
         (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match="its weights cannot be read"):
+    with pytest.raises(InputError, match=r"model\.safetensors"):
         load_gpt2(tmp_path)
 
 
