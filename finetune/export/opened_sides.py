@@ -22,9 +22,9 @@ from finetune.replies.side import Side, asked_as, format_for_a_prompt
 from finetune.replies.side_settings import FormatChoice, SideSettings
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.run_folder import find_recorded
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
-from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.pages.progress import progress, shown
 
 SHOWN_DIGITS = 12
