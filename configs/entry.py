@@ -79,7 +79,8 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
     """Runs ``main`` on the settings of this process; exits with status 2 and one line for what the user can mend.
 
     Among several processes of one launch only the main one prints that. Another exception is a fault of the program,
-    with status 1. ``--traceback`` shows where either was raised.
+    with status 1. ``--traceback`` shows where either was raised. A run that was asked to end and has saved what it did
+    ends with status 0, whatever else SIGTERM ends with 143.
     """
     atexit.register(gc.freeze)  # or the interpreter looks through all that torch made, for seconds, before it ends
     arguments = [one for one in sys.argv[1:] if one != TRACEBACK]

@@ -1,4 +1,4 @@
-"""The errors that a user can mend, each one line that an entry prints before it exits with status 2."""
+"""The errors that a user can mend, each one line that an entry prints before exit status 2, and the end of a run."""
 
 
 class InputError(ValueError):
@@ -14,6 +14,10 @@ class MissingInput(InputError, FileNotFoundError):
     >>> str(MissingInput("data.jsonl: no such file, pass a JSONL file as --data"))
     'data.jsonl: no such file, pass a JSONL file as --data'
     """
+
+
+class RunStopped(Exception):
+    """A run that was asked to end has saved what it did, and ended; the message says how it goes on."""
 
 
 def on_one_line(error: BaseException, characters: int | None = None) -> str:

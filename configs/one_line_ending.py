@@ -5,13 +5,15 @@ exception is a fault of the program, with status 1.
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from types import FrameType
+from typing import NoReturn, TextIO
 
-from configs.errors import InputError, on_one_line
+from configs.errors import InputError, RunStopped, on_one_line
 
 TRACEBACK = "--traceback"
 MOST_LETTERS = 1_000
@@ -23,10 +25,14 @@ def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
 
     Among several processes of one launch only the main one says what the user can mend.
     """
+    signal.signal(signal.SIGTERM, _end_in_order)
     try:
         yield
     except (SystemExit, GeneratorExit):
         raise
+    except RunStopped as stopped:
+        say(str(stopped), file=sys.stderr)
+        sys.exit(0)
     except KeyboardInterrupt:
         say("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -63,6 +69,12 @@ def say(line: str, file: TextIO | None = None, *, everywhere: bool = False) -> N
         file = file or sys.stdout
         encoding = file.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+
+
+def _end_in_order(number: int, _frame: FrameType | None) -> NoReturn:
+    """Ends the process on a signal as an exception would: what is half written is taken away."""
+    say(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _place(error: BaseException) -> str:

@@ -23,7 +23,8 @@ from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
-from scratch_models.loop.training import SummedLoss, held_out_loss, start_run, train
+from scratch_models.loop.run_record import start_run
+from scratch_models.loop.training import SummedLoss, held_out_loss, train
 from scratch_models.make_model import make_model
 from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.scratch_folder import save_scratch_model

@@ -38,7 +38,8 @@ from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
-from scratch_models.loop.training import record_start, start_run, train
+from scratch_models.loop.run_record import record_start, start_run
+from scratch_models.loop.training import train
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
@@ -70,8 +71,7 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
         run.note(questions_asked=len(asked_questions(reference)))
     best = best_replies(reference)
     monitor = PreferenceMonitor(trainable, loss_model, dataset, best, accelerator, settings.reply_tokens)
-    if not settings.resume:
-        record_start(monitor, run, accelerator)
+    record_start(monitor, run, settings, accelerator)
     loop, batches = settings.loop, dataset.batches
     optimizers = [make_optimizer(trainable, loop.learning_rate, loop.learning_rate, loop.weight_decay)]
     train(loss_model, batches, optimizers, loop, accelerator=accelerator, run=run, evaluate=monitor, unit=PAIRS)

@@ -25,7 +25,8 @@ from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import choose_run_folder
-from scratch_models.loop.training import record_start, start_run, train
+from scratch_models.loop.run_record import begins_anew, record_start, start_run
+from scratch_models.loop.training import train
 from tokenizer_ext.embeddings.tables import new_row_parameters, separate_new_rows
 from tokenizer_ext.extension.certificate import WeightHashes, hash_weights, tokenizer_sha256, weights_sha256
 from tokenizer_ext.huggingface.hf_model import positions_of
@@ -55,15 +56,14 @@ def train_new_rows(settings: NewRowsSettings) -> None:
         accelerator.print(dry_run(settings, model, dataset))
         return
     probe = None
-    if settings.probe and not settings.resume:  # a run that is resumed has its rows in the checkpoint
+    if settings.probe and begins_anew(run, settings):  # a run that is resumed has its rows in the checkpoint
         of_start = plan_starts(model, base, parts)
         probe = Prober(model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
     facts = {**make_facts(dataset, before, base, probe), **engine.facts()}
     accelerator.print(dataset.describe())
     run = start_run(run, settings, accelerator, facts)
-    if not settings.resume:
-        record_start(evaluation, run, accelerator)
+    record_start(evaluation, run, settings, accelerator)
     batches = dataset.make_batches(settings.seed, packed=engine.packs)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)
     engine.release()

@@ -28,7 +28,8 @@ from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
-from scratch_models.loop.training import record_start, start_run, train
+from scratch_models.loop.run_record import record_start, start_run
+from scratch_models.loop.training import train
 from tokenizer_ext.extension.report import describe as describe_extension
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.progress import progress
@@ -64,8 +65,7 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
         keep_rows(settings.data, run.path)
         keep_rows(settings.held_out or "", run.path, KEPT_HELD_OUT)
         run.note(questions_asked=len(asked_questions(base)))
-    if not settings.resume:
-        record_start(monitor, run, accelerator)
+    record_start(monitor, run, settings, accelerator)
     batches, optimizers = training.dataset.batches, [training.optimizer]
     train(monitor.loss_model, batches, optimizers, settings.loop, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()

@@ -35,7 +35,7 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
     is_done = _next_meeting()
     if accelerator.is_main_process:
         yield
-        _store().add(is_done, 1)
+        store_of_processes().add(is_done, 1)
     else:
         _wait_until(is_done, 1)
         yield
@@ -43,12 +43,12 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
 
 
 def _arrive_and_wait(meeting: str, processes: int) -> None:
-    _store().add(meeting, 1)
+    store_of_processes().add(meeting, 1)
     _wait_until(meeting, processes)
 
 
 def _wait_until(meeting: str, arrived: int) -> None:
-    while _store().add(meeting, 0) < arrived:
+    while store_of_processes().add(meeting, 0) < arrived:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -56,6 +56,7 @@ def _next_meeting() -> str:
     return f"graft/meeting/{next(_meetings)}"
 
 
-def _store() -> distributed.Store:
+def store_of_processes() -> distributed.Store:
+    """What the processes of a run met through: it dies with the launcher, which holds it."""
     # torch has no public name for it; a store of our own would need a port that no other launch takes.
     return distributed.distributed_c10d._get_default_store()

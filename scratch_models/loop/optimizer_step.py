@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from configs import InputError
+from scratch_models.launch.stop_request import AskedToStop, StopRequest
 from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import (
@@ -39,6 +40,8 @@ class Stepper:
     accelerator: Accelerator
     unit: Unit
     """What the loss is averaged over."""
+    stop: StopRequest
+    """Whether some process was asked to end."""
 
     def take(self, step: int) -> dict[str, float]:
         """One update; what `metrics.jsonl` says of it: `loss_nats` is the mean over the units of the global batch.
@@ -47,13 +50,17 @@ class Stepper:
 
         Raises:
             InputError: loss or gradient is not finite, before the update that it would have spoilt.
+            AskedToStop: some process was asked to end; nothing changed.
 
         """
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         micro_batches = self.batches.micro_batches(step, rank, world_size)
         counted = (self.unit.weigh or self.unit.count, self.unit.count, count_targets, count_tokens)
         own = [float(sum(map(count, micro_batches))) for count in counted]
-        weight, units, supervised, tokens = sum_over_processes(own, self.accelerator)
+        asked = float(bool(self.stop.reason))  # one sum for all: every process sees the same number
+        weight, units, supervised, tokens, asked = sum_over_processes([*own, asked], self.accelerator)
+        if asked:
+            raise AskedToStop
         torch.manual_seed(mixed_seed(self.settings.seed, step, rank))
         nats = self._add_gradients(micro_batches, weight or 1.0)
         norm = float(gather_tensor(nn.utils.clip_grad_norm_(self._trained(), self.settings.gradient_clip)))
@@ -79,6 +86,7 @@ class Stepper:
         nats = torch.zeros((), dtype=torch.float64)
         missing = self._missing(len(micro_batches))
         for number, micro_batch in enumerate(micro_batches):
+            self._stop_between_micro_batches()
             is_last = number == len(micro_batches) - 1
             # Slices of gradients are summed over the processes at once: whole ones would not fit where slices do.
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
@@ -93,6 +101,13 @@ class Stepper:
         # Gradients are averaged over processes; times their number, the average is the sum that the mean needs.
         self.accelerator.backward(loss * (self.accelerator.num_processes * weight))
         return loss.detach()
+
+    def _stop_between_micro_batches(self) -> None:
+        """Gives up a step that has no end yet, where no other process waits for its part of it."""
+        if self.stop.reason and self.accelerator.num_processes == 1:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            raise AskedToStop
 
     def _missing(self, micro_batches: int) -> int:
         """How many more micro-batches another process reads, where none can compute a block without all others."""

@@ -14,10 +14,13 @@ from typing import Any
 
 from configs import InputError, MissingInput
 from configs.whole_folder import write_whole
+from scratch_models.launch.folder_lock import LOCK, hold_folder, refuse_held
 
 RUNS = Path("runs")
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
+LEFTOVERS = {LOCK, f".{RECORD}.partial"}
+"""What a run leaves in its folder that was killed before it had a record."""
 MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with", "epochs", "warmup_share", "data"}
 """Epochs and shares are compared as the steps that they come to, data by its sha256 and not by its name."""
 
@@ -75,13 +78,17 @@ class RunFolder:
         the folder, which has another number where a run beside this one has just taken it.
 
         Raises:
-            InputError: data, base or tokenizer are not those that the run was started with.
+            InputError: data, base or tokenizer are not those that the run was started with, or another process writes
+                into the folder.
 
         """
         if resume:
+            hold_folder(self.path)
             _refuse_other_inputs(self.path, facts)
             return self
         run = self._make()
+        hold_folder(run.path)
+        _refuse_taken(run.path)  # another may have been faster before this one held it
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         record = {"settings": settings, "command": sys.argv, "versions": versions, "machine": machine, **facts}
@@ -171,6 +178,8 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     path = Path(output_dir)
     if not (path / RECORD).exists():
         raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
+    if os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
+        refuse_held(path)
     refuse_other_settings(path, settings)
     return RunFolder(path)
 
@@ -212,7 +221,9 @@ def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
 def _refuse_taken(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"output_dir {path}: is a file, expected a new folder: choose another name")
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and os.environ.get("RANK", "0") == "0":
+        refuse_held(path)
+    if path.is_dir() and any(entry.name not in LEFTOVERS for entry in path.iterdir()):
         found = "holds another run" if (path / RECORD).exists() else "is not empty"
         raise InputError(f"output_dir {path}: {found}: choose a new folder, or continue its run with --resume")
 

@@ -1,16 +1,21 @@
 """What a run tells while it trains: its line of metrics, trackers, the progress bar, and which evaluation was best."""
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
-from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.checkpoint import list_checkpoints
+from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 from scratch_models.loop.run_folder import RunFolder
-from scratch_models.loop.trackers import log_numbers
+from scratch_models.loop.sharding import wants_sharding
+from scratch_models.loop.trackers import log_numbers, start_trackers
 from tokenizer_ext.pages.progress import progress
 
 
@@ -58,6 +63,39 @@ class RunRecord:
             )
         if self.best is not None:
             self.accelerator.print(self.best.load(loss_model))
+
+
+def begins_anew(run: RunFolder, settings: RunSettings) -> bool:
+    """Whether the run takes its first step: it is not resumed, or was ended before its first checkpoint."""
+    return not (settings.resume and list_checkpoints(run.checkpoints))
+
+
+def record_start(
+    evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, settings: RunSettings, accelerator: Accelerator
+) -> None:
+    """Notes as step 0 what the model is like before training, unless that was done; the line has no loss of a batch."""
+    if not begins_anew(run, settings):
+        return
+    with progress("the model before training"):
+        wait_for_all(accelerator)  # the main process may have asked a model alone before
+    figures = evaluate(0)
+    wait_for_all(accelerator)
+    if accelerator.is_main_process:
+        run.drop_metrics_after(-1)
+        metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
+        run.append_metrics(metrics)
+        log_numbers(accelerator, metrics)
+
+
+def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
+    """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
+    wait_for_all(accelerator)  # nobody may still be looking whether the folder is free
+    if accelerator.is_main_process:
+        facts = {"world_size": accelerator.num_processes, "sharded": wants_sharding(accelerator), **facts}
+        run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)
+    started: RunFolder = broadcast_object_list([run])[0]
+    start_trackers(accelerator, started.path, dataclasses.asdict(settings))
+    return started
 
 
 class Pace:

@@ -8,27 +8,22 @@ seed and step: a run that resumes from a checkpoint goes on as the unbroken one 
 Shapes: B rows of a micro-batch, T tokens of a row, V vocabulary.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from configs.errors import RunStopped
+from scratch_models.launch.stop_request import AskedToStop, StopRequest
 from scratch_models.launch.waiting import wait_for_all
-from scratch_models.loop.checkpoint import (
-    Checkpoint,
-    load_newest_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    save_checkpoint,
-)
+from scratch_models.loop.checkpoint import Start, resume_training, save_training
 from scratch_models.loop.devices import sum_over_processes
-from scratch_models.loop.loop_settings import LoopSettings, RunSettings
+from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import (
     IGNORED_TARGET,
     SUPERVISED_TOKENS,
@@ -40,18 +35,10 @@ from scratch_models.loop.micro_batches import (
 )
 from scratch_models.loop.optimizer_step import Stepper
 from scratch_models.loop.optimizers import learning_rate_factor
-from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.run_record import RunRecord
-from scratch_models.loop.sharding import (
-    gather_model,
-    shard,
-    spread_like,
-    wants_sharding,
-    whole_for_reading,
-    whole_tensors,
-)
-from scratch_models.loop.trackers import log_numbers, start_trackers
-from tokenizer_ext.pages.progress import progress, tracked
+from scratch_models.loop.sharding import gather_model, shard, wants_sharding, whole_for_reading
+from tokenizer_ext.pages.progress import tracked
 
 
 class SummedLoss(nn.Module):
@@ -94,15 +81,14 @@ def train(
 
     Raises:
         InputError: a loss or gradient is not finite, before the update that it would have spoilt.
+        RunStopped: the run was asked to end, and has saved what it did.
 
     """
-    stepper, first_step = _prepare(loss_model, batches, optimizers, settings, accelerator, run, unit)
-    record = RunRecord(run, first_step, settings, accelerator)
-    with record.progress:
-        for step in range(first_step, settings.max_steps):
-            if record.has_stalled:
-                break
-            _take_step(step, stepper, record, loss_model, evaluate)
+    stepper, start = _prepare(loss_model, batches, optimizers, settings, accelerator, run, unit)
+    record = RunRecord(run, start.step, settings, accelerator)
+    course = Course(loss_model, stepper, record, evaluate)
+    with record.progress, stepper.stop.listened_to():
+        course.run(start)
     stepper.prepared.eval()
     gather_model(loss_model, optimizers)
     record.close(loss_model)
@@ -117,13 +103,17 @@ def _prepare(
     accelerator: Accelerator,
     run: RunFolder,
     unit: Unit,
-) -> tuple[Stepper, int]:
-    """What steps are made with, and the first step to take: sharded or wrapped, and as the newest checkpoint has it."""
+) -> tuple[Stepper, Start]:
+    """What steps are made with, and where they begin: sharded or wrapped, and as the newest checkpoint has it."""
     wait_for_all(accelerator)
     is_sharded = wants_sharding(accelerator)
     if is_sharded:
         shard(loss_model, accelerator, optimizers)
-    first_step = _resume(loss_model, optimizers, run, accelerator) if settings.resume else 0
+    start = resume_training(loss_model, optimizers, run, accelerator) if settings.resume else Start(0)
+    # A rehearsal has no record: nothing of it is saved, so it ends at once when it is asked to.
+    can_go_on = (
+        sum_over_processes([float(accelerator.is_main_process and (run.path / RECORD).is_file())], accelerator)[0] > 0
+    )
     stepper = Stepper(
         prepared=loss_model if is_sharded else accelerator.prepare_model(loss_model),
         is_sharded=is_sharded,
@@ -132,58 +122,89 @@ def _prepare(
         settings=settings,
         accelerator=accelerator,
         unit=unit,
+        stop=StopRequest(accelerator, heeded=can_go_on),
     )
-    return stepper, first_step
+    return stepper, start
 
 
-def _take_step(
-    step: int,
-    stepper: Stepper,
-    record: RunRecord,
-    loss_model: nn.Module,
-    evaluate: Callable[[int], Mapping[str, Any]],
-) -> None:
-    """One update, with the evaluation, the line of metrics and the checkpoint that are due after it."""
-    settings = stepper.settings
-    stepper.prepared.train()
-    _set_learning_rates(stepper.optimizers, learning_rate_factor(step, settings))
-    metrics = stepper.take(step)
-    metrics |= record.pace.after(metrics["tokens"])
-    done = step + 1
-    if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
-        stepper.prepared.eval()
-        with whole_for_reading(loss_model):
-            evaluation = evaluate(done)
-        wait_for_all(stepper.accelerator)  # the main process may have asked the model a while longer
-        record.compare(done, evaluation, loss_model)
-        metrics |= evaluation
-    record.write({"step": done, **metrics})
-    is_last = done == settings.max_steps or record.has_stalled
-    if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
-        _save(loss_model, stepper.optimizers, done, record.run, stepper.accelerator)
+@dataclass
+class Course:
+    """A run under way: its steps, with what is due after each."""
 
+    loss_model: nn.Module
+    stepper: Stepper
+    record: RunRecord
+    evaluate: Callable[[int], Mapping[str, Any]]
 
-def record_start(evaluate: Callable[[int], Mapping[str, Any]], run: RunFolder, accelerator: Accelerator) -> None:
-    """Notes as step 0 what the model is like before training; that line has no loss of a batch."""
-    with progress("the model before training"):
-        wait_for_all(accelerator)  # the main process may have asked a model alone before
-    figures = evaluate(0)
-    wait_for_all(accelerator)
-    if accelerator.is_main_process:
-        metrics = {"step": 0, "tokens": 0, "seconds": 0.0, **figures}
-        run.append_metrics(metrics)
-        log_numbers(accelerator, metrics)
+    def run(self, start: Start) -> None:
+        """All steps from the first one that is left.
 
+        Raises:
+            RunStopped: the run was asked to end.
 
-def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
-    """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
-    wait_for_all(accelerator)  # nobody may still be looking whether the folder is free
-    if accelerator.is_main_process:
-        facts = {"world_size": accelerator.num_processes, "sharded": wants_sharding(accelerator), **facts}
-        run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)
-    started: RunFolder = broadcast_object_list([run])[0]
-    start_trackers(accelerator, started.path, dataclasses.asdict(settings))
-    return started
+        """
+        done = start.step
+        try:
+            if start.unevaluated is not None:
+                self.end_step(done, start.unevaluated)
+            for step in range(start.step, self.stepper.settings.max_steps):
+                if self.record.has_stalled:
+                    break
+                metrics, done = self.take_step(step), step + 1
+                self.end_step(done, metrics)
+        except AskedToStop:
+            self._stop(done, saved=start.step)
+        except RuntimeError as error:
+            # Where the main process saved in the middle of an evaluation and ended, its connections close.
+            if self.stepper.stop.reason and not self.stepper.accelerator.is_main_process:
+                raise self._stopped(done) from error
+            raise
+
+    def take_step(self, step: int) -> dict[str, Any]:
+        """One update; what is said of it."""
+        self.stepper.prepared.train()
+        _set_learning_rates(self.stepper.optimizers, learning_rate_factor(step, self.stepper.settings))
+        metrics: dict[str, Any] = self.stepper.take(step)
+        return metrics | self.record.pace.after(metrics["tokens"])
+
+    def end_step(self, done: int, metrics: dict[str, Any]) -> None:
+        """The evaluation, the line of metrics and the checkpoint that are due after so many steps."""
+        settings, accelerator = self.stepper.settings, self.stepper.accelerator
+        if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
+            metrics |= self._evaluate(done, metrics)
+        self.record.write({"step": done, **metrics})
+        is_last = done == settings.max_steps or self.record.has_stalled
+        if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
+            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator)
+
+    def _evaluate(self, done: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the evaluation says; where the run is asked to end meanwhile, the step is saved without it."""
+        stop, accelerator = self.stepper.stop, self.stepper.accelerator
+        self.stepper.prepared.eval()
+        try:
+            with whole_for_reading(self.loss_model), stop.ends_evaluation(alone=not self.stepper.is_sharded):
+                evaluation = self.evaluate(done)
+        except AskedToStop:
+            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator, metrics)
+            stop.leave_no_one_waiting()
+            raise self._stopped(done) from None
+        wait_for_all(accelerator)  # the main process may have asked the model a while longer
+        self.record.compare(done, evaluation, self.loss_model)
+        return evaluation
+
+    def _stop(self, done: int, saved: int) -> NoReturn:
+        accelerator = self.stepper.accelerator
+        if done > saved:
+            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator)
+        sum_over_processes([0.0], accelerator)  # nobody ends before the main process has saved
+        raise self._stopped(done)
+
+    def _stopped(self, done: int) -> RunStopped:
+        run, last = self.record.run.path, self.stepper.settings.max_steps
+        return RunStopped(
+            f"ended by {self.stepper.stop.reason or 'a signal to another process'} after step {done} of {last}, which is saved: "
+            f"go on with the same command and --resume --output_dir {run}"
+        )
 
 
 def held_out_loss(
@@ -205,34 +226,6 @@ def held_out_loss(
     loss_model.train(was_training)
     total = sum_over_processes([float(nats), float(targets)], accelerator)
     return total[0], int(total[1])
-
-
-def _save(
-    loss_model: nn.Module, optimizers: Sequence[Optimizer], step: int, run: RunFolder, accelerator: Accelerator
-) -> None:
-    """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not."""
-    keep = accelerator.is_main_process
-    with progress("writing a checkpoint"):
-        tensors = {"trained": whole_tensors(loss_model, keep=keep)}
-        for number, optimizer in enumerate(optimizers):
-            tensors[f"optimizer_{number}"] = optimizer_tensors(optimizer, keep=keep)
-        if keep:
-            save_checkpoint(Checkpoint(step=step, tensors=tensors, state={}), run.checkpoints)
-
-
-def _resume(loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator) -> int:
-    checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
-    for problem in passed_over:
-        accelerator.print(f"passed over {problem}")
-    if accelerator.is_main_process:
-        run.drop_metrics_after(checkpoint.step)
-    parameters = dict(loss_model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in checkpoint.tensors["trained"].items():
-            parameters[name].copy_(spread_like(parameters[name], tensor))
-    for number, optimizer in enumerate(optimizers):
-        load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
-    return checkpoint.step
 
 
 def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:

@@ -60,7 +60,8 @@ def run_ours(base: str, steps: int) -> list[float]:
     from scratch_models.loop.loop_settings import LoopSettings
     from scratch_models.loop.optimizers import make_optimizers
     from scratch_models.loop.run_folder import choose_run_folder
-    from scratch_models.loop.training import start_run, train
+    from scratch_models.loop.run_record import start_run
+    from scratch_models.loop.training import train
 
     adapted, tokenizer = make_model(base)
     rows = [to_row(row) for row in rendered(tokenizer, steps)[1]]

@@ -17,7 +17,8 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import choose_run_folder
-from scratch_models.loop.training import start_run, train
+from scratch_models.loop.run_record import start_run
+from scratch_models.loop.training import train
 from tests.benchmarks.matmul_rate import product_gflops
 from tests.benchmarks.sft_sides.work import (
     CONVERSATIONS_PER_STEP,

@@ -12,7 +12,8 @@ from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import RunFolder
-from scratch_models.loop.training import record_start, start_run, train
+from scratch_models.loop.run_record import record_start, start_run
+from scratch_models.loop.training import train
 from tests.scratch_models.ragged_training import RaggedBatches, make_loss_model
 
 SETTINGS = LoopSettings(max_steps=3, learning_rate=0.01, evaluation_steps=2, checkpoint_steps=0, log_with="tensorboard")
