@@ -39,6 +39,14 @@ def whole_folder(target: str | Path, *, shared: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_whole(folder: Path) -> None:
+    """Removes a folder so that it is whole or gone under its name, wherever that is stopped."""
+    gone = _beside(folder.resolve(), "replaced")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.rename(folder, gone)
+    shutil.rmtree(gone)
+
+
 def check_new_folder(folder: str | Path) -> None:
     """Refuses a folder that holds something, or that the finished one could not replace."""
     path = Path(folder)
@@ -70,7 +78,7 @@ def _flush_folder(folder: Path) -> None:
         _flush(path)
 
 
-def _beside(target: Path, what: str, *, shared: bool) -> Path:
+def _beside(target: Path, what: str, *, shared: bool = False) -> Path:
     writer = f".{os.getpid()}-{threading.get_ident()}" if shared else ""
     return target.with_name(f".{target.name}{writer}.{what}")
 

@@ -16,7 +16,7 @@ from configs import InputError
 from finetune.chat.mixing import ReadingOrder
 from finetune.chat.packing import cut_evenly, join, join_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation, RenderedSet, find_fitting
-from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, name_numbers
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,8 @@ class ConversationBatches:
         Packed rows are (1, T) and bring `position_ids`, which begin at 0 with each conversation, or where it goes on
         from a shared prefix. Where some target counts less than 1, `weights` come too.
         """
-        epoch, place = divmod(step, self._steps_of_rows)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order.of_epoch(epoch))
-        lengths, read = self.rendered.lengths, slice(place * self.per_step, (place + 1) * self.per_step)
-        chosen = sorted(self._epoch[1][read].tolist(), key=lambda number: (lengths[number], number))
+        lengths = self.rendered.lengths
+        chosen = sorted(self._read_in(step), key=lambda number: (lengths[number], number))
         mine = [to_row(self.rendered[number]) for number in chosen[rank::world_size]]
         if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
             ids, targets, *_ = to_row(self.rendered[chosen[0]])
@@ -98,6 +95,18 @@ class ConversationBatches:
                 for rows in cut_evenly(mine, self.accumulation_steps)
             ]
         return join_by_tokens(mine, self.tokens_per_micro_batch, packed=self.packed, shares_prefix=self.shares_prefixes)
+
+    def describe(self, step: int) -> str:
+        """The numbers of a step's conversations, as `--inspect` shows them one by one."""
+        return name_numbers("conversations", [number + 1 for number in self._read_in(step)])
+
+    def _read_in(self, step: int) -> list[int]:
+        """What a step reads over all processes, in the order of the epoch."""
+        epoch, place = divmod(step, self._steps_of_rows)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self.order.of_epoch(epoch))
+        numbers: list[int] = self._epoch[1][place * self.per_step : (place + 1) * self.per_step].tolist()
+        return numbers
 
 
 def check_global_batch(

@@ -21,7 +21,7 @@ from finetune.chat.packing import LARGEST_FILLING_SHARE, conversation_numbers, f
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.messages import Conversation
 from finetune.conversations.pairs import Pair
-from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, Unit, name_numbers
 
 
 @dataclass(frozen=True)
@@ -107,15 +107,23 @@ class PreferenceBatches:
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order.of_epoch(epoch))
-        read = self._epoch[1][place * self.per_step : (place + 1) * self.per_step]
-        chosen = sorted(read.tolist(), key=lambda pair: (self.lengths[pair], pair))
+        chosen = sorted(self._read_in_step(step), key=lambda pair: (self.lengths[pair], pair))
         mine = chosen[rank::world_size]
         if not mine:  # the last step of an epoch may have fewer pairs than processes; each still takes part in its sums
             return [_without_targets(self._batch(chosen[:1]))]
         return [self._batch(group) for group in self._groups(mine)]
+
+    def describe(self, step: int) -> str:
+        """The numbers of a step's pairs, counted from 1 over those that are learned from."""
+        return name_numbers("pairs", [number + 1 for number in self._read_in_step(step)])
+
+    def _read_in_step(self, step: int) -> list[int]:
+        """What a step reads over all processes, in the order of the epoch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self.order.of_epoch(epoch))
+        numbers: list[int] = self._epoch[1][place * self.per_step : (place + 1) * self.per_step].tolist()
+        return numbers
 
     def read_in(self, steps: int) -> list[int]:
         """The numbers of the pairs that so many steps read, without repetition."""

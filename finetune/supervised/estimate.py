@@ -218,6 +218,10 @@ class ChosenSteps:
         found = self.batches.micro_batches(self.steps[step], rank, world_size)
         return [max(found, key=lambda one: one["input_ids"].numel())] if self.in_part else found
 
+    def describe(self, step: int) -> str:
+        """What the chosen step reads, by number."""
+        return self.batches.describe(self.steps[step])
+
 
 def rehearse(
     loss_model: nn.Module,

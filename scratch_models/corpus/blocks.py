@@ -10,7 +10,7 @@ from torch import Tensor
 
 from configs import InputError
 from scratch_models.corpus.stored_ids import StoredIds, windows
-from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.micro_batches import IGNORED_TARGET, name_numbers
 from scratch_models.loop.seeds import seeded_generator
 
 TRAINING_SHARE = 0.9
@@ -64,13 +64,20 @@ class RandomBlocks:
                 f"{self.blocks_per_batch} blocks per batch do not reach {world_size} processes: "
                 "raise the blocks per batch or launch fewer processes"
             )
-        last_offset = len(self.ids) - self.block_size - 1
-        offsets = torch.randint(last_offset + 1, (self.blocks_per_batch,), generator=seeded_generator(self.seed, step))
-        share = windows(self.ids, offsets[rank::world_size], self.block_size + 1)  # (share, T + 1)
+        share = windows(self.ids, self._offsets(step)[rank::world_size], self.block_size + 1)  # (share, T + 1)
         return [
             {"input_ids": blocks[:, :-1].contiguous(), "targets": blocks[:, 1:].contiguous()}
             for blocks in share.split(self.blocks_per_micro_batch)  # each (B, T + 1)
         ]
+
+    def describe(self, step: int) -> str:
+        """Where in the ids to train on a step's blocks begin."""
+        return name_numbers("the blocks from tokens", self._offsets(step).tolist())
+
+    def _offsets(self, step: int) -> Tensor:
+        """Where the blocks of a step begin, over all processes: (blocks_per_batch)."""
+        last_offset = len(self.ids) - self.block_size - 1
+        return torch.randint(last_offset + 1, (self.blocks_per_batch,), generator=seeded_generator(self.seed, step))
 
 
 def held_out_blocks(ids: Tensor, block_size: int, blocks_per_batch: int) -> list[dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from scratch_models.image_words.autoencoder import PLACES
 from scratch_models.image_words.digit_images import NAMES
-from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
+from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, name_numbers
 from scratch_models.loop.seeds import seeded_generator
 
 
@@ -80,8 +80,14 @@ class NamedImages:
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step's rows, drawn by seed and step."""
-        drawn = torch.randint(len(self.targets), (self.rows_per_batch,), generator=seeded_generator(self.seed, step))
-        return [self._batch(drawn[rank::world_size])]
+        return [self._batch(self._drawn(step)[rank::world_size])]
+
+    def describe(self, step: int) -> str:
+        """The numbers of a step's rows."""
+        return name_numbers("rows", self._drawn(step).tolist())
+
+    def _drawn(self, step: int) -> Tensor:
+        return torch.randint(len(self.targets), (self.rows_per_batch,), generator=seeded_generator(self.seed, step))
 
     def all_rows(self) -> list[MicroBatch]:
         """Every row once."""

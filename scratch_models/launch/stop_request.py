@@ -26,6 +26,7 @@ from scratch_models.launch.waiting import store_of_processes
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_OF_ONE_SIGNAL = 2.0
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+ANOTHER = "a signal to another process"
 ASKED, LEFT = "graft/stop/asked", "graft/stop/left"
 
 
@@ -134,7 +135,7 @@ class StopRequest:
         if self.reason:
             store.set(ASKED, "1")
         elif store.check([ASKED]):
-            self._told = "a signal to another process"
+            self._told = ANOTHER
             signal.raise_signal(signal.SIGTERM)
         if not self.accelerator.is_main_process and store.check([LEFT]):
             sys.stdout.flush()

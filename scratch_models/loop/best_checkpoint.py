@@ -5,7 +5,6 @@ of it: its weights are those that the run started from.
 """
 
 import math
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from configs import InputError
+from configs.whole_folder import remove_whole
 from scratch_models.loop.checkpoint import (
     Checkpoint,
+    find_damage,
     list_checkpoints,
     load_newest_checkpoint,
     read_state,
@@ -62,9 +63,17 @@ def kept_step(run: RunFolder) -> int | None:
 
 
 def saved_evaluation(run: RunFolder) -> dict[str, Any]:
-    """The line of metrics that measured the weights which a finished run ended with."""
+    """The line of metrics that measured the weights which a finished run ended with.
+
+    Raises:
+        InputError: it is not there any more.
+
+    """
     kept, evaluated = kept_step(run), [entry for entry in run.read_metrics() if MEASURE in entry]
-    return next(entry for entry in reversed(evaluated) if kept in (None, entry["step"]))
+    found = next((entry for entry in reversed(evaluated) if kept in (None, entry["step"])), None)
+    if found is None:
+        raise InputError(f"{run.metrics}: holds no evaluation of the weights that were kept: it was changed or lost")
+    return found
 
 
 def describe_steps(run: RunFolder) -> str:
@@ -82,6 +91,13 @@ class BestCheckpoint:
         self.bits_per_byte = math.inf
         later = []
         for path in list_checkpoints(folder):
+            problem = find_damage(path)
+            if problem is not None:
+                accelerator.print(
+                    f"best/{problem}: it is passed over, and the best weights are looked for from here on"
+                )
+                later.append(path)
+                continue
             state = read_state(path)
             if state["step"] <= first_step:
                 self.bits_per_byte = state[MEASURE]
@@ -90,7 +106,7 @@ class BestCheckpoint:
         accelerator.wait_for_everyone()  # another process may still be reading what is deleted here
         if accelerator.is_main_process:
             for path in later:
-                shutil.rmtree(path)
+                remove_whole(path)
 
     def offer(self, loss_model: nn.Module, step: int, bits_per_byte: float) -> None:
         """Keeps the weights of a step if they are the best so far; every process must call it."""

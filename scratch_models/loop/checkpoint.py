@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from configs import InputError
 from configs.file_hash import file_sha256
-from configs.whole_folder import whole_folder
+from configs.whole_folder import remove_whole, whole_folder
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import gather_tensors, spread_like, whole_tensors
 from tokenizer_ext.pages.progress import progress
@@ -57,8 +57,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
         raise InputError(
             f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
         ) from error
+    for half_removed in folder.glob(".step_*"):  # by a process that was killed
+        shutil.rmtree(half_removed, ignore_errors=True)
     for old in list_checkpoints(folder)[:-kept]:
-        shutil.rmtree(old)
+        remove_whole(old)
     return target
 
 
@@ -73,7 +75,11 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     for path in reversed(list_checkpoints(folder)):
         problem = find_damage(path)
         if problem is None:
-            return _read(path), passed_over
+            checkpoint = _read(path)
+            problem = find_not_finite(checkpoint.tensors)
+            if problem is None:
+                return checkpoint, passed_over
+            problem = f"{path.name}: {problem}"
         passed_over.append(problem)
     reasons = f" ({'; '.join(passed_over)})" if passed_over else ""
     raise InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a run in another output_dir")
@@ -96,14 +102,32 @@ def find_damage(checkpoint: Path) -> str | None:
     return None
 
 
+def find_not_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> str | None:
+    """The first tensor that holds NaN or an infinity, in words; None where all are finite."""
+    for stem, named in tensors.items():
+        for name, tensor in named.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                wrong = int((~torch.isfinite(tensor)).sum())
+                return f"{wrong:,} of {tensor.numel():,} numbers of {name} ({stem}) are not finite"
+    return None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders, oldest first."""
     return sorted(path for path in folder.glob("step_*") if path.is_dir())
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says beside its tensors: its step, and what it was saved with."""
-    state: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
+    """What a checkpoint says beside its tensors: its step, and what it was saved with.
+
+    Raises:
+        InputError: it is damaged.
+
+    """
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{checkpoint / STATE}: cannot be read ({error}), expected what a run wrote there") from None
     return state
 
 
@@ -170,13 +194,26 @@ def save_training(
 
     """
     keep = accelerator.is_main_process
+    tensors = whole_state(loss_model, optimizers, keep=keep)
+    if problem := find_not_finite(tensors):
+        raise InputError(
+            f"step {step}: {problem}, expected finite numbers: this step is not saved, and the checkpoints before it "
+            "stay: lower learning_rate and start again, or go on from them with --resume"
+        )
     with progress("writing a checkpoint"):
-        tensors = {"trained": whole_tensors(loss_model, keep=keep)}
-        for number, optimizer in enumerate(optimizers):
-            tensors[f"optimizer_{number}"] = optimizer_tensors(optimizer, keep=keep)
         if keep:
             state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
             save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
+
+
+def whole_state(
+    loss_model: nn.Module, optimizers: Sequence[Optimizer], *, keep: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """What trains, and the state of what trains it, whole; where it is sharded, all processes must call."""
+    states = {
+        f"optimizer_{number}": optimizer_tensors(optimizer, keep=keep) for number, optimizer in enumerate(optimizers)
+    }
+    return {"trained": whole_tensors(loss_model, keep=keep), **states}
 
 
 def resume_training(
@@ -190,6 +227,8 @@ def resume_training(
     """
     if not list_checkpoints(run.checkpoints):
         accelerator.print(f"{run.path}: was ended before its first checkpoint, so it starts from the first step")
+        if accelerator.is_main_process:
+            run.drop_metrics_after(0)
         return Start(0)
     checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
     for problem in passed_over:

@@ -3,7 +3,7 @@
 Shapes: B rows of a micro-batch, T tokens of a row.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,19 @@ class Batches(Protocol):
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """What one process reads in one step: a function of the arguments alone, at least one micro-batch."""
+
+    def describe(self, step: int) -> str:
+        """What all processes read in one step together, by number, so that a user finds it again."""
+
+
+def name_numbers(what: str, numbers: Sequence[int], shown: int = 32) -> str:
+    """Some numbered things in a few words.
+
+    >>> name_numbers("conversations", [3, 17, 29], shown=2)
+    'conversations 3, 17 and 1 more'
+    """
+    named = ", ".join(map(str, numbers[:shown]))
+    return f"{what} {named}" + (f" and {len(numbers) - shown:,} more" if len(numbers) > shown else "")
 
 
 def count_tokens(micro_batch: MicroBatch) -> int:

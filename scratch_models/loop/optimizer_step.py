@@ -65,7 +65,7 @@ class Stepper:
         nats = self._add_gradients(micro_batches, weight or 1.0)
         norm = float(gather_tensor(nn.utils.clip_grad_norm_(self._trained(), self.settings.gradient_clip)))
         loss_nats = sum_over_processes([nats], self.accelerator)[0] / (weight or 1.0)
-        _refuse_not_finite(step, loss_nats, norm)
+        self._refuse_not_finite(step, loss_nats, norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -116,6 +116,15 @@ class Stepper:
         numbers = self.accelerator.gather(torch.tensor([micro_batches], device=self.accelerator.device))
         return int(numbers.max()) - micro_batches
 
+    def _refuse_not_finite(self, step: int, loss_nats: float, norm: float) -> None:
+        """Every process sees the same two numbers, so all of them stop here."""
+        if not (math.isfinite(loss_nats) and math.isfinite(norm)):
+            raise InputError(
+                f"step {step + 1}, which read {self.batches.describe(step)}: loss {loss_nats} and gradient norm "
+                f"{norm}, expected finite numbers: stopped before the update; lower learning_rate, or look for broken "
+                "weights in the base; --resume goes on from the last checkpoint"
+            )
+
     def _trained(self) -> list[Tensor]:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
@@ -123,11 +132,3 @@ class Stepper:
 
 def _size(micro_batch: MicroBatch) -> int:
     return sum(tensor.numel() for tensor in micro_batch.values())
-
-
-def _refuse_not_finite(step: int, loss_nats: float, norm: float) -> None:
-    if not (math.isfinite(loss_nats) and math.isfinite(norm)):
-        raise InputError(
-            f"step {step + 1}: loss {loss_nats} and gradient norm {norm}, expected finite numbers: stopped before the "
-            "update; lower learning_rate, or look for broken weights in the base"
-        )

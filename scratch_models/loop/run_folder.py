@@ -15,9 +15,10 @@ from typing import Any
 from configs import InputError, MissingInput
 from configs.whole_folder import write_whole
 from scratch_models.launch.folder_lock import LOCK, hold_folder, refuse_held
+from scratch_models.launch.metrics_file import append_metrics, drop_metrics_after, read_metrics
+from scratch_models.launch.record_file import RECORD, read_record
 
 RUNS = Path("runs")
-RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
 LEFTOVERS = {LOCK, f".{RECORD}.partial"}
 """What a run leaves in its folder that was killed before it had a record."""
@@ -60,16 +61,7 @@ class RunFolder:
             InputError: there is none, or it is not what a run wrote.
 
         """
-        path = self.path / RECORD
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise MissingInput(f"{self.path}: no {RECORD}, expected the folder of a run") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read ({error}), expected what a run wrote there") from None
-        if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
-            raise InputError(f"{path}: holds no settings, expected what a run wrote there")
-        return record
+        return read_record(self.path)
 
     def start(self, settings: Mapping[str, Any], facts: Mapping[str, Any], *, resume: bool) -> "RunFolder":
         """Makes the folder and writes `run.json`: settings, versions and the facts given.
@@ -127,20 +119,16 @@ class RunFolder:
 
     def append_metrics(self, entry: Mapping[str, Any]) -> None:
         """Appends one line to `metrics.jsonl`."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_metrics(self.metrics, entry)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of `metrics.jsonl`; a last line that a kill cut short is left out."""
-        if not self.metrics.exists():
-            return []
-        lines = self.metrics.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1]]
+        """Every whole line of `metrics.jsonl`, without those that are damaged."""
+        return read_metrics(self.metrics).entries
 
     def drop_metrics_after(self, step: int) -> None:
-        """Takes back the lines of steps that a resumed run will do again."""
-        kept = [json.dumps(entry) + "\n" for entry in self.read_metrics() if entry["step"] <= step]
-        write_whole(self.metrics, "".join(kept))
+        """Takes back the lines of steps that a resumed run will do again, and says what of the others is damaged."""
+        if damage := drop_metrics_after(self.metrics, step):
+            print(damage, flush=True)
 
 
 def choose_run_folder(output_dir: str | None, name: str, settings: Mapping[str, Any], *, resume: bool) -> RunFolder:
@@ -178,8 +166,7 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     path = Path(output_dir)
     if not (path / RECORD).exists():
         raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
-    if os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
-        refuse_held(path)
+    _refuse_held(path)
     refuse_other_settings(path, settings)
     return RunFolder(path)
 
@@ -218,11 +205,15 @@ def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
             )
 
 
+def _refuse_held(path: Path) -> None:
+    if path.is_dir() and os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
+        refuse_held(path)
+
+
 def _refuse_taken(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"output_dir {path}: is a file, expected a new folder: choose another name")
-    if path.is_dir() and os.environ.get("RANK", "0") == "0":
-        refuse_held(path)
+    _refuse_held(path)
     if path.is_dir() and any(entry.name not in LEFTOVERS for entry in path.iterdir()):
         found = "holds another run" if (path / RECORD).exists() else "is not empty"
         raise InputError(f"output_dir {path}: {found}: choose a new folder, or continue its run with --resume")
@@ -231,8 +222,7 @@ def _refuse_taken(path: Path) -> None:
 def find_run(path: str | Path) -> RunFolder | None:
     """The run that a folder belongs to: the folder itself or one of the three above it; None where none is a run."""
     path = Path(path).absolute()
-    folders = [folder for folder in (path, *path.parents[:3]) if (folder / RECORD).is_file()]
-    return RunFolder(folders[0]) if folders else None
+    return next((RunFolder(folder) for folder in (path, *path.parents[:3]) if (folder / RECORD).is_file()), None)
 
 
 def find_recorded(path: str | Path, name: str) -> Any:

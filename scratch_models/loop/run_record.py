@@ -1,8 +1,10 @@
 """What a run tells while it trains: its line of metrics, trackers, the progress bar, and which evaluation was best."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from accelerate import Accelerator
@@ -18,6 +20,11 @@ from scratch_models.loop.sharding import wants_sharding
 from scratch_models.loop.trackers import log_numbers, start_trackers
 from tokenizer_ext.pages.progress import progress
 
+JUMP, SETTLED_AFTER = 10, 100
+"""A loss jumps where it is so many times the largest of the first so many steps: the rule of Megatron-LM's
+`rerun_state_machine`, https://github.com/NVIDIA/Megatron-LM/blob/core_v0.12.0/megatron/core/rerun_state_machine.py."""
+SHOWN_JUMPS = 3
+
 
 class RunRecord:
     """Takes the metrics of each step, and knows when a run has stopped getting better."""
@@ -27,6 +34,8 @@ class RunRecord:
         earlier = [entry for entry in run.read_metrics() if entry["step"] <= first_step]
         self.pace = Pace(earlier)
         self.evaluations = [entry for entry in earlier if MEASURE in entry]
+        self.jumps = sum("loss_jumped" in entry for entry in earlier)
+        self.losses = [entry["loss_nats"] for entry in earlier if "loss_nats" in entry]
         self.best = BestCheckpoint(run.best, first_step, accelerator) if settings.keep_best else None
         self.progress = progress("training", settings.max_steps, "steps", initial=first_step, keep=True)
 
@@ -45,16 +54,32 @@ class RunRecord:
         if self.best is not None:
             self.best.offer(loss_model, step, bits_per_byte)
 
-    def write(self, metrics: Mapping[str, Any]) -> None:
-        """A line of `metrics.jsonl`, for the trackers and for whoever watches."""
+    def write(self, metrics: Mapping[str, Any], read: str) -> None:
+        """A line of `metrics.jsonl`, for the trackers and for whoever watches; `read` is what the step read, in words.
+
+        A loss that jumps is said, and noted in the line.
+        """
+        largest = max(self.losses[:SETTLED_AFTER], default=math.inf)
+        self.losses.append(metrics["loss_nats"])
+        if self.losses[-1] > JUMP * largest:
+            metrics, self.jumps = {**metrics, "loss_jumped": read}, self.jumps + 1
         if self.accelerator.is_main_process:
+            if "loss_jumped" in metrics and self.jumps <= SHOWN_JUMPS:
+                jump = f"loss {self.losses[-1]:.4g}, over {JUMP} times the largest of the first steps ({largest:.4g})"
+                self.progress.write(f"step {metrics['step']}: {jump}; it read {read}")
             self.run.append_metrics(metrics)
             log_numbers(self.accelerator, metrics)
             self.progress.set_postfix_str(_postfix(metrics), refresh=False)
             self.progress.update()
 
     def close(self, loss_model: nn.Module) -> None:
-        """Leaves the model, whole in every process, with the weights that it shall have."""
+        """Says what is odd in the losses; leaves the model, whole in every process, with the weights it shall have."""
+        if self.jumps:
+            self.accelerator.print(
+                f"The loss jumped in {self.jumps} steps: `loss_jumped` in {self.run.metrics} names them"
+            )
+        if oddity := describe_losses(self.losses):
+            self.accelerator.print(oddity)
         if self.has_stalled:
             allowed = self.settings.early_stopping_evaluations
             last = self.evaluations[-1]["step"]
@@ -63,6 +88,27 @@ class RunRecord:
             )
         if self.best is not None:
             self.accelerator.print(self.best.load(loss_model))
+
+
+def describe_losses(losses: Sequence[float]) -> str | None:
+    """What a user should know of the losses of a run's steps, in one line; None where they fell as they should.
+
+    Compared are the medians of the first and of the last tenth of the steps.
+
+    >>> describe_losses([4.0, 3.0, 2.5, *[2.0] * 27])
+    >>> describe_losses([2.0] * 15 + [9.0] * 15)
+    'The loss went up, from 2 to 9: the model got worse; lower learning_rate'
+    >>> describe_losses([2.0] * 30)
+    'The loss did not fall: it was 2 and is 2; look at what is learned, or raise learning_rate'
+    """
+    tenth = max(1, len(losses) // 10)
+    first, last = median(losses[:tenth] or [0.0]), median(losses[-tenth:] or [0.0])
+    if last > 1.5 * first:
+        return f"The loss went up, from {first:.4g} to {last:.4g}: the model got worse; lower learning_rate"
+    if last >= first and tenth > 1:
+        seen = f"The loss did not fall: it was {first:.4g} and is {last:.4g}"
+        return f"{seen}; look at what is learned, or raise learning_rate"
+    return None
 
 
 def begins_anew(run: RunFolder, settings: RunSettings) -> bool:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from configs.errors import RunStopped
-from scratch_models.launch.stop_request import AskedToStop, StopRequest
+from scratch_models.launch.stop_request import ANOTHER, AskedToStop, StopRequest
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.checkpoint import Start, resume_training, save_training
 from scratch_models.loop.devices import sum_over_processes
@@ -172,7 +172,7 @@ class Course:
         settings, accelerator = self.stepper.settings, self.stepper.accelerator
         if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
             metrics |= self._evaluate(done, metrics)
-        self.record.write({"step": done, **metrics})
+        self.record.write({"step": done, **metrics}, self.stepper.batches.describe(done - 1))
         is_last = done == settings.max_steps or self.record.has_stalled
         if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
             save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator)
@@ -202,8 +202,8 @@ class Course:
     def _stopped(self, done: int) -> RunStopped:
         run, last = self.record.run.path, self.stepper.settings.max_steps
         return RunStopped(
-            f"ended by {self.stepper.stop.reason or 'a signal to another process'} after step {done} of {last}, which is saved: "
-            f"go on with the same command and --resume --output_dir {run}"
+            f"ended by {self.stepper.stop.reason or ANOTHER} after step {done} of {last}, which is saved: go on with "
+            f"the same command and --resume --output_dir {run}"
         )
 
 

@@ -73,6 +73,9 @@ def run_ours(base: str, steps: int) -> list[float]:
     class InOrder:
         """The rows in the order of the file."""
 
+        def describe(self, step: int) -> str:
+            return f"batch {step}"
+
         def micro_batches(self, step: int, rank: int, world_size: int) -> Any:
             """What the loop asks for."""
             mine = sorted(rows[PER_STEP * step : PER_STEP * (step + 1)], key=lambda row: len(row[0]))

@@ -23,6 +23,7 @@ from finetune.chat.rendered import RenderedConversation
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.lora import attach_lora
 from finetune.losses.supervised_loss import SupervisedLoss
+from scratch_models.launch.stop_request import StopRequest
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import SUPERVISED_TOKENS
@@ -129,6 +130,7 @@ def step_of(
         settings=NO_CLIPPING,
         accelerator=accelerator,
         unit=SUPERVISED_TOKENS,
+        stop=StopRequest(accelerator),
     )
     metrics = stepper.take(0)
     return dict(zip(trained, recorder.gradients, strict=True)), metrics

@@ -50,6 +50,9 @@ class UnevenBatches(RaggedBatches):
         super().__init__()
         self.seen = seen
 
+    def describe(self, step: int) -> str:
+        return f"batch {step}"
+
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         if self.seen:
             self.seen.look()

@@ -48,6 +48,9 @@ class Resident:
 class Blocks:
     """A short block in every step, the same in every process."""
 
+    def describe(self, step: int) -> str:
+        return f"batch {step}"
+
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         ids = torch.arange(T + 1)[None]
         return [{"input_ids": ids[:, :-1], "targets": ids[:, 1:]}]

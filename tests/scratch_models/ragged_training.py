@@ -29,6 +29,9 @@ class RaggedBatches:
     def __init__(self, rows_per_micro_batch: int = 8) -> None:
         self.rows_per_micro_batch = rows_per_micro_batch
 
+    def describe(self, step: int) -> str:
+        return f"batch {step}"
+
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         rows = global_batch(step)
         mine = {name: tensor[rank::world_size] for name, tensor in rows.items()}

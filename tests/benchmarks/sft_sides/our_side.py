@@ -43,6 +43,9 @@ class InOrder:
         """The rows that a step reads."""
         return self.rows[CONVERSATIONS_PER_STEP * step : CONVERSATIONS_PER_STEP * (step + 1)]
 
+    def describe(self, step: int) -> str:
+        return f"batch {step}"
+
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """What the loop asks for."""
         if step:

@@ -24,6 +24,9 @@ from scratch_models.loop.loop_settings import LoopSettings
 class _Rows:
     """A step reads as many rows of 10 tokens as its number, in micro-batches of at most 4."""
 
+    def describe(self, step):
+        return f"batch {step}"
+
     def micro_batches(self, step, rank, world_size):
         sizes = [4] * (step // 4) + ([step % 4] if step % 4 else [])
         return [

@@ -21,7 +21,7 @@ def test_a_main_process_may_be_at_work_for_longer_than_the_groups_timeout(tmp_pa
 def _in_threads(monkeypatch, work):
     """What each of four processes notes, played by threads that share a store and count their meetings apart."""
     store, own = HashStore(), threading.local()
-    monkeypatch.setattr(waiting, "_store", lambda: store)
+    monkeypatch.setattr(waiting, "store_of_processes", lambda: store)
 
     def next_meeting():
         own.number = getattr(own, "number", 0) + 1

@@ -153,12 +153,12 @@ def test_a_folder_of_no_run_leads_to_none_and_a_damaged_record_is_never_taken_fo
 def test_a_line_of_metrics_that_was_cut_short_is_left_out():
     run = start("here")
     for step in (1, 2, 3):
-        run.append_metrics({"step": step})
+        run.append_metrics({"step": step, "tokens": 8, "seconds": 0.5})
     with run.metrics.open("a") as file:
         file.write('{"step": 4, "los')
     assert [entry["step"] for entry in run.read_metrics()] == [1, 2, 3]
     run.drop_metrics_after(2)
-    run.append_metrics({"step": 3})
+    run.append_metrics({"step": 3, "tokens": 8, "seconds": 0.5})
     assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == [1, 2, 3]
 
 

@@ -62,7 +62,7 @@ def run_loop(folder: Path, settings: LoopSettings) -> list[dict[str, Any]]:
     def evaluate(step: int) -> dict[str, Any]:
         return {"held_out_bits_per_byte": 2.0, "sample_replies": ["text"]}
 
-    record_start(evaluate, run, accelerator)
+    record_start(evaluate, run, settings, accelerator)
     optimizers = make_optimizers(loss_model, settings)
     train(loss_model, RaggedBatches(), optimizers, settings, accelerator=accelerator, run=run, evaluate=evaluate)
     accelerator.end_training()

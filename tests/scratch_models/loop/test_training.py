@@ -45,6 +45,9 @@ class Fixed:
     def __init__(self, *micro_batches: MicroBatch) -> None:
         self.cut = list(micro_batches)
 
+    def describe(self, step: int) -> str:
+        return f"batch {step}"
+
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         return self.cut
 
@@ -178,7 +181,9 @@ def test_what_is_not_finite_stops_the_run_before_the_update_in_one_line(tmp_path
     # The second micro-batch of the third step is the sixth that the model is asked.
     spoilt, sound = Spoilt(how, after=5), Spoilt(how, after=100)
     two = Fixed(global_batch(0), global_batch(0))
-    with pytest.raises(InputError, match=r"step 3: .*expected finite numbers: stopped before the update") as refused:
+    with pytest.raises(
+        InputError, match=r"step 3, which read batch 2: .*expected finite numbers: stopped before the update"
+    ) as refused:
         run_loop(tmp_path / "spoilt", spoilt, settings, batches=two)
     assert "\n" not in str(refused.value)
     assert [entry["step"] for entry in steps_of(RunFolder(tmp_path / "spoilt"))] == [1, 2]
