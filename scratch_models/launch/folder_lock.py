@@ -5,6 +5,7 @@ cannot be known: there the mark stays until somebody removes it.
 """
 
 import atexit
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from filelock import SoftFileLock, Timeout
 from configs import InputError
 
 LOCK = ".lock"
+SECONDS_TO_WRITE = 2.0
 _held: dict[Path, SoftFileLock] = {}
 
 
@@ -29,6 +31,7 @@ def hold_folder(folder: Path) -> None:
     lock = SoftFileLock(folder / LOCK)
     # A mark of a process that is gone is taken away by the first attempt, and the second finds none.
     for attempts_left in (2, 1, 0):
+        _drop_empty(folder / LOCK)
         try:
             lock.acquire(timeout=0)
             break
@@ -56,6 +59,17 @@ def release_folders() -> None:
     while _held:
         with suppress(OSError):
             _held.popitem()[1].release()
+
+
+def _drop_empty(mark: Path) -> None:
+    """Takes away a mark without a name, once it is too old to get one: its process was killed before it wrote."""
+    with suppress(FileNotFoundError):
+        found = mark.stat()
+        while found.st_size == 0:
+            if (left := found.st_mtime + SECONDS_TO_WRITE - time.time()) <= 0:
+                mark.unlink()
+            time.sleep(max(0.0, min(left, SECONDS_TO_WRITE)))
+            found = mark.stat()
 
 
 def _describe_holder(folder: Path, lock: SoftFileLock) -> str:

@@ -38,7 +38,7 @@ def unbroken(inputs: Path) -> Path:
 
 
 def ask_during(where: str, kind: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Has this process get a signal: in the seventh step, in the evaluation after the sixth, in the save of the fifth."""
+    """Has this process get a signal: in the seventh step, in an evaluation after the sixth, or in the save of the fifth."""
     if where == "step":
         owner, name, due = RunFolder, "append_metrics", lambda _run, entry: entry["step"] == 7
     elif where == "evaluation":
@@ -64,9 +64,7 @@ def ask_during(where: str, kind: str, monkeypatch: pytest.MonkeyPatch, number: i
         ("sft", "evaluation", signal.SIGTERM, 6),
     ],
 )
-def test_a_run_that_is_asked_to_end_goes_on_as_the_unbroken_one(
-    unbroken, tmp_path, capsys, kind, where, number, saved
-):
+def test_a_run_that_is_asked_to_end_goes_on_as_the_unbroken_one(unbroken, tmp_path, capsys, kind, where, number, saved):
     with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit) as ended:
         ask_during(where, kind, patched, number)
         RUNS[kind](unbroken, tmp_path / "run")
@@ -171,10 +169,6 @@ def end_and_check(tmp_path: Path, processes: int, who: str, number: int) -> None
 
 def test_a_signal_to_one_of_two_processes_ends_both_at_one_step(tmp_path):
     end_and_check(tmp_path, 2, "one worker", signal.SIGTERM)
-
-
-def test_a_launcher_that_is_killed_leaves_no_process_training(tmp_path):
-    end_and_check(tmp_path, 1, "launcher", signal.SIGKILL)
 
 
 @pytest.mark.long
