@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -38,7 +40,9 @@ def unbroken(inputs: Path) -> Path:
 
 
 def ask_during(where: str, kind: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Has this process get a signal: in the seventh step, in an evaluation after the sixth, or in the save of the fifth."""
+    """Has this process get a signal: in the seventh step, the evaluation after the sixth, or the save of the fifth."""
+    owner: Any
+    due: Callable[..., bool]
     if where == "step":
         owner, name, due = RunFolder, "append_metrics", lambda _run, entry: entry["step"] == 7
     elif where == "evaluation":
