@@ -5,13 +5,14 @@
     tokens/<key>/lengths       int32, (N,)
     tokens/<key>/sources       int32, (N,)
     tokens/<key>/facts         int32, (N, 5), see `ROW_FACTS`
-    tokens/<key>/sizes.json    how many values each of the others holds
+    tokens/<key>/sizes.json    how many values each of the others holds, and the hash of its bytes
     tokens/<key>/weights       float32, (M,); (0,) where all that is learned counts 1 in the loss
 
 The key is a hash of everything that decides the ids: what is said and by whom, the tokenizer, the chat format with its
 control ids, the version of `tokenizers`, and the code that renders. So an entry is never stale: what
 changes any of them is looked for, and made, under another key. An entry is written beside its place and moved there
-whole. Several processes may make the same one at once; let the main process come first where that would be a waste.
+whole, and hashed before it is used: one with a flipped bit is made again. Several processes may make the same one at
+once; let the main process come first where that would be a waste.
 
 Shapes: N rows, most often one a conversation, M ids of all of them.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
+import xxhash
 from tqdm import tqdm
 
 from configs.cache_folder import cache_folder, drop_oldest
@@ -113,13 +115,13 @@ def _open(entry: Path) -> RenderedSet | None:
         found = {part: _map(entry / part, dtype) for part, dtype in PARTS.items()}
     except (OSError, ValueError):  # absent, closed to us, or cut short by a full disk or a lost machine
         return None
-    lengths = np.array(found["lengths"])
-    if sizes != {part: len(values) for part, values in found.items()} or len(found["input_ids"]) != lengths.sum():
+    if sizes != {part: _described(values) for part, values in found.items()}:
         return None
+    lengths = np.array(found["lengths"])
     with suppress(OSError):  # a folder that can only be read
         os.utime(entry)  # the entry that was not used for longest is dropped first
     of_rows = starts_of(lengths), lengths, np.array(found["sources"])
-    weights = found["weights"] if sizes["weights"] else None
+    weights = found["weights"] if len(found["weights"]) else None
     return RenderedSet(found["input_ids"], found["supervised"], *of_rows, weights, np.array(found["facts"]))
 
 
@@ -127,6 +129,14 @@ def _map(path: Path, dtype: np.dtype) -> np.ndarray:
     if path.stat().st_size == 0:
         return np.zeros(0, dtype=dtype)
     return np.memmap(path, dtype=dtype, mode="r")
+
+
+def _described(values: np.ndarray) -> list[int | str]:
+    """How many values there are, and a hash of their bytes that is as fast as memory."""
+    digest = xxhash.xxh3_128()
+    for some in _blocks(values):
+        digest.update(np.ascontiguousarray(some).view(np.uint8))
+    return [len(values), digest.hexdigest()]
 
 
 def _write(parts: Iterable[RenderedSet], entry: Path) -> None:
@@ -144,7 +154,9 @@ def _write(parts: Iterable[RenderedSet], entry: Path) -> None:
             found = {name: getattr(part, name) for name in PARTS} | {"weights": weights if has_weights else weights[:0]}
             for name, dtype in PARTS.items():
                 files[name].write(np.ascontiguousarray(found[name], dtype=dtype).tobytes())
-        sizes = {name: files[name].tell() // dtype.itemsize for name, dtype in PARTS.items()}
+        for file in files.values():
+            file.flush()
+        sizes = {name: _described(_map(partial / name, dtype)) for name, dtype in PARTS.items()}
         (partial / SIZES).write_text(json.dumps(sizes))
 
 

@@ -4,6 +4,8 @@ A model that `load_start` reads carries this with it. One that was made in memor
 stands nowhere: what is trained on it has to be saved beside it.
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from torch import nn
 
 from tokenizer_ext.embeddings.tables import new_row_parameters
 
+SAYS_NOTHING = ("_name_or_path", "transformers_version")
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types of weights, as safetensors names them."""
 
@@ -43,6 +46,20 @@ def note_base(model: nn.Module, base: BaseOnDisk) -> None:
 def base_on_disk(model: nn.Module) -> BaseOnDisk | None:
     """Where the model was read; None where it was made in memory."""
     return getattr(model, "base_on_disk", None)
+
+
+def config_hash(model: nn.Module) -> dict[str, str]:
+    """The hash of the config of the base that a model was read from, for `run.json`; nothing where it stands nowhere.
+
+    What says only who wrote the file does not count.
+    """
+    base = base_on_disk(model)
+    path = None if base is None or base.folder is None else base.folder / "config.json"
+    if path is None or not path.is_file():
+        return {}
+    config = json.loads(path.read_text(encoding="utf-8"))
+    decides = {name: value for name, value in config.items() if name not in SAYS_NOTHING}
+    return {"base_config_sha256": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()}
 
 
 def place_on_hub(folder: Path) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import ask_base_questions, choose_askable
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, ways_to_ask
+from finetune.export.base_on_disk import config_hash
 from finetune.files.weighted_sets import describe_data
 from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
@@ -136,6 +137,7 @@ def make_facts(
         "data_sha256": splits.sha256(),
         "epochs": epochs_of(settings, dataset.batches),
         **trainable.hashes(),
+        **config_hash(trainable.model),
         "reference": describe_reference(trainable),
         **engine.facts(),
     }

@@ -12,6 +12,7 @@ from configs import InputError
 from finetune.chat.graft_format import CONTROL_TOKENS, GraftFormat
 from finetune.conversations.splits import read_conversation_splits
 from finetune.engine.engine import start_engine
+from finetune.export.base_on_disk import config_hash
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts, read_parts
 from finetune.rows.dataset import RowDataset, conversation_dataset, read_texts, text_dataset
@@ -60,7 +61,7 @@ def train_new_rows(settings: NewRowsSettings) -> None:
         of_start = plan_starts(model, base, parts)
         probe = Prober(model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
         accelerator.print(probe.table())
-    facts = {**make_facts(dataset, before, base, probe), **engine.facts()}
+    facts = {**make_facts(dataset, before, base, probe), **config_hash(model), **engine.facts()}
     accelerator.print(dataset.describe())
     run = start_run(run, settings, accelerator, facts)
     record_start(evaluation, run, settings, accelerator)

@@ -13,7 +13,7 @@ from finetune.engine.engine import Engine
 from finetune.evaluation.questions_asked import ask_base_questions, asked_questions
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
-from finetune.export.base_on_disk import round_new_rows
+from finetune.export.base_on_disk import config_hash, round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
@@ -132,6 +132,7 @@ def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[
         "epochs": epochs_of(start.settings, start.dataset.batches),
         "chat_format": start.chat.name,
         **trainable.hashes(),
+        **config_hash(start.model),
         "extension": dataclasses.asdict(trainable.extended.certificate),
         **engine.facts(),
     }

@@ -10,8 +10,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
 from scratch_models.launch.launch_request import refuse_launch
+from scratch_models.launch.trackers import tracker_names
 from scratch_models.loop.run_folder import RUNS
-from scratch_models.loop.trackers import tracker_names
 
 
 def make_accelerator(

@@ -21,7 +21,6 @@ from torch.optim import Optimizer
 from configs.errors import RunStopped
 from scratch_models.launch.stop_request import ANOTHER, AskedToStop, StopRequest
 from scratch_models.launch.waiting import wait_for_all
-from scratch_models.loop.checkpoint import Start, resume_training, save_training
 from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import (
@@ -35,6 +34,7 @@ from scratch_models.loop.micro_batches import (
 )
 from scratch_models.loop.optimizer_step import Stepper
 from scratch_models.loop.optimizers import learning_rate_factor
+from scratch_models.loop.resuming import Start, resume_training, save_training
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.run_record import RunRecord
 from scratch_models.loop.sharding import gather_model, shard, wants_sharding, whole_for_reading

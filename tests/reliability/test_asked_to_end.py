@@ -15,7 +15,7 @@ import torch
 
 from finetune.supervised.monitor import HeldOutMonitor
 from scratch_models.from_scratch import HeldOutEvaluation
-from scratch_models.loop import checkpoint
+from scratch_models.loop import checkpoint, resuming
 from scratch_models.loop.run_folder import RunFolder
 from tests.house.repository import ROOT
 from tests.reliability.small_runs import RUNS, metrics_of, weights_of, write_inputs
@@ -48,7 +48,7 @@ def ask_during(where: str, kind: str, monkeypatch: pytest.MonkeyPatch, number: i
     elif where == "evaluation":
         owner, name, due = EVALUATIONS[kind], "__call__", lambda _monitor, step: step == 6
     else:
-        owner, name, due = checkpoint, "save_checkpoint", lambda saved, _folder: saved.step == 5
+        owner, name, due = resuming, "save_checkpoint", lambda saved, _folder: saved.step == 5
     found = getattr(owner, name)
 
     def asked(*arguments, **named):

@@ -1,0 +1,119 @@
+"""The state of a training run saved as a checkpoint, and put back when the run goes on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from configs import InputError
+from scratch_models.loop.checkpoint import (
+    Checkpoint,
+    find_not_finite,
+    list_checkpoints,
+    load_newest_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.sharding import spread_like, whole_tensors
+from tokenizer_ext.pages.progress import progress
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the loop begins."""
+
+    step: int
+    """Optimizer steps done."""
+    unevaluated: dict[str, Any] | None = None
+    """What is said of the last of them, where the run ended before its evaluation was over."""
+
+
+def save_training(
+    loss_model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    step: int,
+    run: RunFolder,
+    accelerator: Accelerator,
+    unevaluated: Mapping[str, Any] | None = None,
+) -> None:
+    """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not.
+
+    Where something is sharded every process must call it. `unevaluated` is given where the evaluation of this step is
+    still due.
+
+    Raises:
+        InputError: something is not finite, or the disk does not take it.
+
+    """
+    keep = accelerator.is_main_process
+    tensors = whole_state(loss_model, optimizers, keep=keep)
+    if problem := find_not_finite(tensors):
+        raise InputError(
+            f"step {step}: {problem}, expected finite numbers: this step is not saved, and the checkpoints before it "
+            "stay: lower learning_rate and start again, or go on from them with --resume"
+        )
+    with progress("writing a checkpoint"):
+        if keep:
+            state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
+            save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether the model draws noise while it trains, in layers of their own or inside of others."""
+    return any(
+        isinstance(value, float) and value > 0 and (name == "p" or "drop" in name)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if "drop" in name or isinstance(module, nn.Dropout)
+    )
+
+
+def whole_state(
+    loss_model: nn.Module, optimizers: Sequence[Optimizer], *, keep: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """What trains, and the state of what trains it, whole; where it is sharded, all processes must call."""
+    states = {
+        f"optimizer_{number}": optimizer_tensors(optimizer, keep=keep) for number, optimizer in enumerate(optimizers)
+    }
+    return {"trained": whole_tensors(loss_model, keep=keep), **states}
+
+
+def resume_training(
+    loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator
+) -> Start:
+    """Puts back what the newest whole checkpoint holds; without any the run begins where it began.
+
+    Raises:
+        InputError: there are checkpoints, and none of them is whole.
+
+    """
+    if not list_checkpoints(run.checkpoints):
+        accelerator.print(f"{run.path}: was ended before its first checkpoint, so it starts from the first step")
+        if accelerator.is_main_process:
+            run.drop_metrics_after(0)
+        return Start(0)
+    checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
+    for problem in passed_over:
+        accelerator.print(f"passed over {problem}")
+    unevaluated = checkpoint.state.get("unevaluated")
+    before, now = run.record().get("world_size"), accelerator.num_processes
+    if before not in (None, now) and has_dropout(loss_model):
+        accelerator.print(
+            f"{run.path}: was started with {before} processes and goes on with {now}: each step reads the same, but "
+            "every process draws the noise of dropout for itself, so this is another run than the unbroken one"
+        )
+    if accelerator.is_main_process:
+        run.drop_metrics_after(checkpoint.step if unevaluated is None else checkpoint.step - 1)
+    parameters = dict(loss_model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in checkpoint.tensors["trained"].items():
+            parameters[name].copy_(spread_like(parameters[name], tensor))
+    for number, optimizer in enumerate(optimizers):
+        load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
+    return Start(checkpoint.step, unevaluated)
