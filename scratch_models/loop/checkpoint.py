@@ -54,11 +54,16 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
         raise InputError(
             f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
         ) from error
-    for half_removed in folder.glob(".step_*"):  # by a process that was killed
-        shutil.rmtree(half_removed, ignore_errors=True)
+    clear_half_removed(folder)
     for old in list_checkpoints(folder)[:-kept]:
         remove_whole(old)
     return target
+
+
+def clear_half_removed(folder: Path) -> None:
+    """Removes what a process that was killed had begun to write or to remove."""
+    for left in folder.glob(".step_*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from configs import InputError
 from scratch_models.loop.checkpoint import (
     Checkpoint,
+    clear_half_removed,
     find_not_finite,
     list_checkpoints,
     load_newest_checkpoint,
@@ -64,6 +65,15 @@ def save_training(
             save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
 
 
+def _say_other_processes(loss_model: nn.Module, run: RunFolder, accelerator: Accelerator) -> None:
+    before, now = run.record().get("world_size"), accelerator.num_processes
+    if before not in (None, now) and has_dropout(loss_model):
+        accelerator.print(
+            f"{run.path}: was started with {before} processes and goes on with {now}: each step reads the same, but "
+            "every process draws the noise of dropout for itself, so this is another run than the unbroken one"
+        )
+
+
 def has_dropout(model: nn.Module) -> bool:
     """Whether the model draws noise while it trains, in layers of their own or inside of others."""
     return any(
@@ -93,6 +103,9 @@ def resume_training(
         InputError: there are checkpoints, and none of them is whole.
 
     """
+    if accelerator.is_main_process:
+        clear_half_removed(run.checkpoints)
+        clear_half_removed(run.best)
     if not list_checkpoints(run.checkpoints):
         accelerator.print(f"{run.path}: was ended before its first checkpoint, so it starts from the first step")
         if accelerator.is_main_process:
@@ -102,12 +115,7 @@ def resume_training(
     for problem in passed_over:
         accelerator.print(f"passed over {problem}")
     unevaluated = checkpoint.state.get("unevaluated")
-    before, now = run.record().get("world_size"), accelerator.num_processes
-    if before not in (None, now) and has_dropout(loss_model):
-        accelerator.print(
-            f"{run.path}: was started with {before} processes and goes on with {now}: each step reads the same, but "
-            "every process draws the noise of dropout for itself, so this is another run than the unbroken one"
-        )
+    _say_other_processes(loss_model, run, accelerator)
     if accelerator.is_main_process:
         run.drop_metrics_after(checkpoint.step if unevaluated is None else checkpoint.step - 1)
     parameters = dict(loss_model.named_parameters())
