@@ -7,6 +7,7 @@ exception is a fault of the program, with status 1.
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
 
     Among several processes of one launch only the main one says what the user can mend.
     """
-    signal.signal(signal.SIGTERM, _end_in_order)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _end_in_order) if in_main_thread else None
     try:
         yield
     except (SystemExit, GeneratorExit):
@@ -42,6 +44,9 @@ def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
         line, status = line_of(error)
         say(" ".join(line.split()), file=sys.stderr, everywhere=status == 1)
         sys.exit(status)
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, before)
 
 
 def line_of(error: BaseException) -> tuple[str, int]:

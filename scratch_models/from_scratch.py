@@ -17,6 +17,7 @@ from scratch_models.decoding.generation import generate
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.documents.filters import describe as describe_documents
 from scratch_models.launch.compilation import compile_blocks, expect_compiler, release_blocks
+from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.best_checkpoint import saved_evaluation
 from scratch_models.loop.devices import make_accelerator
@@ -31,6 +32,7 @@ from scratch_models.scratch_folder import save_scratch_model
 from scratch_models.train_settings import TrainSettings
 
 
+@folders_released()
 def train_from_scratch(settings: TrainSettings) -> None:
     """Reads, makes, trains, saves, samples."""
     run = choose_run_folder(settings.output_dir, settings.name, dataclasses.asdict(settings), resume=settings.resume)

@@ -1,8 +1,7 @@
 """What a run sets in the whole process, put back once it is over: a notebook goes on after it, and so do other runs.
 
 A command ends with its process; a call does not. What is put back: the environment, torch's threads and random state,
-accelerate's idea of the processes, the folders held, what transformers and `warnings` show, and how the C library keeps
-freed memory.
+accelerate's idea of the processes, what transformers and `warnings` show, and how the C library keeps freed memory.
 """
 
 import gc
@@ -16,7 +15,6 @@ import transformers
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from finetune.engine.freed_memory import keep_usual_memory, return_freed_memory
-from scratch_models.launch.folder_lock import release_folders
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
@@ -24,10 +22,7 @@ from tokenizer_ext.pages.terminal import quiet_libraries
 def left_as_found() -> Iterator[None]:
     """Leaves the process as it is now, whatever is done inside, and whether it succeeds or not; serves as decorator."""
     with _environment(), _threads(), _processes(), _shown(), torch.random.fork_rng(range(torch.cuda.device_count())):
-        try:
-            yield
-        finally:
-            release_folders()
+        yield
 
 
 @contextmanager

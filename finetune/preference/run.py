@@ -34,6 +34,7 @@ from finetune.preference.stages import (
     read_splits,
 )
 from finetune.preference.start_model import prepare_start, take_calculator
+from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
@@ -45,6 +46,7 @@ from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
+@folders_released()
 def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     """Reads, attaches, asks the reference, trains, asks again, saves, reports; returns the run, None of a dry run."""
     settings = take_calculator(settings)

@@ -22,6 +22,7 @@ from finetune.rows.settings import NewRowsSettings
 from finetune.rows.start_probe import MakeStart, Probe, Prober
 from finetune.rows.training import HeldOutEvaluation, make_row_optimizer, make_start
 from scratch_models.embedded.default import EMBEDDED
+from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
@@ -35,6 +36,7 @@ from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
+@folders_released()
 def train_new_rows(settings: NewRowsSettings) -> None:
     """Reads, loads, separates the new rows, finds their start, trains them, proves what stayed."""
     quiet_libraries()

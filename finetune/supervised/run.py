@@ -24,6 +24,7 @@ from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import Start, Training, prepare_training, read_start
+from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
@@ -36,6 +37,7 @@ from tokenizer_ext.pages.progress import progress
 from tokenizer_ext.pages.terminal import quiet_libraries
 
 
+@folders_released()
 def fine_tune(settings: SftSettings) -> RunFolder | None:
     """Reads, asks the base, extends, attaches, trains, asks the assistant, saves, reports.
 

@@ -6,7 +6,8 @@ cannot be known: there the mark stays until somebody removes it.
 
 import atexit
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import SoftFileLock, Timeout
@@ -51,6 +52,15 @@ def refuse_held(folder: Path) -> None:
     if folder.resolve() not in _held and (folder / LOCK).exists():
         hold_folder(folder)
         _held.pop(folder.resolve()).release()
+
+
+@contextmanager
+def folders_released() -> Iterator[None]:
+    """Releases what is held inside, however it ends; serves as decorator of what makes a run."""
+    try:
+        yield
+    finally:
+        release_folders()
 
 
 @atexit.register

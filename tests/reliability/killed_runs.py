@@ -52,10 +52,10 @@ def run_forked(
             os.write(writing, str(events.file_events_seen()).encode())
             os._exit(status)
     os.close(writing)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    came_back = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     seen = int(os.read(reading, 64) or b"-1")
     os.close(reading)
-    return ended, seen
+    return came_back, seen
 
 
 def judge(run: Path, whole: Path, status: int, log: Path) -> str:
