@@ -19,6 +19,18 @@ def split_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return known.config, others
 
 
+def name_first(schema: type, pairs: Sequence[str]) -> list[str]:
+    """The arguments with the field before a first word that has none, where the schema says by `FIRST` which it is.
+
+    >>> class Inspect:
+    ...     FIRST = "data"
+    >>> name_first(Inspect, ["chats.jsonl", "--output", "a.json"]), name_first(Inspect, ["--data", "chats.jsonl"])
+    (['--data', 'chats.jsonl', '--output', 'a.json'], ['--data', 'chats.jsonl'])
+    """
+    first = getattr(schema, "FIRST", None)
+    return [f"--{first}", *pairs] if first and pairs and not pairs[0].startswith("-") else list(pairs)
+
+
 def set_bare_keys(pairs: Sequence[str]) -> list[str]:
     """The arguments with `--field.key` as `--field.key=true` where no value follows, as a bare flag is of a bool.
 

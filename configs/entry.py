@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jsonargparse
 
-from configs.arguments import set_bare_keys, split_files, take_several
+from configs.arguments import name_first, set_bare_keys, split_files, take_several
 from configs.errors import InputError
 from configs.given_texts import check_texts
 from configs.one_line_ending import TRACEBACK, ends_in_one_line, say
@@ -45,6 +45,7 @@ def load_config(schema: type[T], arguments: Sequence[str] | None = None, *, comm
     """
     parser = _settings_parser(schema, command)
     files, pairs = split_files(sys.argv[1:] if arguments is None else arguments)
+    pairs = name_first(schema, pairs)
     for file in files:
         _check_file(parser, schema, file)
     _check_names(schema, pairs)

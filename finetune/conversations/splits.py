@@ -1,7 +1,7 @@
 """The conversations of a run: those to learn from and those held out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class ConversationSplits:
     """How those to learn from were drawn; None where they are all."""
     kept_sha256: str | None = None
     """The hash of both sets, where it was kept with them."""
+    kept_as: str | None = None
+    """The key that both sets are kept under for the next run, where they are."""
 
     def sha256(self) -> str:
         """The hash of all messages of both sets."""
@@ -89,12 +91,12 @@ def read_conversation_splits(data: Data, held_out: str | None = None, learn: Lea
     readings = KeptReadings(CONVERSATIONS, CODE)
     key = readings.key_of(names, weights=[one.weight for one in sets], held_out=held_out, learn=learn)
     if key is not None and (found := readings.find(key, PARTS)):
-        return _from_kept(*found, sets)
+        return replace(_from_kept(*found, sets), kept_as=key)
     read = Reading(data, learn)
     splits = _split(read) if held_out is None else _split_given(read, Reading(held_out, learn))
     if key is not None:
         readings.keep(key, {part: getattr(splits, part) for part in PARTS}, _facts_of(splits))
-    return splits
+    return replace(splits, kept_as=key)
 
 
 def _facts_of(splits: ConversationSplits) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, ways_to_ask
 from finetune.export.base_on_disk import config_hash
 from finetune.files.weighted_sets import describe_data
+from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
@@ -51,9 +52,12 @@ def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSp
     """
     with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
         splits = read_preference_splits(settings.data, settings.held_out)
+    both = [(pair.with_chosen(), pair.with_rejected()) for pair in (*splits.training, *splits.held_out)]
     if settings.calculator:
-        pairs = [*splits.training, *splits.held_out]
-        refuse_unusable_annotations([reply for pair in pairs for reply in (pair.with_chosen(), pair.with_rejected())])
+        refuse_unusable_annotations([reply for replies in both for reply in replies])
+    if accelerator.is_main_process:
+        for line in inspect_before_training(settings.data, both):
+            print(line)
     return splits
 
 

@@ -20,6 +20,7 @@ from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import choose_askable
 from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import load_start
+from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.local_model import LocalModel
@@ -96,6 +97,10 @@ def read_splits(settings: SftSettings, accelerator: Accelerator) -> Conversation
         splits = read_conversation_splits(settings.data, settings.held_out, settings.learn)
     if settings.calculator:
         refuse_unusable_annotations(chain(splits.training, splits.held_out))
+    if accelerator.is_main_process:
+        both = chain(splits.training, splits.held_out)
+        for line in inspect_before_training(settings.data, ((one,) for one in both), splits.kept_as):
+            print(line)
     return splits
 
 

@@ -44,6 +44,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "finetune": (
         "files",
         "conversations",
+        "inspection",
         "templates",
         "chat",
         "engine",
