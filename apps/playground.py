@@ -8,11 +8,14 @@ With no argument it opens the newest finished run under `runs/` beside the base 
 leaves this machine, but to a server that is named: the page listens on 127.0.0.1 and brings its own fonts and scripts.
 """
 
+import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from configs import InputError, run_entry
 from finetune.replies.side_settings import SideSettings
+
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +31,23 @@ class PlaygroundSettings(SideSettings):
     """Port that the page is served on."""
     host: str = "127.0.0.1"
     """Address that the page is served on; any other than 127.0.0.1 lets other machines in, without a password."""
+    allowed_hosts: str | list[str] = field(default_factory=list)
+    """Other names that the page is opened under, as a browser's address line has them, such as that of a proxy before
+    it; by default `localhost`, `host`, and for other machines the name and the address of this one. What names another
+    host is refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.port <= 65535:
             raise InputError(f"port: found {self.port}, expected a number from 1 to 65535")
+        for name in self.names:
+            if not HOST_NAME.fullmatch(name):
+                raise InputError(f"allowed_hosts: found {name!r}, expected a host's name without scheme and port")
+
+    @property
+    def names(self) -> list[str]:
+        """`allowed_hosts` as a list."""
+        return [self.allowed_hosts] if isinstance(self.allowed_hosts, str) else self.allowed_hosts
 
 
 def main(settings: PlaygroundSettings) -> None:
@@ -46,7 +61,7 @@ def main(settings: PlaygroundSettings) -> None:
     names = choose_names(settings.base, settings.tuned)
     examples = read_examples(names.tuned)
     page = build_page(Pair(names, settings), examples)
-    serve(page, settings.host, settings.port)
+    serve(page, settings.host, settings.port, settings.names)
 
 
 def check_address(host: str, port: int) -> None:

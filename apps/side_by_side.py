@@ -179,18 +179,19 @@ def _wire(
         try:
             asked = read_form(*values)
             models = pair.models(asked)
-        except InputError as error:
-            gr.Warning(escape(str(error)))
-            yield [gr.skip()] * len(outputs)  # the last replies stay
-            return
+        except InputError as error:  # the last replies stay
+            raise gr.Error(escape(str(error)), duration=10, print_exception=False) from None
         for panes in answer_side_by_side(models, asked, stops.current(request)):
             yield render(panes)
         if all(pane.refused for pane in panes):
             gr.Warning(escape(panes[0].refused))
 
-    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    asks = gr.on([ask.click, form[0].submit], begin, None, ask, queue=False, trigger_mode="multiple", **hidden)
+    shown: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "multiple"}
+    hidden: dict[str, Any] = {**shown, "api_visibility": "private"}
+    asks = gr.on([ask.click, form[0].submit], begin, None, ask, queue=False, **hidden)
     # One generator feeds both panes: two events would wait for each other. Raw values: `read_form` checks them all.
-    replies = asks.then(answer, form, outputs, preprocess=False, concurrency_limit=1, trigger_mode="multiple", **hidden)
-    replies.then(lambda: gr.update(interactive=True), None, ask, queue=False, trigger_mode="multiple", **hidden)
-    stop.click(stops.stop, queue=False, trigger_mode="multiple", **hidden)
+    # It is the one function that Gradio's client can call, as `/ask`.
+    replies = asks.then(answer, form, outputs, preprocess=False, concurrency_limit=1, api_name="ask", **shown)
+    for ended in (replies.then, replies.failure):  # after an error, such as a full queue, only the second is run
+        ended(lambda: gr.update(interactive=True), None, ask, queue=False, **hidden)
+    stop.click(stops.stop, queue=False, **hidden)

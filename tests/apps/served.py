@@ -38,6 +38,8 @@ class Served:
     """What it prints."""
     outside: Path
     """Every other machine that it turned to, a line each."""
+    process: int
+    """Its id."""
 
 
 def serve(run: Path, folder: Path) -> Iterator[Served]:
@@ -52,7 +54,7 @@ def serve(run: Path, folder: Path) -> Iterator[Served]:
         while not (found := ADDRESS.search(output.read_text())):
             assert process.poll() is None and time.monotonic() < end, output.read_text()
             time.sleep(0.1)
-        yield Served(found[1], output, outside)
+        yield Served(found[1], output, outside, process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.apps.sent_by_hand import asking_index, empty_queue, fill_queue
 from tests.apps.served import MARKUP, Served
 
 CHROMIUM = shutil.which("chromium")
@@ -107,6 +108,18 @@ def test_stop_ends_a_long_reply_and_both_can_be_asked_again(visit):
     visit.ask("what is abs?", maximum_tokens=3)
     expect(page.locator("#base-status")).to_contain_text("limit of 3 tokens")
     assert visit.errors == []
+
+
+def test_a_full_queue_is_said_and_both_can_be_asked_again(visit, served):
+    page = visit.page
+    index = asking_index(served)
+    accepted, _ = fill_queue(served, index)
+    visit.ask("what is abs?", maximum_tokens=3)
+    expect(page.get_by_text("currently busy")).to_be_visible()
+    expect(page.locator("#ask")).to_be_enabled()
+    empty_queue(served, index, accepted)
+    page.click("#ask")
+    expect(page.locator("#base-status")).to_contain_text("limit of 3 tokens")
 
 
 BOXES = """() => {
