@@ -71,13 +71,13 @@ def compare_replies(base: Asked, tuned: Asked) -> list[Figure]:
     figures = [] if (costs := _compare_costs(*both, len(conversations))) is None else [costs]
     if checkable:
         name = f"exact match on {len(checkable)} checkable questions"
-        figures.append(_compare_shares(name, *(_most(side, checkable, attrgetter("is_right")) for side in both)))
+        figures.append(compare_shares(name, *(_most(side, checkable, attrgetter("is_right")) for side in both)))
         contained = (_most(side, checkable, attrgetter("contains_answer")) for side in both)
-        figures.append(_compare_shares(CONTAINED, *contained))
+        figures.append(compare_shares(CONTAINED, *contained))
     stopped = (_most(side, every, attrgetter("stopped")) for side in both)
-    figures.append(_compare_shares("replies that end by themselves", *stopped))
+    figures.append(compare_shares("replies that end by themselves", *stopped))
     repeated = (_fewest(side, every, lambda one: repeats_itself(one.reply)) for side in both)
-    figures.append(_compare_shares("replies that repeat themselves", *repeated))
+    figures.append(compare_shares("replies that repeat themselves", *repeated))
     return figures
 
 
@@ -97,7 +97,7 @@ def compare_choices(
             )
             for side in (base, tuned)
         ]
-        figures.append(_compare_shares(name, *rights))
+        figures.append(compare_shares(name, *rights))
     return figures
 
 
@@ -160,7 +160,8 @@ def _each(side: Sequence[Evaluation], numbers: Sequence[int], holds: Callable[[A
     return [[bool(holds(one.answered[number])) for number in numbers] for one in side]
 
 
-def _compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool]) -> Figure:
+def compare_shares(name: str, base: Sequence[bool], tuned: Sequence[bool]) -> Figure:
+    """How often something holds of each of two models, on the same questions."""
     difference = share_difference(base, tuned)
     return Figure(
         name=name,

@@ -37,7 +37,8 @@ class Grams:
 
     def holding(self, gram: int) -> np.ndarray:
         """The numbers of the questions that hold a gram."""
-        first, end = np.searchsorted(self.grams, np.array([gram, gram + 1])).tolist()
+        first = int(np.searchsorted(self.grams, gram))
+        end = int(np.searchsorted(self.grams, gram + 1))
         return self.questions[first:end]
 
 

@@ -54,7 +54,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "replies",
         "evaluation",
         "export",
-        ("rows", "preference", "supervised"),
+        ("rows", "preference", "supervised", "red_teaming"),
         "api",
     ),
     "apps": (),
