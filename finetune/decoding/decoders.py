@@ -13,6 +13,7 @@ import psutil
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import DynamicCache, PreTrainedModel
 
 from finetune.decoding.linear_layers import AdapterRows, NotReadable
@@ -153,13 +154,22 @@ def _compare(model: PreTrainedModel, parts: DecoderParts) -> tuple[float, float]
 
 
 def _state_of(model: nn.Module, lay_out: bool) -> tuple[object, ...]:
-    """Where each weight lies and how often it was changed, and which adapters are in force."""
+    """Where each weight lies, how often it was changed, and some of its numbers; which adapters are in force.
+
+    The numbers, since torch's fused optimizers change weights and count no change.
+    """
     weights = [(tensor.data_ptr(), tensor._version) for tensor in model.parameters()]
+    numbers = [_some_numbers(tensor) for tensor in model.parameters() if lay_out and tensor.requires_grad]
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     adapters = [
         (tuple(layer.active_adapters), layer.disable_adapters, tuple(layer.merged_adapters)) for layer in layers
     ]
-    return lay_out, tuple(weights), tuple(adapters)
+    return lay_out, tuple(weights), tuple(numbers), tuple(adapters)
+
+
+def _some_numbers(tensor: Tensor) -> tuple[float, ...]:
+    flat = tensor.detach().flatten() if tensor.is_contiguous() else tensor.detach()[0].flatten()
+    return tuple(flat[:: max(1, len(flat) // 4)].tolist()) if not isinstance(tensor, DTensor) else ()
 
 
 def _copies_fit(model: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
 from configs import InputError
@@ -69,6 +70,8 @@ class Stepper:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        # A fused optimizer changes weights without saying so, and whoever keeps a copy of one could not know.
+        increment_version(self._trained())
         return {
             "loss_nats": loss_nats,
             "learning_rate": self.optimizers[-1].param_groups[0]["lr"],

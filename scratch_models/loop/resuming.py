@@ -20,7 +20,7 @@ from scratch_models.loop.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from scratch_models.loop.run_folder import RunFolder
+from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.sharding import spread_like, whole_tensors
 from tokenizer_ext.pages.progress import progress
 
@@ -66,7 +66,8 @@ def save_training(
 
 
 def _say_other_processes(loss_model: nn.Module, run: RunFolder, accelerator: Accelerator) -> None:
-    before, now = run.record().get("world_size"), accelerator.num_processes
+    now = accelerator.num_processes
+    before = run.record().get("world_size") if (run.path / RECORD).is_file() else None
     if before not in (None, now) and has_dropout(loss_model):
         accelerator.print(
             f"{run.path}: was started with {before} processes and goes on with {now}: each step reads the same, but "

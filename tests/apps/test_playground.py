@@ -100,6 +100,12 @@ def test_a_number_that_is_no_port_is_refused(port):
         PlaygroundSettings(port=port)
 
 
+@pytest.mark.parametrize("name", ["https://demo.example", "demo.example:7860", "*", ""])
+def test_what_is_no_name_of_a_host_is_refused(name):
+    with pytest.raises(InputError, match=r"allowed_hosts: found .* without scheme and port"):
+        PlaygroundSettings(allowed_hosts=["demo.example", name])
+
+
 def test_without_a_run_the_playground_ends_with_status_2_and_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["playground.py", "--port", str(free_port())])

@@ -1,4 +1,4 @@
-"""Every path and command that README, CONTRIBUTING and docs name exists."""
+"""Every path and command that README, CONTRIBUTING, SECURITY and docs name exists."""
 
 import dataclasses
 import re
@@ -10,7 +10,9 @@ from tests.house.repository import LAYERS, ROOT, entry_files, entry_schema, kept
 
 README = ROOT / "README.md"
 DOCUMENTS = [
-    path for path in (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.exists()
+    path
+    for path in (README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if path.exists()
 ]
 
 # What a run writes, and what lies beside the repository, is not in it.

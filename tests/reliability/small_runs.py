@@ -8,11 +8,17 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from finetune.dpo import DpoSettings
+from finetune.dpo import main as dpo
+from finetune.new_rows import NewRowsSettings
+from finetune.new_rows import main as new_rows
 from finetune.sft import main as sft
 from finetune.supervised.settings import SftSettings
 from scratch_models.train import main as train
 from scratch_models.train_settings import TrainSettings
 from tests.finetune.entry_runs import SMALL, run_here
+from tests.finetune.extended_models import TEXTS, extend
+from tests.finetune.pair_records import write_pairs
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 
 BETWEEN_RUNS = ("seconds", "tokens_per_second")
@@ -24,7 +30,14 @@ def write_inputs(folder: Path) -> None:
     """A base, conversations and a text."""
     save_tiny_base(folder / "base")
     write_questions(folder / "data.jsonl", 40)
+    write_pairs(folder / "pairs.jsonl", 40)
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+
+
+def write_extended(folder: Path) -> None:
+    """The base with new tokens, and the text that they are of."""
+    extend(folder / "base").save(folder / "extended")
+    (folder / "words.txt").write_text("\n\n".join(TEXTS))
 
 
 def run_from_scratch(folder: Path, output_dir: Path, **settings: Any) -> None:
@@ -41,7 +54,35 @@ def run_sft(folder: Path, output_dir: Path, **settings: Any) -> None:
     run_here(sft, SftSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
 
 
+def run_bigram(folder: Path, output_dir: Path, **settings: Any) -> None:
+    """The smallest model, from its first weights."""
+    run_from_scratch(folder, output_dir, **{"model": "bigram", **settings})
+
+
+def run_full(folder: Path, output_dir: Path, **settings: Any) -> None:
+    """Every weight, the global batch in four micro-batches."""
+    changes = {"method": "full", "lora_dropout": 0.0, "merge": "false", "accumulation_steps": 4, "learning_rate": 1e-3}
+    run_sft(folder, output_dir, **{**changes, **settings})
+
+
+def run_dpo(folder: Path, output_dir: Path, **settings: Any) -> None:
+    """Preferences, with an adapter."""
+    of_sft = ("conversations_per_step", "evaluation_conversations")
+    small = {name: value for name, value in SMALL.items() if name not in of_sft}
+    short = {**small, **SHORT, "pairs_per_step": 4, "keep_best": "true"}
+    inputs = {"base": folder / "base", "data": folder / "pairs.jsonl"}
+    run_here(dpo, DpoSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
+
+
+def run_new_rows(folder: Path, output_dir: Path, **settings: Any) -> None:
+    """Rows of new tokens alone."""
+    short = {**SHORT, "block_size": 24, "blocks_per_batch": 4, "learning_rate": 0.02, "warmup_steps": 0}
+    inputs = {"base": folder / "extended", "corpus": folder / "words.txt"}
+    run_here(new_rows, NewRowsSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
+
+
 RUNS: dict[str, Callable[..., None]] = {"from scratch": run_from_scratch, "sft": run_sft}
+ALL_RUNS = {**RUNS, "bigram": run_bigram, "full": run_full, "dpo": run_dpo, "new rows": run_new_rows}
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:

@@ -125,6 +125,24 @@ def test_a_weight_that_changes_is_read_again() -> None:
     assert largest_difference(model) < 1e-5
 
 
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {}], ids=str)
+def test_weights_that_an_optimizer_changed_are_read_again(options: dict[str, Any]) -> None:
+    model = made("Llama")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, **options)  # a fused one counts no change
+    ids = torch.tensor([[7]])
+
+    def difference_of_one_row() -> float:  # for which weights are copied
+        with torch.inference_mode():
+            decoder = decoder_for(model, lay_out=True)(range(1), 1)
+            return relative(decoder.read(ids, ids * 0, None), model(input_ids=ids).logits[:, -1])
+
+    assert difference_of_one_row() < 1e-5
+    for _ in range(2):
+        model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
+        optimizer.step()
+        assert difference_of_one_row() < 1e-5
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_is_not_used_any_more_is_forgotten(family: str) -> None:
     model = with_adapter(made(family), ["c_attn" if family == "GPT-2" else "q_proj"], fan_in_fan_out=family == "GPT-2")
