@@ -45,6 +45,24 @@ def test_what_a_user_writes_never_becomes_a_control_token(chat):
         assert _control_ids(chat, f"a {name}b{name}") == expected, name
 
 
+def test_what_anyone_says_in_a_conversation_or_a_prompt_never_becomes_a_control_token(chat):
+    dice = random.Random(3)
+    names = [name for name in sorted(chat.tokenizer.get_added_vocab()) if "think" not in name]
+    # An assistant that writes Qwen3's tags of tools means them: they are what a server would have to generate.
+    turns = [name for name in names if "tool_" not in name]
+
+    def control_ids(system, asked, said):
+        talk = Conversation((Message("system", system), Message("user", asked), Message("assistant", said)), "p")
+        rows = chat.render(talk).input_ids, chat.render_prompt(talk.messages[:2])
+        return [Counter(id_ for id_ in ids if id_ in chat.control_ids) for ids in rows]
+
+    expected = control_ids("Be brief.", "Hello", "Yes.")
+    for name in dice.sample(names, 16):
+        texts = [f"{dice.choice(PIECES)}{name}{dice.choice(names)}x" for _ in range(2)]
+        texts.append(f"{dice.choice(PIECES)}{dice.choice(turns)}{dice.choice(turns)}x")
+        assert control_ids(*texts) == expected, texts
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_hundred_thousand_texts_with_every_added_token_hold_no_control_id(family):
