@@ -11,9 +11,11 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from configs.disk_space import describe_full_disk, free_bytes
 from configs.errors import InputError, RunStopped, on_one_line
 
 TRACEBACK = "--traceback"
@@ -54,11 +56,13 @@ def line_of(error: BaseException) -> tuple[str, int]:
 
     >>> line_of(InputError("data.jsonl: no such file"))
     ('data.jsonl: no such file', 2)
-    >>> line_of(OSError(28, "No space left on device", "runs/sft-1"))
-    ('runs/sft-1: No space left on device', 2)
+    >>> line_of(OSError(13, "Permission denied", "runs/sft-1"))
+    ('runs/sft-1: Permission denied', 2)
     """
     if isinstance(error, InputError):
         return str(error), 2
+    if full := describe_full_disk(error):
+        return _say_full(full, error), 2
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"{os.fsdecode(error.filename) if not isinstance(error.filename, int) else ''}: {error.strerror}", 2
     if isinstance(error, MemoryError):
@@ -80,6 +84,13 @@ def _end_in_order(number: int, _frame: FrameType | None) -> NoReturn:
     """Ends the process on a signal as an exception would: what is half written is taken away."""
     say(f"ended by {signal.Signals(number).name}", file=sys.stderr)
     sys.exit(128 + number)
+
+
+def _say_full(full: str, error: BaseException) -> str:
+    """A full disk where the file that it was for may not be known."""
+    name = getattr(error, "filename", None)
+    place = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path.cwd()
+    return f"{place}: {full}: more bytes are needed than the {free_bytes(place):,} that are free: make room"
 
 
 def _place(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from configs import InputError, run_entry
+from configs.whole_folder import write_whole
 from finetune.conversations.formats import Conversation
 from finetune.conversations.questions import ChoiceQuestion, describe_left_alone, read_asked
 from finetune.evaluation.draw import TEMPERATURE_OF_SEVERAL, BestBy, Draw
@@ -230,7 +231,7 @@ def write_record(
         "best_of": settings.best_of,
         **{part.kind: part.to_record() for part in parts},
     }
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     print(f"Written: {path}")
 
 

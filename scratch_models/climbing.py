@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from configs.whole_folder import write_whole
 from scratch_models.corpus.blocks import RandomBlocks
 from scratch_models.corpus.encoded_text import TrainingText
 from scratch_models.corpus.training_text import read_training_text
@@ -22,7 +23,7 @@ from scratch_models.rungs.all_rungs import ScratchModel
 from scratch_models.rungs.bigram import bigram_of_counts
 from scratch_models.scratch_folder import save_scratch_model
 from scratch_models.train_settings import TrainSettings
-from tokenizer_ext.pages.plots import new_figure, require_plots
+from tokenizer_ext.pages.plots import new_figure, require_plots, save_figure
 
 COUNTED = "counted bigram"
 RUNGS: dict[str, dict[str, Any]] = {
@@ -74,8 +75,8 @@ def climb(shared: TrainSettings) -> list[RungResult]:
         results.append(result)
         print(_describe(result), flush=True)
     rows = [dataclasses.asdict(result) for result in results]
-    (ladder.path / "ladder.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    plot_ladder(results).savefig(ladder.path / "ladder.svg")
+    write_whole(ladder.path / "ladder.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    save_figure(plot_ladder(results), ladder.path / "ladder.svg")
     print(f"Plotted: {ladder.path / 'ladder.svg'}; figures: {ladder.path / 'ladder.json'}")
     return results
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import InputError, run_entry
-from configs.whole_folder import whole_folder
+from configs.manifest import sealed_folder
 from scratch_models.embedded.default import EMBEDDED_BASE
 from scratch_models.loop.run_folder import RunFolder, newest_run
 
@@ -46,7 +46,7 @@ def main(settings: PublishSettings) -> None:
     folder = Path(settings.folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise InputError(f"folder {folder}: holds no model that this one would replace: choose a new folder")
-    with whole_folder(folder) as partial:
+    with sealed_folder(folder) as partial:
         save_gpt2(model, partial, tokenizer, dtype=torch.bfloat16)
         (partial / "README.md").write_text(readme, encoding="utf-8")
     megabytes = sum(path.stat().st_size for path in folder.rglob("*")) / 1e6

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs import InputError, run_entry
+from configs.whole_folder import write_whole
 from scratch_models.looking.direction_terms import direction_terms
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def main(settings: LookSettings) -> None:
     figures = make_figures(reading, table, token_texts(vocabulary), settings.directions(), about)
     page = to_html(figures)
     run = run.start(fields, {}, resume=False)
-    (run.path / "look.html").write_text(page, encoding="utf-8")
+    write_whole(run.path / "look.html", page)
     print(describe(figures))
     print(f"Saved: {run.path / 'look.html'}")
 

@@ -22,7 +22,7 @@ from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_
 from scratch_models.scaling_laws.law import Measured, ScalingLaw, fit_law, require_enough
 from scratch_models.scaling_laws.picture import plot_law
 from scratch_models.train_settings import TrainSettings
-from tokenizer_ext.pages.plots import require_plots
+from tokenizer_ext.pages.plots import require_plots, save_figure
 
 LEAST_RATIO = 4
 """Of the compute of the run that is held back to that of the largest fitted one."""
@@ -93,7 +93,7 @@ def save_study(law: ScalingLaw, fitted: Sequence[Measured], held_back: Measured,
         "held_back": {**dataclasses.asdict(held_back), "predicted_nats": predicted, "difference_percent": percent},
     }
     write_whole(folder / "scaling.json", json.dumps(figures, indent=2) + "\n")
-    plot_law(law, fitted, held_back).savefig(folder / "scaling.svg")
+    save_figure(plot_law(law, fitted, held_back), folder / "scaling.svg")
     print(f"Plotted: {folder / 'scaling.svg'}; figures: {folder / 'scaling.json'}")
 
 

@@ -18,12 +18,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.errors import on_one_line
-from configs.whole_folder import whole_folder
+from configs.manifest import check_manifest, sealed_folder
 from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
 from scratch_models.rungs.all_rungs import KINDS, ScratchModel
 from scratch_models.rungs.bigram import BigramLanguageModel
 from scratch_models.rungs.gpt import GPT
 from scratch_models.rungs.gpt2_weights import load_gpt2, save_gpt2
+from tokenizer_ext.embeddings.saved_weights import check_tensors
 from tokenizer_ext.foreign.checked_folder import check_tokenizer_folder
 from tokenizer_ext.foreign.config_numbers import check_numbers
 from tokenizer_ext.foreign.json_in_folder import read_object
@@ -33,13 +34,16 @@ from tokenizer_ext.foreign.weight_headers import read_headers
 def save_scratch_model(model: ScratchModel, vocabulary: Vocabulary, folder: str | Path) -> None:
     """Writes the folder that `load_scratch_model` reads, complete or not at all; one that is there is replaced.
 
+    It is opened again, and must hold these very weights, before it is in its place.
+
     That of a GPT on BPE ids opens in transformers too.
     """
-    with whole_folder(folder) as partial:
+    with sealed_folder(folder) as partial:
         if isinstance(model, GPT) and not isinstance(vocabulary, CharacterVocabulary | ByteVocabulary):
             save_gpt2(model, partial, vocabulary)
         else:
             _save_own(model, vocabulary, partial)
+        check_tensors(load_scratch_model(partial)[0].state_dict(), model.state_dict())
 
 
 def _save_own(model: ScratchModel, vocabulary: Vocabulary, folder: Path) -> None:
@@ -58,9 +62,10 @@ def load_scratch_model(folder: str | Path) -> tuple[ScratchModel, Vocabulary]:
     """The model and vocabulary of a run's folder or its `final/`, or of any GPT-2 folder or Hub name.
 
     Raises:
-        InputError: there is no model, or model and vocabulary do not belong together.
+        InputError: there is no model, a file of it is damaged, or model and vocabulary do not belong together.
     """
     folder = folder_of_model(folder)
+    check_manifest(folder)
     fields = _read_fields(folder) if folder.is_dir() else {}
     model = _load_own(folder, fields) if "model" in fields else load_gpt2(folder)
     is_of_bytes = fields.get("tokens") == "bytes"
@@ -77,9 +82,10 @@ def holds_own_model(folder: str | Path) -> bool:
     """Whether a folder holds a model in the form that only this project opens, and not in that of Hugging Face.
 
     Raises:
-        InputError: it is a folder without a readable config.json.
+        InputError: it is a folder without a readable config.json, or a file of it is damaged.
     """
     folder = folder_of_model(folder)
+    check_manifest(folder)
     return folder.is_dir() and "model" in _read_fields(folder)
 
 

@@ -43,6 +43,7 @@ class DeltaSettings:
 
 def main(settings: DeltaSettings) -> None:
     """Makes a delta, or applies one."""
+    from tokenizer_ext.extension.certificate import read_certificate
     from tokenizer_ext.extension.delta import apply_delta, make_delta
     from tokenizer_ext.extension.report import describe
     from tokenizer_ext.pages.terminal import quiet_libraries
@@ -52,7 +53,7 @@ def main(settings: DeltaSettings) -> None:
     if settings.extended is None:
         extended = apply_delta(str(settings.base), str(settings.delta))
         folder = extended.save(settings.output_dir)
-        print(describe(extended.certificate))
+        print(describe(read_certificate(folder) or extended.certificate))
     else:
         folder = make_delta(settings.extended, settings.first_new_id, settings.output_dir)
     print(f"Saved: {folder} ({sum(file.stat().st_size for file in folder.iterdir()):,} bytes)")

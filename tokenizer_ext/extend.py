@@ -66,6 +66,7 @@ class ExtendSettings:
 
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
+    from tokenizer_ext.extension.certificate import read_certificate
     from tokenizer_ext.extension.extension import grow
     from tokenizer_ext.extension.plan import make_plan
     from tokenizer_ext.extension.report import describe, describe_plan
@@ -90,7 +91,7 @@ def main(settings: ExtendSettings) -> None:
             return
         extended = grow(settings.base, plan, settings.rows_multiple, settings.start, settings.seed)
     folder = extended.save(settings.output_dir)
-    print(describe(extended.certificate))
+    print(describe(read_certificate(folder) or extended.certificate))
     print(f"Longest new tokens: {longest_tokens(extended.merges)}")
     print(f"Saved: {folder}; report: {folder / 'report.html'}")
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from configs import InputError, run_entry
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.manifest import sealed_folder
+from configs.whole_folder import check_new_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def main(settings: RecoverSettings) -> None:
     plain = recover_plain(encoding)
     print(describe_recovery(plain, encoding, settings.text, corpus))
     if settings.output_dir is not None:
-        with whole_folder(settings.output_dir) as folder:
+        with sealed_folder(settings.output_dir) as folder:
             write_tokenizer(plain, encoding, folder)
         print(f"Saved: {settings.output_dir}")
 

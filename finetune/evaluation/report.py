@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerFast
 
+from configs.whole_folder import write_whole
 from finetune.chat.choose_format import has_own_template, knows_chat
 from finetune.engine.engine import Engine
 from finetune.evaluation.scoring import Scores
@@ -81,8 +82,8 @@ def describe_base(tokenizer: PreTrainedTokenizerFast) -> str:
 def write_report(report: Report, folder: Path) -> None:
     """Writes `report.json`, without the metrics that stand in `metrics.jsonl`, and `report.html`."""
     record = {name: value for name, value in dataclasses.asdict(report).items() if name != "metrics"}
-    (folder / REPORT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(to_html(report), encoding="utf-8")
+    write_whole(folder / REPORT, json.dumps(record, indent=2) + "\n")
+    write_whole(folder / "report.html", to_html(report))
 
 
 def to_html(report: Report) -> str:

@@ -28,6 +28,8 @@ class AdapterBase:
     """Ids that its tokenizer uses: so many first rows of embedding and head enter the hash."""
     weights_sha256: str
     """Of its weights, as `tokenizer_ext/extension/certificate.py` defines it, whatever type they are stored in."""
+    reopened: bool = False
+    """Whether the adapter was read back from the disk and found equal to the trained one; then there is a manifest."""
 
 
 def write_adapter_base(record: AdapterBase, adapter: Path) -> None:

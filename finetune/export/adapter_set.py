@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
+from configs.manifest import MANIFEST, check_manifest, seal, sealed_folder
 from configs.read_in_one_line import read_in_one_line
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.whole_folder import check_new_folder
 from finetune.export.adapter_base import adapter_fields, base_of_adapter
 from finetune.export.logit_comparison import compare_logits, logits_of, probe_ids
 from finetune.export.receipt import LIMIT
@@ -26,8 +27,8 @@ from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-NEVER_OPENED = shutil.ignore_patterns(*(f"*{suffix}" for suffix in (*PICKLES, ".py")))
-"""Files of a foreign folder that are not copied on: nothing here opened them."""
+NOT_COPIED = shutil.ignore_patterns(*(f"*{suffix}" for suffix in (*PICKLES, ".py")), MANIFEST)
+"""What is not copied on: files of a foreign folder, which nothing here opened, and the manifest of another folder."""
 CARD = """# {title}
 
 `base/` is the model, each other folder an adapter on it.
@@ -77,11 +78,12 @@ def save_adapters(tuned: Mapping[str, str | Path], target: str | Path) -> float:
     """
     check_new_folder(target)
     adapters, target = find_adapters(tuned), Path(target)
-    with whole_folder(target) as partial:
-        shutil.copytree(_base_of(next(iter(adapters.values()))), partial / "base", ignore=NEVER_OPENED)
+    with sealed_folder(target) as partial:
+        shutil.copytree(_base_of(next(iter(adapters.values()))), partial / "base", ignore=NOT_COPIED)
         for name, adapter in adapters.items():
             _copy_adapter(adapter, partial / name)
         (partial / "README.md").write_text(_card(target.name, adapters), encoding="utf-8")
+        seal(partial)  # what is opened again must have one
         return _largest_difference(adapters, {name: partial / name for name in adapters})
 
 
@@ -156,6 +158,7 @@ def _base_of(adapter: Path) -> Path:
     base = Path(base_of_adapter(adapter))
     if not base.is_dir():
         raise MissingInput(f"{adapter}: its base {base} is not there: get it, or name it in {ADAPTER_CONFIG}")
+    check_manifest(base)
     return base
 
 
@@ -167,7 +170,7 @@ def _base_files(adapter: Path) -> dict[str, str]:
 
 
 def _copy_adapter(adapter: Path, folder: Path) -> None:
-    shutil.copytree(adapter, folder, ignore=NEVER_OPENED)
+    shutil.copytree(adapter, folder, ignore=NOT_COPIED)
     config = {**adapter_fields(adapter), "base_model_name_or_path": "../base", "revision": None}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

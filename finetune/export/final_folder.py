@@ -21,22 +21,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from configs.whole_folder import whole_folder
+from configs.manifest import sealed_folder
 from finetune.export.adapter_base import BASE_RECORD, AdapterBase, write_adapter_base
 from finetune.export.base_on_disk import base_on_disk, round_new_rows
 from finetune.export.conversational import make_conversational
 from finetune.export.model_card import public_name
 from finetune.lora.changed_base import save_as_difference, take_out
 from finetune.lora.lora import changes_to_base
+from tokenizer_ext.embeddings.saved_weights import check_tensors, reopen
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
 from tokenizer_ext.extension.extension import Extended
-from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from tokenizer_ext.foreign.template_trial import save_tokenizer
-from tokenizer_ext.huggingface.hf_model import load_model
 from tokenizer_ext.pages.progress import shown
 
 BASE_BESIDE_ADAPTER = "../base"
@@ -69,7 +70,7 @@ def save_assistant(
         round_new_rows(model)
         fold(model)
     make_conversational(model, tokenizer, own_stops)
-    with whole_folder(final) as partial:
+    with sealed_folder(final) as partial:
         if adapted is None:
             kept = _write_whole(model, tokenizer, partial, extended)
         else:
@@ -82,11 +83,12 @@ def save_assistant(
 
 
 def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:
-    """The certificate of an extension with the hashes of the model after training, its new rows folded."""
+    """The certificate of an extension with the hashes of the model after training, as it was read back."""
     return dataclasses.replace(
         extended.certificate,
         weights_after=hash_weights(model, extended.first_new_id),
         all_weights_trained=all_weights_trained,
+        reopened=True,
     )
 
 
@@ -95,8 +97,9 @@ def _write_whole(
 ) -> str:
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+    reopened = reopen(folder, model, tokenizer, logits=False)
     if extended is not None:
-        extended.save_proof(folder, certify_trained(extended, model, all_weights_trained=True))
+        extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=True))
     return f"every weight was trained; saved in {_name(model.dtype)}, in which it was trained"
 
 
@@ -109,6 +112,8 @@ def _write_adapter(
 ) -> str:
     changed = changes_to_base(adapted)
     adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)
+    trained = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    check_tensors(load_file(folder / "adapter" / ADAPTER_WEIGHTS), trained)
     save_as_difference(folder / "adapter", changed)
     model = take_out(adapted, changed)
     if extended is None or not _stands_as_it_was(model, extended):
@@ -138,7 +143,8 @@ def _write_beside_adapter(
     save_tokenizer(tokenizer, folder)
     model.generation_config.save_pretrained(folder)
     sha256 = weights_sha256(extended.certificate.weights_before)
-    write_adapter_base(AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256), folder)
+    record = AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256, reopened=True)
+    write_adapter_base(record, folder)
     commit = f" at {revision[:12]}" if revision else ""
     return f"unchanged, so it is named and not copied: {public_name(place)}{commit}, weights sha256 {sha256}"
 
@@ -153,9 +159,9 @@ def _write_base(
         model.to(origin.stored_as)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+    reopened = reopen(folder, model, tokenizer, logits=False)
     if extended is not None:
-        read_back = load_model(str(folder), "auto")
-        extended.save_proof(folder, certify_trained(extended, read_back, all_weights_trained=False))
+        extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=False))
     stored = f"in base/, in {_name(model.dtype)}, as it was stored"
     if extended is None or not extended.plan.new_ids:
         return f"{stored}: with these weights it is nowhere else on the disk"

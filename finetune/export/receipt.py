@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.manifest import sealed_folder
+from configs.whole_folder import check_new_folder
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter
 from finetune.export.hub import push
@@ -63,6 +64,8 @@ class Receipt:
     """Of the merged weights, by name and shape."""
     files_sha256: Mapping[str, str]
     """Of each file of the merged folder; `sha256sum` gives the same."""
+    reopened: bool = True
+    """Whether the folder was opened again from the disk before this was written; it holds a manifest then."""
 
     def describe(self) -> str:
         """The receipt in one line."""
@@ -93,7 +96,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
     if not (adapter / ADAPTER_CONFIG).is_file():
         raise InputError(f"{adapter}: holds no adapter, so there is nothing to merge: it is one model as it is")
     try:
-        with whole_folder(target) as partial:
+        with sealed_folder(target) as partial:
             receipt = _merge(adapter, partial, stored_as)
             (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -114,12 +117,14 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         del merged, adapted
         merged, expected, found = _merge_in(torch.float64, load_adapted(adapter)[0], adapter, ids)
     _check_difference(adapter, found)
-    _write(merged.to(getattr(torch, stored_as)), tokenizer, adapter, folder)
+    _write(merged.to(getattr(torch, stored_as)), tokenizer, folder)
     written = _hash(merged)
     del merged
     read_back = load_model(str(folder), "auto")
     if _hash(read_back) != written:
         raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
+    stop_ids = _check_stops(folder, adapter, tokenizer, read_back)
+    _certify(read_back, adapter, folder)
     from_disk = compare_logits(read_back.to(expected.dtype), ids, expected)
     if expected.dtype == getattr(torch, stored_as):  # rounded weights say something else by nature
         _check_difference(adapter, found := from_disk)
@@ -131,7 +136,7 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         stored_as=stored_as,
         same_choice=from_disk.same_choice,
         tied=read_back.get_output_embeddings().weight is read_back.get_input_embeddings().weight,
-        stop_ids=_check_stops(folder, adapter, tokenizer, read_back),
+        stop_ids=stop_ids,
         adapter_sha256=file_sha256(adapter / ADAPTER_WEIGHTS),
         weights_sha256=written,
         files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
@@ -148,14 +153,18 @@ def _merge_in(
 
 
 @shown("writing the merged model")
-def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, adapter: Path, folder: Path) -> None:
-    """The folder with all that belongs to the model: its certificate says that the old weights are others now."""
+def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     merged.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+
+
+def _certify(read_back: PreTrainedModel, adapter: Path, folder: Path) -> None:
+    """Writes card and certificate of what was read back; the old weights are others now, and it says so."""
     certificate = read_certificate(base_of_adapter(adapter))
     if certificate is not None:
-        after = hash_weights(merged, certificate.base_tokens)
-        write_certificate(dataclasses.replace(certificate, weights_after=after, all_weights_trained=True), folder)
+        after = hash_weights(read_back, certificate.base_tokens)
+        trained = dataclasses.replace(certificate, weights_after=after, all_weights_trained=True, reopened=True)
+        write_certificate(trained, folder)
     write_merged_card(adapter, folder)
 
 
@@ -191,6 +200,8 @@ def publish(run: RunFolder, *, merge: bool, push_to_hub: str | None) -> None:
     model = run.final
     if merge:
         model = run.path / MERGED
+        if model.is_symlink():  # of somebody else's run: what it leads to stays
+            model.unlink()
         shutil.rmtree(model, ignore_errors=True)  # of a run that was finished before and resumed
         receipt = merge_with_receipt(run.final, model)
         print(f"{receipt.describe()}\nSaved: {model}; receipt: {model / RECEIPT}")

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from configs import InputError
 from configs.errors import on_one_line
+from configs.manifest import check_manifest
 from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter, check_base
@@ -71,10 +72,12 @@ def find_model(name: str | Path) -> Path:
     an adapter.
 
     Raises:
-        InputError: the run is not finished, or the Hub does not give the model.
+        InputError: the run is not finished, a file of it is damaged, or the Hub does not give the model.
 
     """
-    return model_folder(fetch(folder_of_base(str(name))))
+    folder = model_folder(fetch(folder_of_base(str(name))))
+    check_manifest(folder)
+    return folder
 
 
 def load_adapted(
@@ -82,14 +85,16 @@ def load_adapted(
 ) -> tuple[PeftModel, PreTrainedTokenizerFast]:
     """An adapter of any tool, by this name, on the base that it names, in evaluation mode, and its tokenizer.
 
-    The tokenizer is the one beside the adapter, or the base's. With `prove_base` the base's weights are hashed and held
-    to `base.json`; without, what is remembered of its files will do.
+    The tokenizer is the one beside the adapter, or the base's. With `prove_base` the files of both are hashed and held
+    to what is known of them; without, what is remembered of them will do.
 
     Raises:
         InputError: base or adapter are missing, damaged, changed, or of different models.
 
     """
     base = base_of_adapter(adapter)
+    for folder in (adapter, base) if prove_base else (adapter,):
+        check_manifest(folder, anew=prove_base)
     tokenizer = load_tokenizer(str(tokenizer_folder(adapter, base)))
     model = load_model(base)
     check_base(adapter, base, model, anew=prove_base)

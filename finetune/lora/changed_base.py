@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from configs import InputError
+from tokenizer_ext.embeddings.saved_weights import check_tensors
 
 ADAPTER = "default"
 HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "mica")
@@ -110,6 +111,7 @@ def save_as_difference(adapter: Path, changed: ChangedBase) -> None:
         both_b = torch.cat([tensors[name_b], -first_b.to(tensors[name_b])], dim=1)  # (out, 2r)
         tensors[name_a], tensors[name_b] = balanced(both_a, both_b)
     save_file(tensors, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    check_tensors(load_file(adapter / "adapter_model.safetensors"), tensors)
     path = adapter / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     # The scale is alpha / rank, or alpha / sqrt(rank) under rsLoRA: it must stay what it was.

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from configs.whole_folder import write_whole
 from finetune.engine.engine import Engine
 from finetune.lora.lora import base_is_given_back
 from finetune.lora.trainable_model import TrainableModel
@@ -84,7 +85,7 @@ def pair_log_probabilities(
 
 def write_reference(found: Sequence[Tensor], folder: Path) -> None:
     """Keeps the log-probabilities of the training and the held-out pairs for a resumed run."""
-    save_file({"training": found[0].contiguous(), "held_out": found[1].contiguous()}, folder / REFERENCE)
+    write_whole(folder / REFERENCE, save({"training": found[0].contiguous(), "held_out": found[1].contiguous()}))
 
 
 def read_reference(folder: Path, pairs: Sequence[int]) -> list[Tensor] | None:

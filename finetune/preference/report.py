@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.whole_folder import write_whole
 from finetune.evaluation.report import Report
 from finetune.evaluation.tables import score_rows
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
@@ -70,8 +71,8 @@ def _asked(report: PreferenceReport) -> str:
 def write_preference_report(report: PreferenceReport, folder: Path) -> None:
     """Writes `report.json`, without the metrics that stand in `metrics.jsonl`, and `report.html`."""
     record = {name: value for name, value in dataclasses.asdict(report).items() if name != "metrics"}
-    (folder / "report.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(to_html(report), encoding="utf-8")
+    write_whole(folder / "report.json", json.dumps(record, indent=2) + "\n")
+    write_whole(folder / "report.html", to_html(report))
 
 
 def to_html(report: PreferenceReport) -> str:

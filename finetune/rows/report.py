@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from configs.whole_folder import whole_folder, write_whole
+from configs.manifest import sealed_folder
+from configs.whole_folder import write_whole
 from finetune.rows.base_reading import BaseLoss, Parts, in_base_ids
 from finetune.rows.dataset import HeldOut, RowDataset
 from finetune.rows.emission import Emission, measure_emission
@@ -17,6 +18,7 @@ from finetune.rows.extended_base import ExtendedBase
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.loop.best_checkpoint import MEASURE, saved_evaluation
 from scratch_models.loop.run_folder import RunFolder
+from tokenizer_ext.embeddings.saved_weights import reopen
 from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
 from tokenizer_ext.foreign.template_trial import save_tokenizer
@@ -97,10 +99,11 @@ def finish(
 @shown("saving")
 def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certificate, final: Path) -> None:
     """Writes `final/`, a plain Hugging Face folder with the certificate beside the weights, complete or not at all."""
-    with whole_folder(final) as partial:
+    with sealed_folder(final, needed=model.get_memory_footprint()) as partial:
         model.save_pretrained(partial)
         save_tokenizer(base.tokenizer, partial)
-        write_certificate(certificate, partial)
+        weights = hash_weights(reopen(partial, model, base.tokenizer, logits=False), base.first_new_id)
+        write_certificate(dataclasses.replace(certificate, weights_after=weights, reopened=True), partial)
 
 
 def carry_on(base: ExtendedBase, before: WeightHashes, after: WeightHashes) -> Certificate:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from configs import InputError
+from configs.whole_folder import write_whole
 from finetune.chat.chat_format import describe_format
 from finetune.chat.dataset import first_example
 from finetune.chat.mask_page import mask_as_html
@@ -133,7 +134,6 @@ def inspect_example(number: int, start: Start, accelerator: Accelerator) -> str:
         raise InputError(f"inspect: found {number}, expected the number of an example, 1 to {len(dataset.training):,}")
     page = RUNS / f"inspect-{number}.html"
     if accelerator.is_main_process:
-        page.parent.mkdir(exist_ok=True)
         title = f"Example {number} of {len(dataset.training):,}: what is learned"
-        page.write_text(mask_as_html(dataset.training[number - 1], start.chat, title), encoding="utf-8")
+        write_whole(page, mask_as_html(dataset.training[number - 1], start.chat, title))
     return f"{dataset.describe()}\nExample {number} with what is learned of it: {page}"

@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from configs import InputError
+from configs.whole_folder import write_whole
 from scratch_models.corpus.text_files import read_text
 
 
@@ -47,7 +48,7 @@ class CharacterVocabulary:
 
     def save(self, path: str | Path) -> None:
         """Writes the characters as a JSON list, the id of each being its place."""
-        Path(path).write_text(json.dumps(self.characters, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(self.characters, ensure_ascii=False) + "\n")
 
     def __len__(self) -> int:
         return len(self.characters)

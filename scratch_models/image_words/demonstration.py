@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save
 
+from configs.manifest import sealed_folder
+from configs.whole_folder import write_whole
 from scratch_models.image_words.autoencoder import Autoencoder, fit_autoencoder
 from scratch_models.image_words.code_gpt import train_codes
 from scratch_models.image_words.code_words import NamedImages
@@ -17,6 +19,7 @@ from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.rungs.gpt2_weights import save_gpt2
 from tokenizer_ext.extension.extension import Extended
+from tokenizer_ext.pages.plots import save_figure
 
 COPIES = 10
 """Jittered copies of each digit that are read."""
@@ -30,7 +33,7 @@ def learn_codes(codes: int, *, steps: int, seed: int, run: RunFolder) -> tuple[A
     autoencoder = fit_autoencoder(
         jittered(read, COPIES, seed).images, codes, steps=steps, learning_rate=2e-3, seed=seed
     )
-    save_model(autoencoder, str(run.path / "autoencoder.safetensors"))
+    write_whole(run.path / "autoencoder.safetensors", save(autoencoder.state_dict()))
     repainted = autoencoder.decode(autoencoder.encode(held_out.images))
     figures = {
         "real_digits_recognised": _share(classifier, held_out),
@@ -61,7 +64,8 @@ def learn_words(
     figures = train_codes(extended, batches, held_out_batches, settings, run)
     _keep(run, {**figures, "rows_seconds": time.monotonic() - started})
     model: Any = extended.model
-    save_gpt2(model, run.final, extended.tokenizer)
+    with sealed_folder(run.final) as partial:
+        save_gpt2(model, partial, extended.tokenizer)
     kept = "every one kept its bits" if figures["frozen_numbers_kept"] else "AND THEY CHANGED"
     print(
         f"{extended.certificate.control_tokens} new tokens: {figures['trained_numbers']:,} numbers trained, "
@@ -95,7 +99,7 @@ def draw(
     )
     plot = run.path / "digits.png"
     repainted = autoencoder.decode(autoencoder.encode(held_out.images))
-    plot_digits(held_out, repainted, drawn, recognised).savefig(plot, dpi=150)
+    save_figure(plot_digits(held_out, repainted, drawn, recognised), plot)
     print(f"Of {len(written)} digits asked for by name the classifier recognises {share:.1%}, ", end="")
     print(f"by name: {', '.join(f'{name} {part:.0%}' for name, part in by_name.items())}")
     print(f"{broken} were no image; {seen:.1%} have codes that were read, ", end="")
@@ -111,4 +115,4 @@ def _keep(run: RunFolder, figures: dict[str, Any]) -> None:
     """Adds figures to `digits.json` of the run."""
     path: Path = run.path / "digits.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps({**known, **figures}, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps({**known, **figures}, indent=2) + "\n")

@@ -84,6 +84,7 @@ class RunFolder:
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         record = {"settings": settings, "command": sys.argv, "versions": versions, "machine": machine, **facts}
+        record |= {"manifests": True}  # final/ and merged/ have one, as `configs/manifest.py` holds them to
         write_whole(run.path / RECORD, json.dumps(record, indent=2, default=str) + "\n")
         return run
 

@@ -3,11 +3,13 @@
 import time
 
 from configs import InputError
+from configs.whole_folder import write_whole
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.neurons.perceptron import MLP
 from scratch_models.neurons.two_moons import evaluate, plot_decision_surface, train_on_moons, two_moons
 from scratch_models.neurons.value_graph import HOW_TO_GET_DOT, draw_dot, write_dot
 from scratch_models.neurons.values import Value
+from tokenizer_ext.pages.plots import save_figure
 
 LINES_PRINTED = 6
 
@@ -20,7 +22,7 @@ def draw_neuron(run: RunFolder) -> None:
     loss = (total.tanh() - names["target"]) ** 2
     loss.backward()
     file = run.path / "neuron.dot"
-    file.write_text(write_dot(loss, {**names, "loss": loss}) + "\n", encoding="utf-8")
+    write_whole(file, write_dot(loss, {**names, "loss": loss}) + "\n")
     print(f"One neuron: loss {loss.data:.4f}; its graph, with the gradient of every number: {file}")
     drawing = draw_dot(file)
     print(f"Drawn: {drawing}" if drawing else f"Not drawn, as the program dot is not installed: {HOW_TO_GET_DOT}")
@@ -55,5 +57,5 @@ def learn_moons(
         print(f"{name}: loss {loss:.4f} nats, {right} of {points} points on the right moon")
     run.append_metrics({"step": max_steps, "held_out_loss_nats": losses[1][0], "seconds": seconds})
     plot = run.path / "decision_surface.svg"
-    plot_decision_surface(network, training).savefig(plot)
+    save_figure(plot_decision_surface(network, training), plot)
     print(f"{len(network.parameters())} parameters, {max_steps} steps in {seconds:.1f} s. Plotted: {plot}")

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from configs.whole_folder import write_whole
 from scratch_models.neurons.values import Value, topological_order
 
 HOW_TO_GET_DOT = "apt install graphviz, brew install graphviz, or graphviz.org/download"
@@ -44,7 +45,7 @@ def draw_dot(file: Path) -> Path | None:
     if shutil.which("dot") is None:
         return None
     drawing = file.with_suffix(".svg")
-    subprocess.run(["dot", "-Tsvg", "-o", drawing, file], check=True)
+    write_whole(drawing, subprocess.run(["dot", "-Tsvg", file], check=True, stdout=subprocess.PIPE).stdout)
     return drawing
 
 

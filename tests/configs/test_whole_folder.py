@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from configs.whole_folder import whole_folder, write_whole
+from configs import InputError
+from configs.whole_folder import check_new_folder, whole_folder, write_whole
 from tests.killed_writes import kill_at_every_change
 
 NEW, OLD = {"a": "new a", "sub/b": "new b"}, {"a": "old a", "old/c": "c"}
@@ -91,11 +92,41 @@ def test_those_who_write_the_same_folder_at_once_do_not_disturb_each_other(tmp_p
             assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_folder_is_written_where_a_link_leads(tmp_path: Path):
+@pytest.mark.parametrize("name", ["folder", ".folder.partial", ".folder.replaced"])
+@pytest.mark.parametrize("leads_to", ["file", "folder", "nothing"])
+def test_a_link_in_the_place_of_a_folder_is_replaced_and_what_it_leads_to_untouched(
+    tmp_path: Path, name: str, leads_to: str
+):
+    (there := tmp_path / "outside").mkdir()
+    if leads_to == "file":
+        (there / "theirs").write_text("theirs")
+    elif leads_to == "folder":
+        _write(there / "theirs", OLD)
+    before = _read(there)
+    (run := tmp_path / "run").mkdir()
+    (run / name).symlink_to(there / "theirs")
+    _write(run / "folder", NEW)
+    assert _read(run / "folder") == NEW and not (run / "folder").is_symlink()
+    assert [path.name for path in run.iterdir()] == ["folder"] and _read(there) == before
+
+
+@pytest.mark.parametrize("name", ["report.json", ".report.json.partial"])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_what_it_leads_to_untouched(tmp_path: Path, name: str):
+    (tmp_path / "theirs").write_text("theirs")
+    (run := tmp_path / "run").mkdir()
+    (run / name).symlink_to(tmp_path / "theirs")
+    write_whole(run / "report.json", "ours")
+    assert (run / "report.json").read_text() == "ours" and not (run / "report.json").is_symlink()
+    assert [path.name for path in run.iterdir()] == ["report.json"] and (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_a_folder_that_leads_to_another_disk_may_hold_what_is_written(tmp_path: Path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
-    _write(tmp_path / "link", NEW)
-    assert _read(tmp_path / "disk") == NEW and (tmp_path / "link").is_symlink()
+    _write(tmp_path / "link" / "folder", NEW)
+    assert _read(tmp_path / "disk" / "folder") == NEW and (tmp_path / "link").is_symlink()
+    with pytest.raises(InputError, match=f"link: is a link, .* name {tmp_path / 'disk'}"):
+        check_new_folder(tmp_path / "link")
 
 
 def test_a_kill_anywhere_leaves_the_old_file_or_the_new_one(tmp_path: Path):

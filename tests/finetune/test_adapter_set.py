@@ -19,6 +19,7 @@ from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.entry_runs import run_here
 from tests.finetune.trained_runs import save_run, tuned
+from tests.without_manifest import forget_manifests
 from tokenizer_ext.huggingface import hub_folder as hub
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
@@ -119,6 +120,7 @@ def _with_biases(runs, tmp_path):
 def _with_rows(runs, tmp_path):
     """An adapter of another tool that saved the tables of tokens too."""
     shutil.copytree(runs["sums"] / "final" / "adapter", tmp_path / "grown")
+    forget_manifests(tmp_path / "grown")
     tensors = load_file(tmp_path / "grown" / "adapter_model.safetensors")
     save_file(
         {**tensors, "base_model.model.lm_head.weight": torch.zeros(2, 2)}, tmp_path / "grown/adapter_model.safetensors"
@@ -161,6 +163,7 @@ def on_hub(runs, tmp_path, monkeypatch):
     for name in ("sums", "verse"):
         found[name] = tmp_path / "hub" / name
         shutil.copytree(runs[name] / "final" / "adapter", found[name])
+        forget_manifests(found[name])
         config = found[name] / "adapter_config.json"
         fields = json.loads(config.read_text())
         config.write_text(json.dumps({**fields, "base_model_name_or_path": "somebody/base"}))

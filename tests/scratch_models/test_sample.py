@@ -23,6 +23,7 @@ from scratch_models.rungs.one_layer import OneLayerConfig, OneLayerModel
 from scratch_models.sample import SampleSettings, main
 from scratch_models.scratch_folder import load_scratch_model, save_scratch_model
 from tests.said_lines import without_progress
+from tests.without_manifest import forget_manifests
 
 CHARACTERS = CharacterVocabulary.from_text("\n abcdefghij")
 
@@ -174,6 +175,7 @@ def broken_folder(tmp_path: Path, name: str) -> Path:
             folder / "characters.json"
         ),
     }
+    forget_manifests(folder)
     changes[name]()
     return folder
 

@@ -19,6 +19,7 @@ from scratch_models.rungs.bigram import BigramLanguageModel
 from tests.house.repository import ROOT
 from tests.said_lines import without_progress
 from tests.tokenizer_ext.extension.test_certificate import gpt2, llama
+from tests.without_manifest import forget_manifests
 from tokenizer_ext.delta import DeltaSettings, main
 from tokenizer_ext.extension.delta import apply_delta, save_delta
 from tokenizer_ext.extension.extension import Extended, extend_vocabulary
@@ -239,6 +240,7 @@ DAMAGE = [
 
 @pytest.mark.parametrize(("damage", "found"), DAMAGE, ids=[str(place) for place in range(len(DAMAGE))])
 def test_a_damaged_delta_is_refused_in_one_line(place, damage, found: str, capfd):
+    forget_manifests(place / "delta")
     damage(place)
     assert found in refusal(place, capfd, **APPLY)
 
@@ -264,6 +266,7 @@ def test_what_a_user_can_get_wrong_is_said_in_one_line(place, settings: dict[str
 
 
 def test_a_model_whose_old_weights_were_trained_has_no_delta(place, capfd):
+    forget_manifests(place / "extended")
     path = place / "extended/model.safetensors"
     weights = load_file(path)
     weights["model.norm.weight"][0] += 1

@@ -24,6 +24,7 @@ from typing import Literal, Self
 import regex
 
 from configs import InputError, MissingInput
+from configs.whole_folder import write_whole
 from tokenizer_ext.bpe.byte_characters import GPT2_BYTE_ORDER, from_visible, visible
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.bpe.merge_learning import learn_merges
@@ -139,7 +140,7 @@ class BytePairEncoding:
         """Write one JSON file: split pattern, special tokens, and ranks with tokens in GPT-2's visible bytes."""
         ranks = {visible(token): rank for token, rank in sorted(self.ranks.items(), key=lambda item: item[1])}
         content = {"split_pattern": self.split_pattern, "special_tokens": self.special_tokens, "ranks": ranks}
-        Path(path).write_text(json.dumps(content, ensure_ascii=False, indent=0), encoding="utf-8")
+        write_whole(path, json.dumps(content, ensure_ascii=False, indent=0))
 
     def write_vocabulary(self, path: str | Path) -> None:
         """Write a listing to read: a line for each token, by id, with the two tokens that it is joined from.
@@ -147,7 +148,7 @@ class BytePairEncoding:
         It cannot be loaded; `save` writes what can.
         """
         lines = vocabulary_lines(self.ranks, self.special_tokens)
-        Path(path).write_text("".join([f"{line}\n" for line in lines]), encoding="utf-8")
+        write_whole(path, "".join([f"{line}\n" for line in lines]))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -12,6 +12,7 @@ from pathlib import Path
 import tiktoken
 
 from configs import InputError, MissingInput
+from configs.whole_folder import write_whole
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.piece_encoding import merge_by_rank
 
@@ -44,7 +45,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
 def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
     """Write `ranks` as a `.tiktoken` file, in the order of the ranks."""
     by_rank = sorted(ranks.items(), key=lambda item: item[1])
-    Path(path).write_bytes(b"".join([base64.b64encode(token) + b" %d\n" % rank for token, rank in by_rank]))
+    write_whole(path, b"".join([base64.b64encode(token) + b" %d\n" % rank for token, rank in by_rank]))
 
 
 def to_tiktoken(bpe: BytePairEncoding, name: str) -> tiktoken.Encoding:

@@ -143,6 +143,9 @@ class Certificate:
     """Of the extended model; equal hashes say that not one old weight moved."""
     all_weights_trained: bool = False
     """Whether every weight was trained after the extension, so that the old ones are others on purpose."""
+    reopened: bool = False
+    """Whether its folder was opened again from the disk and found equal to what was in memory; then the folder holds a
+    `manifest.json` (`configs/manifest.py`), without which it is refused."""
 
     @property
     def flaws(self) -> tuple[str, ...]:

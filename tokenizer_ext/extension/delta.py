@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.file_hash import file_sha256
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.manifest import sealed_folder
+from configs.whole_folder import check_new_folder
 from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.embeddings.saved_weights import check_tensors
 from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
 from tokenizer_ext.extension.certificate import hash_tokenizer, hash_weights, read_certificate
 from tokenizer_ext.extension.checks import certify, special_ids_of
@@ -64,8 +66,9 @@ def save_delta(model: nn.Module, tokenizer: PreTrainedTokenizerFast, first_new_i
         tokenizer=hash_tokenizer(tokenizer, first_new_id),
         weights=hash_weights(model, first_new_id),
     )
-    with whole_folder(folder) as partial:
+    with sealed_folder(folder, needed=sum(part.nbytes for part in rows.values())) as partial:
         save_file(rows, partial / NEW_ROWS)
+        check_tensors(load_file(partial / NEW_ROWS), rows)
         delta = Delta(
             format=FORMAT,
             base=base,
@@ -74,6 +77,7 @@ def save_delta(model: nn.Module, tokenizer: PreTrainedTokenizerFast, first_new_i
             dtype=_name_of(rows["input_rows"].dtype),
             rows_sha256=file_sha256(partial / NEW_ROWS),
             tokens=tuple(tokens),
+            reopened=True,
         )
         write_record(delta, partial / DELTA, indent=None)
     return folder

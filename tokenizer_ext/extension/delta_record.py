@@ -10,6 +10,7 @@ from torch import Tensor
 
 from configs import InputError, MissingInput
 from configs.file_hash import file_sha256
+from configs.manifest import check_manifest
 from tokenizer_ext.extension.certificate import WeightHashes
 from tokenizer_ext.pages.json_records import read_record
 
@@ -50,6 +51,8 @@ class Delta:
     """sha256 of `new_rows.safetensors`."""
     tokens: tuple[Token, ...]
     """The new tokens, in the order of their ids."""
+    reopened: bool = False
+    """Whether the rows were read back from the disk and found equal to those in memory; then there is a manifest."""
 
 
 def read_delta(folder: Path) -> tuple[Delta, dict[str, Tensor]]:
@@ -59,6 +62,7 @@ def read_delta(folder: Path) -> tuple[Delta, dict[str, Tensor]]:
         InputError: a file is missing, damaged or of another format, or a row is not finite.
 
     """
+    check_manifest(folder)
     for name in (DELTA, NEW_ROWS):
         if not (folder / name).is_file():
             raise MissingInput(f"{folder}: holds no {name}, expected {EXPECTED}")

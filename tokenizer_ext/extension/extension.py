@@ -1,7 +1,7 @@
 """A model with the words of a corpus: its vocabulary extended, its tables grown, and what is proved of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.manifest import sealed_folder
+from configs.whole_folder import check_new_folder
 from tokenizer_ext.bpe.merge_learning import Merge, base_ids
 from tokenizer_ext.embeddings.row_init import start_tables
+from tokenizer_ext.embeddings.saved_weights import reopen
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, write_certificate
@@ -58,6 +60,8 @@ class Extended:
     def save(self, folder: str | Path) -> Path:
         """Writes a plain Hugging Face folder, with `certificate.json` and `report.html` beside the weights.
 
+        They are written once the folder was opened again and found equal to what is in memory.
+
         Raises:
             InputError: the folder holds something, or the model is none of transformers'.
 
@@ -66,10 +70,12 @@ class Extended:
         check_new_folder(folder)
         if not isinstance(self.model, PreTrainedModel):
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
-        with whole_folder(folder) as partial:
+        with sealed_folder(folder, needed=self.model.get_memory_footprint()) as partial:
             self.model.save_pretrained(partial)
             save_tokenizer(self.tokenizer, partial)
-            self.save_proof(partial)
+            reopened = reopen(partial, self.model, self.tokenizer)
+            weights = hash_weights(reopened, self.first_new_id)
+            self.save_proof(partial, replace(self.certificate, weights_after=weights, reopened=True))
         return folder
 
     def to_tiktoken(self, name: str = "extended") -> tiktoken.Encoding:

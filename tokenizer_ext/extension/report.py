@@ -4,6 +4,7 @@ from tokenizer_ext.extension.certificate import Certificate
 from tokenizer_ext.extension.growth_curve import GrowthCurve, rarely_seen
 from tokenizer_ext.extension.plan import Plan
 
+REOPENED = "the folder was opened again from the disk, and is what was in memory"
 RARELY = 100
 """Occurrences below which a row stays near its start."""
 
@@ -15,7 +16,7 @@ def describe(certificate: Certificate) -> str:
         return f"{certificate.base_tokens} tokens, none added; {weights_line(certificate)}"
     lines = [tokens_line(certificate), _length_line(certificate), _ids_line(certificate)]
     lines += [_protected_line(certificate), _encoders_line(certificate), _rows_line(certificate)]
-    lines += [weights_line(certificate), _tokenizer_line(certificate)]
+    lines += [weights_line(certificate), _tokenizer_line(certificate), REOPENED if certificate.reopened else ""]
     return "\n".join([*filter(None, lines), verdict(certificate)])
 
 

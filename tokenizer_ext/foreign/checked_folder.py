@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import InputError
+from configs.manifest import check_manifest
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.foreign.config_numbers import check_numbers
 from tokenizer_ext.foreign.files_in_folder import check_files, weight_files
@@ -26,7 +27,8 @@ def check_model_folder(folder: Path, name: str | None = None) -> dict[str, Store
     """The stored weights of a model, by their headers; `name` is what the user called its folder.
 
     Raises:
-        InputError: it needs code, names files elsewhere, is quantised, or its config does not describe its weights.
+        InputError: it is damaged, needs code, names files elsewhere, is quantised, or its config does not describe its
+            weights.
 
     """
     config = _check(folder, name or str(folder))
@@ -44,8 +46,8 @@ def check_tokenizer_folder(folder: Path, name: str | None = None) -> dict[str, A
     """What tokenizer.json holds, nothing where there is none; `name` is what the user called its folder.
 
     Raises:
-        InputError: it needs code, has two tokens with one id, a pipeline that runs away, or belongs to a quantised
-            model.
+        InputError: it is damaged, needs code, has two tokens with one id, a pipeline that runs away, or belongs to a
+            quantised model.
 
     """
     _check(folder, name or str(folder))
@@ -58,6 +60,7 @@ def check_tokenizer_folder(folder: Path, name: str | None = None) -> dict[str, A
 
 
 def _check(folder: Path, name: str) -> dict[str, Any]:
+    check_manifest(folder)
     check_files(folder)
     config = read_object(folder / CONFIG)
     refuse_quantised(name, folder, config)

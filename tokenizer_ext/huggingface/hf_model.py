@@ -35,7 +35,7 @@ def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model: of a folder, a Hub name, a GGUF file, or `smollm2`.
 
     Raises:
-        InputError: there is none, or the model's weights are quantised.
+        InputError: there is none, it is damaged, or the model's weights are quantised.
 
     """
     name_or_folder = plain_folder(name_or_folder)
@@ -60,7 +60,7 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
     """The causal model, named as its tokenizer, in evaluation mode; with "auto" in the type that it is stored in.
 
     Raises:
-        InputError: there is none, its weights are quantised, or one is missing or not finite.
+        InputError: there is none, it is damaged, its weights are quantised, or one is missing or not finite.
 
     """
     name_or_folder = plain_folder(name_or_folder)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from configs import InputError
+from configs.whole_folder import write_whole
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ EXPECTED = {
 
 def write_record(record: Any, path: Path, indent: int | None = 2) -> None:
     """Writes the fields of a dataclass, those of nested ones too, as JSON: a line a value, or one line in all."""
-    path.write_text(json.dumps(dataclasses.asdict(record), indent=indent) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(dataclasses.asdict(record), indent=indent) + "\n")
 
 
 def read_record(kind: type[T], path: Path, expected: str) -> T:

@@ -3,11 +3,14 @@
 import base64
 import importlib.util
 import io
+from pathlib import Path
 from typing import Any
 
 from configs import InputError
+from configs.whole_folder import write_whole
 
 HOW_TO_GET_PLOTS = "pip install 'graft-lm[report]'"
+DOTS_PER_INCH = 150
 
 
 def can_plot() -> bool:
@@ -34,6 +37,13 @@ def new_figure(height: float) -> Any:
     from matplotlib.figure import Figure  # without pyplot, which keeps every figure
 
     return Figure(figsize=(8, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes the figure as a file, of the kind that its name says, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.removeprefix("."), dpi=DOTS_PER_INCH)
+    write_whole(path, buffer.getvalue())
 
 
 def as_data_uri(figure: Any) -> str:

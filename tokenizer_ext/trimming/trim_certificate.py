@@ -41,6 +41,8 @@ class TrimCertificate:
     """Of the model before, its rows being those that stayed."""
     weights_after: WeightHashes
     """Of the trimmed model with all of its rows."""
+    reopened: bool = False
+    """Whether its folder was opened again from the disk and found equal to what was in memory."""
 
     @property
     def holds(self) -> bool:

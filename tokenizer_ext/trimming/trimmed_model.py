@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.whole_folder import check_new_folder, whole_folder
+from configs.manifest import sealed_folder
+from configs.whole_folder import check_new_folder
+from tokenizer_ext.embeddings.saved_weights import reopen
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.corpus_files import clean_documents
@@ -46,10 +48,12 @@ class Trimmed:
         """
         folder = Path(folder)
         check_new_folder(folder)
-        record = {"certificate": asdict(self.certificate), "new_ids": dict(self.new_ids)}
-        with whole_folder(folder) as partial:
+        with sealed_folder(folder, needed=self.model.get_memory_footprint()) as partial:
             self.model.save_pretrained(partial)
             save_tokenizer(self.tokenizer, partial)
+            weights = hash_weights(reopen(partial, self.model, self.tokenizer), len(self.new_ids))
+            certificate = replace(self.certificate, weights_after=weights, reopened=True)
+            record = {"certificate": asdict(certificate), "new_ids": dict(self.new_ids)}
             (partial / TRIM_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         return folder
 

@@ -77,7 +77,7 @@ def test_without_new_tokens_final_is_an_adapter_that_names_its_base_and_nothing_
     names = {path.name for path in final.iterdir()}
     assert names == {
         *("adapter_config.json", "adapter_model.safetensors", "base.json", "chat_template.jinja"),
-        *("generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+        *("generation_config.json", "manifest.json", "tokenizer.json", "tokenizer_config.json"),
     }
     config, record = (json.loads((final / name).read_text()) for name in ("adapter_config.json", "base.json"))
     sha256 = weights_sha256(hash_weights(load_model(str(base)), record["tokens"]))

@@ -74,7 +74,7 @@ def test_the_receipt_beside_the_weights_holds_the_hashes_of_all_other_files(fina
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (tmp_path / "merged").iterdir()
-        if path.name != "receipt.json"
+        if path.name not in ("receipt.json", "manifest.json")
     }
     assert receipt.files_sha256 == found and "model.safetensors" in found
     assert "256 positions" in receipt.describe() and "\n" not in receipt.describe()
@@ -88,7 +88,8 @@ def test_the_certificate_says_that_the_old_weights_are_others_on_purpose(tmp_pat
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert after.holds and after.all_weights_trained and not before.all_weights_trained
     assert after.weights_after == hash_weights(merged, after.base_tokens) != before.weights_after
-    assert dataclasses.replace(after, weights_after=before.weights_after, all_weights_trained=False) == before
+    same = {"weights_after": before.weights_after, "all_weights_trained": False, "reopened": before.reopened}
+    assert dataclasses.replace(after, **same) == before and after.reopened
 
 
 def test_a_merged_folder_is_an_assistant_as_it_is(final, tmp_path):

@@ -19,6 +19,7 @@ from finetune.lora.adapter_shape import Lora
 from finetune.lora.trainable_model import make_trainable_model
 from tests.finetune.tiny_models import TINY_MODELS, questions, tiny_gpt2
 from tests.finetune.trained_runs import tuned
+from tests.without_manifest import forget_manifests
 from tokenizer_ext.bpe.bpe import train_bpe
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate
 from tokenizer_ext.extension.delta import apply_delta, save_delta
@@ -158,7 +159,8 @@ def test_the_certificate_beside_the_weights_says_what_training_did_to_the_old_on
     assert certificate.weights_after == hash_weights(saved, trainable.extended.first_new_id)
     assert (certificate.weights_after == before.weights_before) == (method == "lora")
     assert certificate.all_weights_trained == (method == "full") and certificate.holds
-    assert dataclasses.replace(certificate, weights_after=before.weights_after, all_weights_trained=False) == before
+    same = {"weights_after": before.weights_after, "all_weights_trained": False, "reopened": False}
+    assert dataclasses.replace(certificate, **same) == before and certificate.reopened
     assert (folder / "report.html").is_file()
 
 
@@ -223,7 +225,8 @@ def test_the_adapter_names_its_base_relative_to_itself_and_says_nothing_of_this_
     config = json.loads((adapter / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "../base"
     assert config["target_modules"] == sorted(config["target_modules"])
-    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    names = sorted(path.name for path in adapter.iterdir())
+    assert names == ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]
 
 
 def _without_base(adapter):
@@ -259,6 +262,7 @@ def _beside_another_base(adapter):
     ],
 )
 def test_a_damaged_assistant_is_refused_in_one_line(adapter, damage, message):
+    forget_manifests(adapter)
     damage(adapter)
     with pytest.raises(InputError, match=message) as refused:
         load_assistant(adapter)
