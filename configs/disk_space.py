@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from configs.errors import InputError
+from configs.errors import FullDisk
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no more in the quota, and a file larger than it may be."""
@@ -20,12 +20,12 @@ def check_space(target: Path, needed: int) -> None:
     """Refuses to begin what the disk has no room for.
 
     Raises:
-        InputError: there is less free than needed.
+        FullDisk: there is less free than needed.
 
     """
     free = free_bytes(target)
     if free < needed:
-        raise InputError(f"{target}: needs {needed:,} bytes, {free:,} are free: make room or choose another folder")
+        raise FullDisk(f"{target}: needs {needed:,} bytes, {free:,} are free: make room or choose another folder")
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def full_disk_said(
         given_back: Of those, what is free again once the half-written one is removed.
 
     Raises:
-        InputError: the disk is full.
+        FullDisk: the disk is full.
 
     """
     try:
@@ -51,7 +51,7 @@ def full_disk_said(
             raise
         wanted, free = needed(), free_bytes(target) + given_back()
         least = "" if wanted > free else "more than "  # of what was half written the whole is not known
-        raise InputError(
+        raise FullDisk(
             f"{target}: cannot be written ({reason}): needs {least}{wanted:,} bytes, {free:,} are free: make room or "
             "choose another folder; what was there before is as it was"
         ) from error

@@ -16,6 +16,14 @@ class MissingInput(InputError, FileNotFoundError):
     """
 
 
+class FullDisk(InputError, OSError):
+    """The disk has no room for what is to be written; whoever can do without it goes on, as after any `OSError`.
+
+    >>> str(FullDisk("runs/sft-1: needs 2 bytes, 1 are free: make room"))
+    'runs/sft-1: needs 2 bytes, 1 are free: make room'
+    """
+
+
 class RunStopped(Exception):
     """A run that was asked to end has saved what it did, and ended; the message says how it goes on."""
 

@@ -63,7 +63,7 @@ def sealed_folder(target: str | Path, *, shared: bool = False, needed: int = 0) 
     """As `configs.whole_folder`, with a manifest in each folder that holds files, written last.
 
     Raises:
-        InputError: the disk has no room for it.
+        FullDisk: the disk has no room for it.
 
     """
     with whole_folder(target, shared=shared, needed=needed) as partial:
@@ -103,7 +103,7 @@ def check_manifest(folder: str | Path, *, anew: bool = False) -> None:
         raise InputError(f"{problem}: {_remedy(folder)}")
     newest = max(times for _name, _size, *times, _number in state)
     if max(newest) / 1e9 < began - SECONDS_OF_DOUBT:
-        with suppress(OSError, InputError):  # a full disk or a folder closed to us; then it is hashed again
+        with suppress(OSError):  # a full disk or a folder closed to us; then it is hashed again
             write_whole(remembered, json.dumps(state), shared=True)
 
 
@@ -132,7 +132,7 @@ def _covered(folder: Path) -> list[Path]:
 
 def _describe_files(folder: Path) -> str:
     files = {path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size} for path in _covered(folder)}
-    return json.dumps(files, indent=1) + "\n"
+    return json.dumps(files, indent=1)  # without a line break at the end, so that none of it can be cut
 
 
 def _read_manifest(folder: Path) -> dict[str, dict[str, Any]] | None:

@@ -27,7 +27,7 @@ def whole_folder(target: str | Path, *, shared: bool = False, needed: int = 0) -
         needed: Bytes that it will take at least, where that is known.
 
     Raises:
-        InputError: the disk has no room for it.
+        FullDisk: the disk has no room for it.
 
     """
     target = _own_place(target)
@@ -49,10 +49,10 @@ def whole_folder(target: str | Path, *, shared: bool = False, needed: int = 0) -
 
 def remove_whole(folder: Path) -> None:
     """Removes a folder so that it is whole or gone under its name, wherever that is stopped."""
-    gone = _beside(folder.resolve(), "replaced")
-    shutil.rmtree(gone, ignore_errors=True)
+    gone = _beside(_own_place(folder), "replaced")
+    _remove(gone)
     os.rename(folder, gone)
-    shutil.rmtree(gone)
+    _remove(gone)
 
 
 def check_new_folder(folder: str | Path) -> None:
@@ -72,7 +72,7 @@ def write_whole(target: str | Path, content: str | bytes, *, shared: bool = Fals
     """Writes a file, text in UTF-8, that holds the old content or the new one; `shared` as for a folder.
 
     Raises:
-        InputError: the disk has no room for it.
+        FullDisk: the disk has no room for it.
 
     """
     target = _own_place(target)

@@ -68,7 +68,7 @@ def fit(
     of_optimizers = ("muon_learning_rate", "table_learning_rate", "adam_beta2")
     optimizers = make_optimizers(loss_model, settings, **{name: getattr(settings, name) for name in of_optimizers})
     evaluation = HeldOutEvaluation(loss_model, text, settings, accelerator)
-    run = start_run(run, settings, accelerator, make_facts(text))
+    run = start_run(run, settings, accelerator, make_facts(text), model)
     batches = _batches(text, settings)
     if settings.compile:
         compile_blocks(model)

@@ -68,7 +68,7 @@ def render_through_cache(conversations: Sequence[Conversation], chat: ChatFormat
             _write(_counted(chat.render_parts(conversations), bar), entry)
             drop_oldest(folder, MOST_ENTRIES)
         except OSError as error:  # a full disk or a folder closed to us; the run itself needs no cache
-            print(f"{folder}: the ids of this run are not kept ({error.strerror})", file=sys.stderr)
+            print(f"{folder}: the ids of this run are not kept ({error.strerror or error})", file=sys.stderr)
         return _open(entry) or chat.render_set(conversations)
 
 

@@ -70,7 +70,7 @@ def save_assistant(
         round_new_rows(model)
         fold(model)
     make_conversational(model, tokenizer, own_stops)
-    with sealed_folder(final) as partial:
+    with sealed_folder(final, needed=model.get_memory_footprint() if adapted is None else 0) as partial:
         if adapted is None:
             kept = _write_whole(model, tokenizer, partial, extended)
         else:

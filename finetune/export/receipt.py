@@ -96,7 +96,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
     if not (adapter / ADAPTER_CONFIG).is_file():
         raise InputError(f"{adapter}: holds no adapter, so there is nothing to merge: it is one model as it is")
     try:
-        with sealed_folder(target) as partial:
+        with sealed_folder(target, needed=_least_bytes(adapter, stored_as)) as partial:
             receipt = _merge(adapter, partial, stored_as)
             (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -104,6 +104,12 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
             raise
         raise InputError(f"{target}: cannot be written ({error}): make room or choose another folder") from error
     return receipt
+
+
+def _least_bytes(adapter: Path, stored_as: Stored) -> int:
+    """What the merged weights take at least: those of the base, rounded where that is wanted."""
+    stored = sum(path.stat().st_size for path in Path(base_of_adapter(adapter)).glob("*.safetensors"))
+    return stored // 2 if stored_as == "bfloat16" else stored
 
 
 @shown("merging")

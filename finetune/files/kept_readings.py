@@ -78,7 +78,10 @@ class KeptReadings:
                 (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
             drop_oldest(self.folder, MOST_ENTRIES, MOST_BYTES)
         except OSError as error:
-            print(f"{self.folder}: what was read is not kept for the next run ({error.strerror})", file=sys.stderr)
+            print(
+                f"{self.folder}: what was read is not kept for the next run ({error.strerror or error})",
+                file=sys.stderr,
+            )
 
 
 @once

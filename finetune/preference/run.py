@@ -64,7 +64,8 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     accelerator.print(*describe_plan(settings, trainable, dataset, engine), sep="\n")
     if settings.dry_run:
         return None
-    run = start_run(run, settings, accelerator, make_facts(settings, trainable, dataset, splits, engine))
+    facts = make_facts(settings, trainable, dataset, splits, engine)
+    run = start_run(run, settings, accelerator, facts, trainable.model)
     loss_model = PreferenceLoss(trainable.model, choose_objective(settings, trainable), engine).to(accelerator.device)
     reference = ask_reference(settings, trainable, engine, dataset, prompt_formats, asked, run, accelerator)
     if accelerator.is_main_process:

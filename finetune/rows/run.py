@@ -65,7 +65,7 @@ def train_new_rows(settings: NewRowsSettings) -> None:
         accelerator.print(probe.table())
     facts = {**make_facts(dataset, before, base, probe), **config_hash(model), **engine.facts()}
     accelerator.print(dataset.describe())
-    run = start_run(run, settings, accelerator, facts)
+    run = start_run(run, settings, accelerator, facts, model)
     record_start(evaluation, run, settings, accelerator)
     batches = dataset.make_batches(settings.seed, packed=engine.packs)
     train(evaluation.loss_model, batches, [optimizer], settings, accelerator=accelerator, run=run, evaluate=evaluation)

@@ -62,7 +62,7 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
     trainable, engine, monitor = training.trainable, training.engine, training.monitor
     shown = describe_extension(trainable.extended.certificate), training.dataset.describe(), engine.describe()
     accelerator.print(*shown, sep="\n")
-    run = start_run(run, settings, accelerator, make_facts(start, trainable, engine))
+    run = start_run(run, settings, accelerator, make_facts(start, trainable, engine), trainable.model)
     if accelerator.is_main_process:
         keep_rows(settings.data, run.path)
         keep_rows(settings.held_out or "", run.path, KEPT_HELD_OUT)

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.cache_folder import cache_folder, drop_oldest
+from configs.errors import FullDisk
 from configs.file_hash import file_sha256, hash_code
 from configs.whole_folder import whole_folder
 from scratch_models import documents as documents_folder
@@ -66,12 +67,12 @@ def stream_training_text(
             _write(entry, files, survey, source, vocabulary_size)
             drop_oldest(folder, MOST_ENTRIES, MOST_BYTES)
             found = _open(entry, source)
-        except InputError:
-            raise
         except OSError as error:
+            if isinstance(error, InputError) and not isinstance(error, FullDisk):
+                raise
             raise InputError(
-                f"{folder}: cannot keep the ids of the corpus ({error.strerror}): set XDG_CACHE_HOME to a folder with "
-                "room for up to four bytes an id"
+                f"{folder}: cannot keep the ids of the corpus ({error.strerror or error}): set XDG_CACHE_HOME to a "
+                "folder with room for up to four bytes an id"
             ) from None
     if found is None:
         raise InputError(f"{entry}: was removed while it was made: start the command again")

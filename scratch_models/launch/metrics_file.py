@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.disk_space import full_disk_said
 from configs.whole_folder import write_whole
 
 
@@ -36,9 +37,15 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def append_metrics(path: Path, entry: Mapping[str, Any]) -> None:
-    """Adds one line."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    """Adds one line.
+
+    Raises:
+        FullDisk: the disk has no room for it.
+
+    """
+    line = json.dumps(entry) + "\n"
+    with full_disk_said(path, lambda: len(line)), path.open("a", encoding="utf-8") as file:
+        file.write(line)
 
 
 def drop_metrics_after(path: Path, step: int) -> str | None:

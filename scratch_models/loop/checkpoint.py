@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from configs import InputError
+from configs.errors import FullDisk
 from configs.file_hash import file_sha256
 from configs.whole_folder import remove_whole, whole_folder
 from scratch_models.loop.sharding import gather_tensors, spread_like
@@ -48,9 +49,11 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
     target = folder / f"step_{checkpoint.step:08d}"
     try:
         # The step may have been saved before, and trained again after a resume from an older one.
-        with whole_folder(target) as partial:
+        with whole_folder(target, needed=_bytes_of(checkpoint)) as partial:
             _write(checkpoint, partial)
     except (OSError, SafetensorError) as error:
+        if isinstance(error, FullDisk):
+            raise InputError(f"{error}; then go on with --resume") from error
         raise InputError(
             f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
         ) from error
@@ -64,6 +67,10 @@ def clear_half_removed(folder: Path) -> None:
     """Removes what a process that was killed had begun to write or to remove."""
     for left in folder.glob(".step_*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _bytes_of(checkpoint: Checkpoint) -> int:
+    return sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
 
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:

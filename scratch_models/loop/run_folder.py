@@ -168,6 +168,7 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     if not (path / RECORD).exists():
         raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
     _refuse_held(path)
+    _refuse_links(path)
     refuse_other_settings(path, settings)
     return RunFolder(path)
 
@@ -209,6 +210,15 @@ def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
 def _refuse_held(path: Path) -> None:
     if path.is_dir() and os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
         refuse_held(path)
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuses a run, perhaps of somebody else, that would be written or removed where a link leads."""
+    for folder in (RunFolder(path).checkpoints, RunFolder(path).best):
+        if folder.is_symlink():
+            raise InputError(
+                f"{folder}: is a link to {folder.resolve()}, expected a folder of the run: put the folder in its place"
+            )
 
 
 def _refuse_taken(path: Path) -> None:

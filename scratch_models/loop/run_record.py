@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from configs.disk_space import check_space
 from scratch_models.launch.trackers import log_numbers, start_trackers
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
@@ -18,12 +19,15 @@ from scratch_models.loop.checkpoint import list_checkpoints
 from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
+from tokenizer_ext.embeddings.tables import new_row_parameters
 from tokenizer_ext.pages.progress import progress
 
 JUMP, SETTLED_AFTER = 10, 100
 """A loss jumps where it is so many times the largest of the first so many steps: the rule of Megatron-LM's
 `rerun_state_machine`, https://github.com/NVIDIA/Megatron-LM/blob/core_v0.12.0/megatron/core/rerun_state_machine.py."""
 SHOWN_JUMPS = 3
+CHECKPOINTS_AT_A_TIME = 3
+"""The two that are kept, and the one that is being written."""
 
 
 class RunRecord:
@@ -133,15 +137,41 @@ def record_start(
         log_numbers(accelerator, metrics)
 
 
-def start_run(run: RunFolder, settings: RunSettings, accelerator: Accelerator, facts: Mapping[str, Any]) -> RunFolder:
-    """The run's folder, made or checked by the main process, known to every process; trackers start with it."""
+def start_run(
+    run: RunFolder,
+    settings: RunSettings,
+    accelerator: Accelerator,
+    facts: Mapping[str, Any],
+    model: nn.Module | None = None,
+) -> RunFolder:
+    """The run's folder, made or checked by the main process, known to every process; trackers start with it.
+
+    Raises:
+        InputError: the disk has no room for the checkpoints and the end of the run, where its model is given; or as
+            `RunFolder.start`.
+
+    """
     wait_for_all(accelerator)  # nobody may still be looking whether the folder is free
     if accelerator.is_main_process:
+        if model is not None:
+            check_space(run.path, bytes_of_run(model, settings))
         facts = {"world_size": accelerator.num_processes, "sharded": wants_sharding(accelerator), **facts}
         run = run.start(dataclasses.asdict(settings), facts, resume=settings.resume)
     started: RunFolder = broadcast_object_list([run])[0]
     start_trackers(accelerator, started.path, dataclasses.asdict(settings))
     return started
+
+
+def bytes_of_run(model: nn.Module, settings: RunSettings) -> int:
+    """An estimate of what is still to be written: checkpoints, of which three stand at a time, and the finished model.
+
+    A checkpoint holds what trains, and two numbers of AdamW for each of its numbers.
+    """
+    whole = sum(parameter.nbytes for parameter in model.parameters())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    checkpoints = 0 if not settings.checkpoint_steps else 1 if settings.resume else CHECKPOINTS_AT_A_TIME
+    # A base with new rows is saved beside its adapter.
+    return checkpoints * 3 * trained + (whole if new_row_parameters(model) else trained)
 
 
 class Pace:

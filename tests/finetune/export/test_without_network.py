@@ -17,6 +17,7 @@ from finetune.export.saved_model import load_assistant, load_start
 from finetune.replies.local_side import LocalSide
 from finetune.replies.prompts import PLAIN_PROMPTS
 from tests.finetune.trained_runs import base_model, base_tokenizer, save_run, tuned
+from tests.without_manifest import forget_manifests
 from tokenizer_ext.huggingface.hub_folder import fetch, is_whole
 
 IDS = torch.arange(20)[None]
@@ -58,6 +59,7 @@ def base(tmp_path, cut_off) -> str:
 
 def _adapter(final: Path, folder: Path, base: str) -> Path:
     shutil.copytree(final / "adapter", folder)
+    forget_manifests(folder)
     config = folder / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
     return folder
