@@ -164,7 +164,12 @@ def test_a_whole_folder_is_hashed_once_until_a_file_changes_and_anew_where_it_is
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     hashed: list[str] = []
     usual = manifests.file_sha256
-    monkeypatch.setattr(manifests, "file_sha256", lambda path: (hashed.append(path.name), usual(path))[1])
+
+    def hash_and_note(path: Path) -> str:
+        hashed.append(path.name)
+        return usual(path)
+
+    monkeypatch.setattr(manifests, "file_sha256", hash_and_note)
     monkeypatch.setattr(manifests, "SECONDS_OF_DOUBT", 0.05)
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
