@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_line_and_what_was_saved_stays(tmp_path: Path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60, hard))  # as on a full disk: a write fails in the middle of a file
     try:
-        with pytest.raises(InputError, match="step_00000300: cannot be saved"):
+        with pytest.raises(InputError, match=r"step_00000300: cannot be written \(File too large\): needs"):
             save_checkpoint(make_checkpoint(300), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
