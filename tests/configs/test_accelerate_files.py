@@ -56,6 +56,7 @@ def test_two_launches_at_once_both_run_and_never_join_one_group(tmp_path: Path):
     assert {result.read_text() for result in results} == {"[0, 1] cpu gloo"}
 
 
+@pytest.mark.long
 def test_two_processes_run_on_the_cpu_and_reach_each_other(tmp_path: Path):
     script, result = tmp_path / "sum_of_ranks.py", tmp_path / "result.txt"
     script.write_text(SUM_OF_RANKS)

@@ -201,7 +201,13 @@ def test_new_rows_that_cannot_be_trained_are_refused(base, folder, capsys, chang
     assert said in _refused(capsys, folder, train_new_rows, NewRowsSettings, **settings)
 
 
-@pytest.mark.parametrize("launch", [(), (*LAUNCH, str(TWO_PROCESSES))], ids=["python", "two processes"])
+@pytest.mark.parametrize(
+    "launch",
+    [
+        pytest.param((), id="python"),
+        pytest.param((*LAUNCH, str(TWO_PROCESSES)), id="two processes", marks=pytest.mark.long),
+    ],
+)
 def test_the_line_is_printed_once_by_the_entry_process_and_by_a_launch(base, folder, launch):
     settings = {**SMALL, "base": base, "data": folder / "good.jsonl", "lora_rank": 33}
     ended = run_process("finetune/sft.py", folder / "here", launch=launch, **settings)
@@ -212,6 +218,7 @@ def test_the_line_is_printed_once_by_the_entry_process_and_by_a_launch(base, fol
     assert ended.returncode != 0 and list((folder / "here").iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_line_that_is_no_json_is_named_by_the_entry_process(base, folder):
     (folder / "data.jsonl").write_text(json.dumps(GOOD) + "\n{\n")
     ended = run_process("finetune/sft.py", folder / "here", base=base, data=folder / "data.jsonl")

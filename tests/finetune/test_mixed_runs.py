@@ -95,7 +95,10 @@ def _expect_equal(left, right):
 
 @pytest.mark.parametrize(
     "number",
-    [pytest.param(120, id="all rendered"), pytest.param(26_000, id="some drawn", marks=pytest.mark.long)],
+    [
+        pytest.param(120, id="all rendered", marks=pytest.mark.long),
+        pytest.param(26_000, id="some drawn", marks=pytest.mark.long),
+    ],
 )
 def test_a_mixed_run_that_was_killed_ends_with_the_same_bits_as_the_unbroken_one(place, monkeypatch, capsys, number):
     sets = _write_sets(place, number)

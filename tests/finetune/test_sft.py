@@ -214,6 +214,7 @@ run_entry(main, SftSettings)
 """
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_unbroken_one(base, data, tmp_path):
     unbroken_settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "unbroken", "lora_dropout": 0.2}
     run_here(main, SftSettings, **unbroken_settings)

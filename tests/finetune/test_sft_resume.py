@@ -74,8 +74,11 @@ def _weights(run):
 
 @pytest.mark.parametrize(
     ("steps", "every", "killed_at"),
-    [(24, 8, 9), (24, 8, 16), (32, 11, 12)],
-    ids=["after the first epoch", "on the second edge", "inside the second epoch"],
+    [
+        pytest.param(24, 8, 9, id="after the first epoch", marks=pytest.mark.long),
+        pytest.param(24, 8, 16, id="on the second edge", marks=pytest.mark.long),
+        pytest.param(32, 11, 12, id="inside the second epoch"),
+    ],
 )
 def test_a_run_that_was_killed_reads_every_conversation_as_often_as_the_unbroken_one(
     steps, every, killed_at, place, read, tmp_path, monkeypatch
@@ -93,7 +96,7 @@ def test_a_run_that_was_killed_reads_every_conversation_as_often_as_the_unbroken
         if entry["step"] == killed_at:
             raise _Killed
 
-    with monkeypatch.context() as patched, pytest.raises(_Killed):
+    with monkeypatch.context() as patched, pytest.raises(SystemExit, match="1"):
         patched.setattr(RunFolder, "append_metrics", append_until_killed)
         _run(place, tmp_path / "killed", **length)
     read.clear()

@@ -14,7 +14,7 @@ from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.long)])
 def test_the_assistant_of_a_run(tmp_path: Path, method: str):
     trainable = tuned(new_tokens=9 if method == "lora" else None)
     model, adapted = trainable.model, trainable.adapted if method == "lora" else None
@@ -27,6 +27,7 @@ def test_the_assistant_of_a_run(tmp_path: Path, method: str):
     )
 
 
+@pytest.mark.long
 def test_a_model_with_trained_rows(tmp_path: Path):
     tokenizer = base_tokenizer()
     model = tiny_gpt2(next_token_id(tokenizer))

@@ -175,6 +175,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
     assert list(empty_folder.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(text_file: str):
     steps = ("--max_steps", "500", "--evaluation_steps", "200", "--checkpoint_steps", "20", "--schedule", "cosine")
     blocks = ("--blocks_per_batch", "4", "--blocks_per_micro_batch", "3")
@@ -206,6 +207,7 @@ def test_a_run_that_was_killed_while_it_saved_its_model_saves_it_on_resume(
     assert Path("here/final/model.safetensors").exists()
 
 
+@pytest.mark.long
 def test_two_processes_leave_one_set_of_files_and_the_losses_of_one(text_file: str):
     arguments = ("--data", text_file, *SMALL_GPT, *SHORT, "--learning_rate", "0.01", "--max_steps", "20")
     config = str(ROOT / "configs" / "accelerate" / "two_cpu_processes.yaml")

@@ -161,6 +161,7 @@ def test_another_base_is_refused_with_both_hashes(place, base: str, part: str, c
     assert found != expected and len(found) == 64
 
 
+@pytest.mark.long
 def test_the_command_refuses_another_base_in_one_line_with_status_2(place):
     command = [sys.executable, "-m", "tokenizer_ext.delta", f"--base={place / 'other'}", f"--delta={place / 'delta'}"]
     ended = subprocess.run(

@@ -19,12 +19,14 @@ def test_an_extended_model(tmp_path: Path, small_tokenizer: PreTrainedTokenizerF
     assert_complete_or_absent(extended.save, tmp_path / "extended")
 
 
+@pytest.mark.long
 def test_a_delta(tmp_path: Path, prose: str, small_tokenizer: PreTrainedTokenizerFast):
     extended = extend_vocabulary((gpt2(), small_tokenizer), corpus=prose.split("\n\n"), new_tokens=5)
     model, tokenizer, first = extended.model, extended.tokenizer, extended.first_new_id
     assert_complete_or_absent(lambda folder: save_delta(model, tokenizer, first, folder), tmp_path / "delta")
 
 
+@pytest.mark.long
 def test_a_trimmed_model(tmp_path: Path, prose: str, small_tokenizer: PreTrainedTokenizerFast):
     trimmed = trim_vocabulary(gpt2(), small_tokenizer, [prose[:500]])
     assert_complete_or_absent(trimmed.save, tmp_path / "trimmed")

@@ -75,6 +75,7 @@ def test_preferences_from_python_end_with_the_weights_of_the_same_run_from_the_c
     assert _equal(preferring.folder, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_dataset_conversations_and_a_path_make_the_same_run_as_dicts(base, run, tmp_path):
     datasets = pytest.importorskip("datasets")
     file = write_questions(tmp_path / "data.jsonl")

@@ -80,6 +80,7 @@ print("MiB:", (held - before) >> 20, (memory().rss - before) >> 20)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library is asked to keep memory on Linux alone")
+@pytest.mark.long
 def test_memory_that_is_freed_after_a_run_goes_back_to_the_system(base, tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", FREED, str(base), str(tmp_path / "run")],

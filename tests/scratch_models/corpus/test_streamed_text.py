@@ -193,6 +193,7 @@ for name in ("small.txt", "large.txt"):
 """
 
 
+@pytest.mark.long
 def test_a_large_corpus_takes_little_more_memory_than_a_small_one(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name, megabytes in (("small.txt", 1), ("large.txt", 150)):
