@@ -294,6 +294,7 @@ def test_conversations_that_are_too_long_are_counted(base, data, tmp_path, capsy
     assert "1 conversations of more than 60 tokens" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_two_processes_leave_one_set_of_files_and_learn_what_one_process_learns(finished, base, data, tmp_path):
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "run"}
     ended = run_process("finetune/sft.py", tmp_path, launch=(*LAUNCH, str(TWO_PROCESSES)), **settings)

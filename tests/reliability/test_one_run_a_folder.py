@@ -40,8 +40,9 @@ def test_a_resume_beside_a_live_run_is_refused_with_its_process(held_elsewhere):
             RunFolder(folder).start(SETTINGS, {}, resume=True)
 
 
-def test_of_runs_that_start_at_once_in_one_folder_one_goes_on(tmp_path):
-    for number in range(ROUNDS):
+@pytest.mark.parametrize("rounds", [4, pytest.param(ROUNDS, marks=pytest.mark.long)])
+def test_of_runs_that_start_at_once_in_one_folder_one_goes_on(tmp_path, rounds):
+    for number in range(rounds):
         folder, go = tmp_path / f"run {number}", tmp_path / f"go {number}"
         children = []
         for _ in range(2):
