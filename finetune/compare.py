@@ -114,7 +114,7 @@ class CompareSettings(SideSettings):
 
 def main(settings: CompareSettings) -> None:
     """Loads both models, asks both, shows what they say."""
-    from finetune.export.opened_sides import open_both
+    from finetune.export.opened_sides import choose_base, open_both
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
@@ -124,7 +124,7 @@ def main(settings: CompareSettings) -> None:
         refuse_servers(settings)
     if choices and not conversations and settings.best_of > 1:
         raise InputError(f"best_of: {settings.data} has multiple-choice questions alone, to which no reply is drawn")
-    base, tuned = open_both(choose_base(settings), settings.tuned, settings)
+    base, tuned = open_both(choose_base(settings.base, settings.tuned), settings.tuned, settings)
     if left_alone:
         print(f"{settings.data}: {describe_left_alone(left_alone)}")
     if settings.prompt is not None:
@@ -136,13 +136,9 @@ def main(settings: CompareSettings) -> None:
 def answer_prompt(base: "Side", tuned: "Side", prompt: str, settings: CompareSettings) -> None:
     """Prints what each model is and what it replies."""
     from finetune.evaluation.side_by_side import read_both, show_replies
-    from finetune.replies.side import asked_as, describe, format_for_a_prompt
+    from finetune.replies.side import prepare_both
 
-    models = {}
-    for which, side, choice in (("base", base, settings.base_format), ("tuned", tuned, settings.tuned_format)):
-        prompt_format = format_for_a_prompt(side, choice, settings.plain_prompt)
-        models[which] = asked_as(side, prompt_format, calculator=has_calculator(settings))
-        print(f"{which}: {describe(side, [prompt_format])}")
+    models = prepare_both(base, tuned, settings, settings.plain_prompt, calculator=has_calculator(settings))
     print_batch(base, tuned)
     replies = read_both(models, prompt, settings.reply_tokens, settings.draw)
     print(f"\n{show_replies(replies, settings.reply_tokens)}")
@@ -178,21 +174,6 @@ def print_batch(base: "Side", tuned: "Side") -> None:
 
     if said := describe_batch(base, tuned):
         print(said)
-
-
-def choose_base(settings: CompareSettings) -> str:
-    """The base: the one given, else the one in the run's record.
-
-    Raises:
-        InputError: neither says it.
-
-    """
-    from finetune.export.saved_model import find_base
-
-    base = settings.base or (None if is_server(settings.tuned) else find_base(settings.tuned))
-    if base is None:
-        raise InputError(f"base: no run.json in {settings.tuned} says what it was made from: pass --base")
-    return base
 
 
 def has_calculator(settings: CompareSettings) -> bool:

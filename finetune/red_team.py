@@ -17,7 +17,6 @@ from pathlib import Path
 
 from configs import InputError, run_entry
 from configs.whole_folder import check_new_folder
-from finetune.replies.server_address import is_server
 from finetune.replies.side_settings import SideSettings
 from scratch_models.loop.run_folder import choose_run_folder
 
@@ -61,45 +60,25 @@ class RedTeamSettings(SideSettings):
 def main(settings: RedTeamSettings) -> None:
     """Opens both models, attacks both, shows and writes what came of it."""
     print("Gathering the prompts …", flush=True)
-    from finetune.export.opened_sides import open_both
+    from finetune.export.opened_sides import choose_base, open_both
     from finetune.red_teaming.attacks import fixed_attacks
     from finetune.red_teaming.data_attacks import data_attacks
     from finetune.red_teaming.measured import attack_both
     from finetune.red_teaming.report import to_text, write_red_team
-    from finetune.replies.side import asked_as, describe, format_for_a_prompt, name_exactly
+    from finetune.replies.side import name_exactly, prepare_both
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
     attacks = [*fixed_attacks(settings.seed), *([] if settings.data is None else data_attacks(settings.data))]
-    sides = open_both(choose_base(settings), settings.tuned, settings)
-    models = []
-    for which, side in zip(("base", "tuned"), sides, strict=True):
-        choice = settings.base_format if which == "base" else settings.tuned_format
-        prompt_format = format_for_a_prompt(side, choice, "question")
-        print(f"{which}: {describe(side, [prompt_format])}", flush=True)
-        models.append(asked_as(side, prompt_format))
-    attacked = attack_both(models[0], models[1], attacks, settings.reply_tokens, settings.prompts)
+    sides = open_both(choose_base(settings.base, settings.tuned), settings.tuned, settings)
+    models = prepare_both(*sides, settings, "question")
+    attacked = attack_both(models["base"], models["tuned"], attacks, settings.reply_tokens, settings.prompts)
     print(to_text(attacked))
     base, tuned = map(name_exactly, sides)
     asked_how = {"data": settings.data, "seed": settings.seed, "reply_tokens": settings.reply_tokens}
     folder = settings.folder
     write_red_team(attacked, {"base": base, "tuned": tuned, **asked_how}, folder)
     print(f"Report: {folder / 'report.html'}")
-
-
-def choose_base(settings: RedTeamSettings) -> str:
-    """The base: the one given, else the one in the run's record.
-
-    Raises:
-        InputError: neither says it.
-
-    """
-    from finetune.export.saved_model import find_base
-
-    base = settings.base or (None if is_server(settings.tuned) else find_base(settings.tuned))
-    if base is None:
-        raise InputError(f"base: no run.json in {settings.tuned} says what it was made from: pass --base")
-    return base
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from configs import InputError
-from finetune.chat.mixing import ReadingOrder
+from finetune.chat.mixing import ReadingOrder, Steps
 from finetune.chat.packing import cut_evenly, join, join_by_tokens, to_row
 from finetune.chat.rendered import RenderedConversation, RenderedSet, find_fitting
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch, name_numbers
@@ -73,9 +71,8 @@ class ConversationBatches:
         self.shares_prefixes = shares_prefixes
         self.per_step, self.tokens_per_micro_batch, self.seed = conversations_per_step, tokens_per_micro_batch, seed
         self.order = ReadingOrder(len(rendered), seed) if order is None else order
-        self._steps_of_rows = -(-len(rendered) // conversations_per_step)
+        self._steps = Steps(self.order, conversations_per_step, -(-len(rendered) // conversations_per_step))
         self.steps_per_epoch = math.ceil(len(rendered) / self.order.share / conversations_per_step)
-        self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step: `input_ids` and `targets`, each (B, T), filled up on the right.
@@ -84,7 +81,7 @@ class ConversationBatches:
         from a shared prefix. Where some target counts less than 1, `weights` come too.
         """
         lengths = self.rendered.lengths
-        chosen = sorted(self._read_in(step), key=lambda number: (lengths[number], number))
+        chosen = sorted(self._steps.read_in(step), key=lambda number: (lengths[number], number))
         mine = [to_row(self.rendered[number]) for number in chosen[rank::world_size]]
         if not mine:  # the last step of an epoch may have fewer rows than processes; each still takes part in its sums
             ids, targets, *_ = to_row(self.rendered[chosen[0]])
@@ -98,15 +95,7 @@ class ConversationBatches:
 
     def describe(self, step: int) -> str:
         """The numbers of a step's conversations, as `--inspect` shows them one by one."""
-        return name_numbers("conversations", [number + 1 for number in self._read_in(step)])
-
-    def _read_in(self, step: int) -> list[int]:
-        """What a step reads over all processes, in the order of the epoch."""
-        epoch, place = divmod(step, self._steps_of_rows)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order.of_epoch(epoch))
-        numbers: list[int] = self._epoch[1][place * self.per_step : (place + 1) * self.per_step].tolist()
-        return numbers
+        return name_numbers("conversations", [number + 1 for number in self._steps.read_in(step)])
 
 
 def check_global_batch(

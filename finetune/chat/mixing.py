@@ -65,6 +65,23 @@ class ReadingOrder:
         return own[read][first - cycles.start * len(own) : end - cycles.start * len(own)]
 
 
+class Steps:
+    """What each step reads of an order; the epoch under way is kept, so that it is not drawn anew for every step."""
+
+    def __init__(self, order: ReadingOrder, per_step: int, steps_of_rows: int) -> None:
+        """Takes how many rows a step reads, and how many steps all rows come to."""
+        self.order, self.per_step, self.steps_of_rows = order, per_step, steps_of_rows
+        self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
+
+    def read_in(self, step: int) -> list[int]:
+        """The numbers of the rows that a step reads over all processes, in the order of the epoch."""
+        epoch, place = divmod(step, self.steps_of_rows)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self.order.of_epoch(epoch))
+        numbers: list[int] = self._epoch[1][place * self.per_step : (place + 1) * self.per_step].tolist()
+        return numbers
+
+
 def enough_to_draw(wanted: int | None, conversations: int) -> int | None:
     """How many conversations to draw for a run that reads `wanted` rows, some of which will not fit; None for all.
 

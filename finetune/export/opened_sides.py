@@ -12,7 +12,7 @@ from configs import InputError
 from configs.file_hash import file_sha256
 from finetune.conversations.formats import Conversation, Message
 from finetune.decoding.decoders import decodes_by_parts
-from finetune.export.saved_model import find_model, load_assistant
+from finetune.export.saved_model import find_base, find_model, load_assistant
 from finetune.lora.base_under_adapter import difference_below, has_adapters
 from finetune.replies.local_side import LocalSide
 from finetune.replies.served_side import ServedSide
@@ -85,6 +85,19 @@ def open_beside(tuned: LocalSide, name: str) -> LocalSide:
         generation_config=_generation_config(folder, tuned.model),
         of_base=True,
     )
+
+
+def choose_base(base: str | None, tuned: str) -> str:
+    """The base of a comparison: the one given, else the one in the run's record.
+
+    Raises:
+        InputError: neither says it.
+
+    """
+    found = base or (None if is_server(tuned) else find_base(tuned))
+    if found is None:
+        raise InputError(f"base: no run.json in {tuned} says what it was made from: pass --base")
+    return found
 
 
 def open_local(name: str) -> LocalSide:

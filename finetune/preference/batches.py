@@ -16,7 +16,7 @@ from torch import Tensor
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat
-from finetune.chat.mixing import ReadingOrder
+from finetune.chat.mixing import ReadingOrder, Steps
 from finetune.chat.packing import LARGEST_FILLING_SHARE, conversation_numbers, first_fit, join, to_row
 from finetune.chat.rendered import RenderedSet
 from finetune.conversations.messages import Conversation
@@ -95,7 +95,7 @@ class PreferenceBatches:
         self.order = ReadingOrder(len(rendered), seed) if order is None else order
         self.steps_per_epoch = -(-len(rendered) // pairs_per_step)
         self.reference = torch.zeros(len(rendered), 2)
-        self._epoch: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
+        self._steps = Steps(self.order, pairs_per_step, self.steps_per_epoch)
 
     def __len__(self) -> int:
         return len(self.rendered)
@@ -107,7 +107,7 @@ class PreferenceBatches:
 
     def micro_batches(self, step: int, rank: int, world_size: int) -> list[MicroBatch]:
         """One process's share of a step."""
-        chosen = sorted(self._read_in_step(step), key=lambda pair: (self.lengths[pair], pair))
+        chosen = sorted(self._steps.read_in(step), key=lambda pair: (self.lengths[pair], pair))
         mine = chosen[rank::world_size]
         if not mine:  # the last step of an epoch may have fewer pairs than processes; each still takes part in its sums
             return [_without_targets(self._batch(chosen[:1]))]
@@ -115,15 +115,7 @@ class PreferenceBatches:
 
     def describe(self, step: int) -> str:
         """The numbers of a step's pairs, counted from 1 over those that are learned from."""
-        return name_numbers("pairs", [number + 1 for number in self._read_in_step(step)])
-
-    def _read_in_step(self, step: int) -> list[int]:
-        """What a step reads over all processes, in the order of the epoch."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.order.of_epoch(epoch))
-        numbers: list[int] = self._epoch[1][place * self.per_step : (place + 1) * self.per_step].tolist()
-        return numbers
+        return name_numbers("pairs", [number + 1 for number in self._steps.read_in(step)])
 
     def read_in(self, steps: int) -> list[int]:
         """The numbers of the pairs that so many steps read, without repetition."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from finetune.replies.asked_model import AskedModel
 from finetune.replies.prompts import PLAIN_PROMPTS, PlainPrompt
-from finetune.replies.side_settings import FormatChoice
+from finetune.replies.side_settings import FormatChoice, SideSettings
 
 CHAT = "chat"
 
@@ -60,6 +60,18 @@ def asked_as(side: Side, prompt_format: str, *, calculator: bool = False) -> Ask
     if prompt_format == CHAT:
         return side.in_chat(calculator=calculator)
     return side.in_plain_text(PLAIN_PROMPTS[prompt_format], calculator=calculator)
+
+
+def prepare_both(
+    base: Side, tuned: Side, settings: SideSettings, plain_prompt: str, *, calculator: bool = False
+) -> dict[str, AskedModel]:
+    """Both sides in the prompt formats in which each is asked a single prompt, once it is printed what they are."""
+    models = {}
+    for which, side, choice in (("base", base, settings.base_format), ("tuned", tuned, settings.tuned_format)):
+        prompt_format = format_for_a_prompt(side, choice, plain_prompt)
+        models[which] = asked_as(side, prompt_format, calculator=calculator)
+        print(f"{which}: {describe(side, [prompt_format])}", flush=True)
+    return models
 
 
 def formats_over_data(side: Side, choice: FormatChoice) -> list[str]:

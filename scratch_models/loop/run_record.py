@@ -58,19 +58,19 @@ class RunRecord:
         if self.best is not None:
             self.best.offer(loss_model, step, bits_per_byte)
 
-    def write(self, metrics: Mapping[str, Any], read: str) -> None:
-        """A line of `metrics.jsonl`, for the trackers and for whoever watches; `read` is what the step read, in words.
+    def write(self, metrics: Mapping[str, Any], read: Callable[[], str]) -> None:
+        """A line of `metrics.jsonl`, for the trackers and for whoever watches; `read` says what the step read.
 
         A loss that jumps is said, and noted in the line.
         """
         largest = max(self.losses[:SETTLED_AFTER], default=math.inf)
         self.losses.append(metrics["loss_nats"])
         if self.losses[-1] > JUMP * largest:
-            metrics, self.jumps = {**metrics, "loss_jumped": read}, self.jumps + 1
+            metrics, self.jumps = {**metrics, "loss_jumped": read()}, self.jumps + 1
         if self.accelerator.is_main_process:
             if "loss_jumped" in metrics and self.jumps <= SHOWN_JUMPS:
                 jump = f"loss {self.losses[-1]:.4g}, over {JUMP} times the largest of the first steps ({largest:.4g})"
-                self.progress.write(f"step {metrics['step']}: {jump}; it read {read}")
+                self.progress.write(f"step {metrics['step']}: {jump}; it read {metrics['loss_jumped']}")
             self.run.append_metrics(metrics)
             log_numbers(self.accelerator, metrics)
             self.progress.set_postfix_str(_postfix(metrics), refresh=False)

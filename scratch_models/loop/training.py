@@ -135,6 +135,8 @@ class Course:
     stepper: Stepper
     record: RunRecord
     evaluate: Callable[[int], Mapping[str, Any]]
+    saved: int = 0
+    """The step of the newest checkpoint of this part of the run, or the one that it began with."""
 
     def run(self, start: Start) -> None:
         """All steps from the first one that is left.
@@ -143,7 +145,7 @@ class Course:
             RunStopped: the run was asked to end.
 
         """
-        done = start.step
+        done = self.saved = start.step
         try:
             if start.unevaluated is not None:
                 self.end_step(done, start.unevaluated)
@@ -153,7 +155,7 @@ class Course:
                 metrics, done = self.take_step(step), step + 1
                 self.end_step(done, metrics)
         except AskedToStop:
-            self._stop(done, saved=start.step)
+            self._stop(done)
         except RuntimeError as error:
             # Where the main process saved in the middle of an evaluation and ended, its connections close.
             if self.stepper.stop.reason and not self.stepper.accelerator.is_main_process:
@@ -169,13 +171,13 @@ class Course:
 
     def end_step(self, done: int, metrics: dict[str, Any]) -> None:
         """The evaluation, the line of metrics and the checkpoint that are due after so many steps."""
-        settings, accelerator = self.stepper.settings, self.stepper.accelerator
+        settings = self.stepper.settings
         if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
             metrics |= self._evaluate(done, metrics)
-        self.record.write({"step": done, **metrics}, self.stepper.batches.describe(done - 1))
+        self.record.write({"step": done, **metrics}, lambda: self.stepper.batches.describe(done - 1))
         is_last = done == settings.max_steps or self.record.has_stalled
         if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
-            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator)
+            self._save(done)
 
     def _evaluate(self, done: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the evaluation says; where the run is asked to end meanwhile, the step is saved without it."""
@@ -185,18 +187,22 @@ class Course:
             with whole_for_reading(self.loss_model), stop.ends_evaluation(alone=not self.stepper.is_sharded):
                 evaluation = self.evaluate(done)
         except AskedToStop:
-            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator, metrics)
+            self._save(done, metrics)
             stop.leave_no_one_waiting()
             raise self._stopped(done) from None
         wait_for_all(accelerator)  # the main process may have asked the model a while longer
         self.record.compare(done, evaluation, self.loss_model)
         return evaluation
 
-    def _stop(self, done: int, saved: int) -> NoReturn:
-        accelerator = self.stepper.accelerator
-        if done > saved:
-            save_training(self.loss_model, self.stepper.optimizers, done, self.record.run, accelerator)
-        sum_over_processes([0.0], accelerator)  # nobody ends before the main process has saved
+    def _save(self, done: int, unevaluated: Mapping[str, Any] | None = None) -> None:
+        stepper = self.stepper
+        save_training(self.loss_model, stepper.optimizers, done, self.record.run, stepper.accelerator, unevaluated)
+        self.saved = done
+
+    def _stop(self, done: int) -> NoReturn:
+        if done > self.saved:
+            self._save(done)
+        sum_over_processes([0.0], self.stepper.accelerator)  # nobody ends before the main process has saved
         raise self._stopped(done)
 
     def _stopped(self, done: int) -> RunStopped:

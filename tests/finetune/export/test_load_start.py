@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from configs import InputError
-from finetune.compare import CompareSettings, choose_base
-from finetune.export.opened_sides import open_both
+from finetune.compare import CompareSettings
+from finetune.export.opened_sides import choose_base, open_both
 from finetune.export.saved_model import load_assistant, load_start
 from finetune.replies.local_side import LocalSide
 from finetune.rows.extended_base import read_extended_base
@@ -69,7 +69,7 @@ def test_what_a_run_started_from_is_compared_with_also_where_that_is_a_run_on_th
     second = save_run(tuned(seed=3), tmp_path / "dpo-1").parent
     (second / "run.json").write_text(f'{{"settings": {{"base": "{uploaded}"}}}}')
     settings = CompareSettings(tuned=str(second), prompt="Why?")
-    base, assistant = open_both(choose_base(settings), settings.tuned, settings)
+    base, assistant = open_both(choose_base(settings.base, settings.tuned), settings.tuned, settings)
     assert isinstance(base, LocalSide) and torch.equal(_logits(base.model), _logits(load_assistant(run)[0]))
     assert isinstance(assistant, LocalSide)
     assert torch.equal(_logits(assistant.model), _logits(load_assistant(second)[0]))
