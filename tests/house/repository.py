@@ -3,6 +3,7 @@
 import ast
 import importlib
 import subprocess
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +68,17 @@ def module_files() -> list[Path]:
     return sorted(path.relative_to(ROOT) for layer in LAYERS for path in (ROOT / layer).rglob("*.py"))
 
 
+def offences(files: Iterable[Path], rule: Callable[[Path], list[str]]) -> dict[str, list[str]]:
+    """What a rule finds wrong, by file; one test a rule, since a test a file and rule would be thousands."""
+    return {str(file): found for file in files if (found := rule(file))}
+
+
 def module_folders() -> list[Path]:
     """Every folder inside a package that holds Python files, relative to the repository."""
     return sorted({file.parent for file in module_files() if len(file.parts) > 2})
 
 
+@cache
 def kept_files() -> list[str]:
     """Every file of the repository that git knows or could know, with slashes; skips the test where there is no git."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

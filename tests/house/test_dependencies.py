@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.module_imports import imported_names
-from tests.house.repository import LAYERS, ROOT, module_files
+from tests.house.repository import LAYERS, ROOT, module_files, offences
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FOR_US_ONLY = ("dev", "bench", "docs")  # extras that no user of the packages installs
@@ -49,14 +49,14 @@ def _undeclared(file: Path, declared: set[str]) -> list[str]:
     return [name for name in sorted(libraries) if declared.isdisjoint(_holders().get(name, [_canonical(name)]))]
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_what_a_module_imports_is_declared_for_its_users(file: Path):
-    assert _undeclared(file, _declared(without=FOR_US_ONLY)) == []
+def test_what_a_module_imports_is_declared_for_its_users():
+    declared = _declared(without=FOR_US_ONLY)
+    assert offences(module_files(), lambda file: _undeclared(file, declared)) == {}
 
 
-@pytest.mark.parametrize("file", TESTS, ids=str)
-def test_what_a_test_imports_is_declared(file: Path):
-    assert _undeclared(file, _declared()) == []
+def test_what_a_test_imports_is_declared():
+    declared = _declared()
+    assert offences(TESTS, lambda file: _undeclared(file, declared)) == {}
 
 
 def test_every_dependency_has_a_lower_bound():

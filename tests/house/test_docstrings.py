@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.repository import ROOT, entry_files, entry_schema, module_files, module_folders, syntax_tree
+from tests.house.repository import (
+    ROOT,
+    entry_files,
+    entry_schema,
+    module_files,
+    module_folders,
+    offences,
+    syntax_tree,
+)
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -24,11 +32,14 @@ def _public_definitions(body: list[ast.stmt], prefix: str = "") -> list[tuple[st
     return found
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_every_module_and_public_name_has_a_docstring(file: Path):
+def _without_docstring(file: Path) -> list[str]:
     tree = syntax_tree(file)
     documented: list[tuple[str, Documented]] = [("the module", tree), *_public_definitions(tree.body)]
-    assert [name for name, node in documented if not ast.get_docstring(node)] == []
+    return [name for name, node in documented if not ast.get_docstring(node)]
+
+
+def test_every_module_and_public_name_has_a_docstring():
+    assert offences(module_files(), _without_docstring) == {}
 
 
 def test_every_folder_says_in_the_first_line_of_its_init_file_what_it_is_for():

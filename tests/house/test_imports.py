@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.module_imports import imported_files, imported_names
-from tests.house.repository import FOLDER_LAYERS, LAYERS, ROOT, entry_files, module_files, module_folders
+from tests.house.repository import FOLDER_LAYERS, LAYERS, ROOT, entry_files, module_files, module_folders, offences
 
 EXTRAS = (
     "datasets",
@@ -55,12 +55,14 @@ def _circle(graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_imports_point_down_and_are_written_in_full(file: Path):
+def _pointing_up(file: Path) -> list[str]:
     height = LAYERS.index(file.parts[0])
     forbidden = (*LAYERS[height + 1 :], "tests")
-    offending = [name for name in imported_names(file) if name.startswith(".") or name.split(".")[0] in forbidden]
-    assert offending == []
+    return [name for name in imported_names(file) if name.startswith(".") or name.split(".")[0] in forbidden]
+
+
+def test_imports_point_down_and_are_written_in_full():
+    assert offences(module_files(), _pointing_up) == {}
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -69,26 +71,32 @@ def test_the_folders_of_a_package_are_those_of_its_order(package: str):
     assert folders == _heights(package).keys() - {""}
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_imports_inside_a_package_point_down_its_order_of_folders(file: Path):
+def _against_the_order(file: Path) -> list[str]:
     package, folder = file.parts[0], _folder(file)
     heights = _heights(package)
     lower = {other for other, height in heights.items() if folder in heights and height < heights[folder]}
     inside = [other for other in imported_files(file) if other.parts[0] == package]
-    assert [str(other) for other in inside if _folder(other) not in lower | {folder}] == []
+    return [str(other) for other in inside if _folder(other) not in lower | {folder}]
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_no_import_starts_at_a_folder_or_at_a_file_beside_an_entry(file: Path):
+def test_imports_inside_a_package_point_down_its_order_of_folders():
+    assert offences(module_files(), _against_the_order) == {}
+
+
+def test_no_import_starts_at_a_folder_or_at_a_file_beside_an_entry():
     # `accelerate launch finetune/sft.py` puts finetune/ first on the path, so `from chat.batches import …` works there,
     # loads the module a second time, and fails wherever else the file is imported.
-    assert [name for name in imported_names(file) if name.split(".")[0] in _names_inside_packages()] == []
+    inside = _names_inside_packages()
+    found = offences(
+        module_files(), lambda file: [name for name in imported_names(file) if name.split(".")[0] in inside]
+    )
+    assert found == {}
 
 
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_no_module_imports_an_entry(file: Path):
+def test_no_module_imports_an_entry():
     # An entry is started, and reads the settings of one process: what others use stands in a folder below it.
-    assert sorted(str(other) for other in imported_files(file) if other in entry_files()) == []
+    entries = set(entry_files())
+    assert offences(module_files(), lambda file: sorted(map(str, imported_files(file) & entries))) == {}
 
 
 def test_no_circle_of_imports_runs_through_folders():

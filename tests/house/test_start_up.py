@@ -1,14 +1,11 @@
-"""An entry answers `--help` and a mistake before anything heavy is loaded, and nobody imports an entry."""
+"""An entry answers `--help` and a mistake before anything heavy is loaded."""
 
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-from tests.house.module_imports import imported_files
-from tests.house.repository import ROOT, entry_files, module_files
+from tests.house.repository import ROOT, entry_files
 
 # Each takes a second or more to import.
 HEAVY = ("torch", "transformers", "peft", "accelerate", "gradio", "matplotlib", "datasets")
@@ -28,8 +25,3 @@ def test_no_entry_loads_a_heavy_library_before_its_settings_are_read():
         loaded = dict(zip(map(str, entries), two_at_once.map(_heavy_of, entries), strict=True))
     assert len(loaded) >= 14
     assert {entry: libraries for entry, libraries in loaded.items() if libraries} == {}
-
-
-@pytest.mark.parametrize("file", module_files(), ids=str)
-def test_no_module_imports_an_entry(file: Path):
-    assert imported_files(file) & set(entry_files()) == set()
