@@ -16,35 +16,45 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from configs.disk_space import describe_full_disk, free_bytes
+from configs.ending_file import MOST_LETTERS, Ending, take_ending_file, write_ending
 from configs.errors import InputError, RunStopped, on_one_line
 
 TRACEBACK = "--traceback"
-MOST_LETTERS = 1_000
 
 
 @contextmanager
 def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
     """Ends the process on whatever is raised inside, with one line on stderr, and before it where it was raised.
 
-    Among several processes of one launch only the main one says what the user can mend.
+    Among several processes of one launch only the main one says what the user can mend. Whoever started the process may
+    have asked to find that line, or that there was none, in a file (`configs/ending_file.py`).
     """
+    file = take_ending_file()
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _end_in_order) if in_main_thread else None
     try:
         yield
-    except (SystemExit, GeneratorExit):
+        _note(file, Ending(0))
+    except SystemExit as ended:
+        _note(file, Ending(ended.code if isinstance(ended.code, int) else int(ended.code is not None)))
+        raise
+    except GeneratorExit:
         raise
     except RunStopped as stopped:
+        _note(file, Ending(0, str(stopped), stopped=True))
         say(str(stopped), file=sys.stderr)
         sys.exit(0)
     except KeyboardInterrupt:
+        _note(file, Ending(130, "interrupted"))
         say("interrupted", file=sys.stderr)
         sys.exit(130)
     except BaseException as error:  # a library in Rust panics with what is no Exception
         if with_traceback:
             traceback.print_exception(error)
         line, status = line_of(error)
-        say(" ".join(line.split()), file=sys.stderr, everywhere=status == 1)
+        line = " ".join(line.split())
+        _note(file, Ending(status, line), everywhere=status == 1)
+        say(line, file=sys.stderr, everywhere=status == 1)
         sys.exit(status)
     finally:
         if in_main_thread:
@@ -74,10 +84,19 @@ def line_of(error: BaseException) -> tuple[str, int]:
 
 def say(line: str, file: TextIO | None = None, *, everywhere: bool = False) -> None:
     """Prints a line in the main process only, or `everywhere`; what cannot be encoded as its number."""
-    if everywhere or os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+    if everywhere or _is_main_process():
         file = file or sys.stdout
         encoding = file.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+
+
+def _note(file: Path | None, ending: Ending, *, everywhere: bool = False) -> None:
+    if everywhere or _is_main_process():
+        write_ending(file, ending)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _end_in_order(number: int, _frame: FrameType | None) -> NoReturn:

@@ -57,7 +57,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "export",
         ("rows", "preference", "supervised", "red_teaming"),
         "api",
-        "serving",
+        ("serving", "runs"),
     ),
     "apps": (),
 }

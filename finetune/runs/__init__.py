@@ -1,0 +1,1 @@
+"""A queue of runs that nothing loses: jobs in SQLite, each a detached process with a supervisor of its own."""
