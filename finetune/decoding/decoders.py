@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import DynamicCache, PreTrainedModel
 
-from finetune.decoding.linear_layers import AdapterRows, NotReadable
+from finetune.decoding.linear_layers import Adapter, AdapterRows, LayerReader, NotReadable
 from finetune.decoding.parts_of_models import read_parts
 from scratch_models.decoding.block_decoder import BlockDecoder, DecoderParts
 from scratch_models.decoding.rows import Decoder
@@ -33,18 +33,18 @@ error in what is computed."""
 class AdapterDecoder(BlockDecoder):
     """A decoder in whose batch some rows go through the adapters and the others do not."""
 
-    def __init__(self, parts: DecoderParts, rows: int, room: int, adapter_rows: AdapterRows, adapted: Tensor) -> None:
+    def __init__(self, parts: DecoderParts, room: int, read: "ReadModel", adapted: Tensor) -> None:
         """Takes which rows are `adapted`, (B) of booleans."""
-        super().__init__(parts, rows, room)
-        self.adapter_rows, self.adapted = adapter_rows, adapted
+        super().__init__(parts, len(adapted), room)
+        self.adapter_rows, self.own, self.adapted = read.adapter_rows, read.own, adapted
 
     def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits after the last id of each row: (B, T) -> (B, V)."""
-        self.adapter_rows.rows = self.adapted.nonzero().flatten()
+        self.adapter_rows.chosen = [(self.own, self.adapted.nonzero().flatten())]
         try:
             return super().read(input_ids, positions, mask)
         finally:
-            self.adapter_rows.rows = None
+            self.adapter_rows.chosen = None
 
     def keep_rows(self, kept: Tensor) -> None:
         """Forgets every row but these."""
@@ -76,16 +76,18 @@ class OwnForward:
 
 
 @dataclass
-class _Read:
+class ReadModel:
     """What was read of a model, and the state of it that this holds for."""
 
     state: tuple[object, ...]
     parts: DecoderParts | None
     why_not: str = ""
     adapter_rows: AdapterRows = field(default_factory=AdapterRows)
+    own: Adapter = field(default_factory=lambda: Adapter(()))
+    """The model's own adapter; it adds nothing where there is none."""
 
 
-_READ: WeakKeyDictionary[nn.Module, _Read] = WeakKeyDictionary()
+_READ: WeakKeyDictionary[nn.Module, ReadModel] = WeakKeyDictionary()
 _READING = threading.Lock()
 
 
@@ -100,7 +102,7 @@ def decoder_for(
             the model trains.
         base_rows: Rows that do not go through the adapters; only for a model that `decodes_by_parts`.
     """
-    read = _current(model, lay_out)
+    read = read_model(model, lay_out=lay_out)
     parts = read.parts
     if parts is None:
         assert not base_rows, "the model's own forward has all rows of a batch go through the adapters"
@@ -110,17 +112,18 @@ def decoder_for(
 
     def make(rows: Sequence[int], ids: int) -> Decoder:
         adapted = torch.tensor([row not in base_rows for row in rows], device=parts.device)  # (B)
-        return AdapterDecoder(parts, len(rows), ids + FIRST_ROOM, read.adapter_rows, adapted)
+        return AdapterDecoder(parts, ids + FIRST_ROOM, read, adapted)
 
     return make
 
 
 def decodes_by_parts(model: PreTrainedModel, *, lay_out: bool = True) -> bool:
     """Whether the model decodes through parts of our own."""
-    return _current(model, lay_out).parts is not None
+    return read_model(model, lay_out=lay_out).parts is not None
 
 
-def _current(model: PreTrainedModel, lay_out: bool) -> _Read:
+def read_model(model: PreTrainedModel, *, lay_out: bool) -> ReadModel:
+    """What is known of the model as it is now: its parts and its adapter, or why there are none."""
     with _READING:
         read = _READ.get(model)
         state = _state_of(model, lay_out)
@@ -129,16 +132,16 @@ def _current(model: PreTrainedModel, lay_out: bool) -> _Read:
     return read
 
 
-def _read(model: PreTrainedModel, state: tuple[object, ...], *, lay_out: bool) -> _Read:
-    adapter_rows = AdapterRows()
+def _read(model: PreTrainedModel, state: tuple[object, ...], *, lay_out: bool) -> ReadModel:
+    reader = LayerReader(lay_out=lay_out and _copies_fit(model), adapter_rows=AdapterRows())
     try:
-        parts = read_parts(model, adapter_rows, lay_out=lay_out and _copies_fit(model))
+        parts = read_parts(model, reader)
     except (NotReadable, AttributeError) as error:
-        return _Read(state, None, str(error))
+        return ReadModel(state, None, str(error))
     largest, difference = _compare(model, parts)
     if not difference <= MOST_DIFFERENCE.get(parts.dtype, 0.0) * largest:
-        return _Read(state, None, f"logits differ by {difference:.1e} of {largest:.1e}")
-    return _Read(state, parts, adapter_rows=adapter_rows)
+        return ReadModel(state, None, f"logits differ by {difference:.1e} of {largest:.1e}")
+    return ReadModel(state, parts, adapter_rows=reader.adapter_rows, own=reader.own)
 
 
 @torch.inference_mode()

@@ -1,9 +1,11 @@
 """Linear layers of Hugging Face models, with what LoRA adds to them, as products of few rows."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,14 +20,10 @@ class NotReadable(Exception):
     """The model computes something that has no parts here."""
 
 
-class AdapterRows(threading.local):
-    """Which rows of the batch that this thread reads go through the adapters; all of them where `rows` is None."""
-
-    rows: Tensor | None = None
-
-
 @dataclass(frozen=True)
-class _LoraPart:
+class LoraPart:
+    """What LoRA adds to the outputs of a product from `start` to `stop`."""
+
     start: int
     stop: int
     down: Tensor  # (r, K)
@@ -33,26 +31,48 @@ class _LoraPart:
     scaling: float
 
 
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What one adapter adds to each product of its model, in the order in which the products are read."""
+
+    products: tuple[tuple[LoraPart, ...], ...]
+
+
+class AdapterRows(threading.local):
+    """Which rows of the batch that this thread reads go through which adapters, of any model over the same base.
+
+    Rows that are not named go through none. Where `chosen` is None, all go through those of the model itself.
+    """
+
+    chosen: Sequence[tuple[Adapter, Tensor]] | None = None
+
+
 @dataclass(frozen=True)
 class ProductWithAdapters:
     """A product, with what LoRA adds to some of its outputs."""
 
     product: RowProduct
-    lora: tuple[_LoraPart, ...]
-    adapter_rows: AdapterRows = field(default_factory=AdapterRows)
+    number: int
+    """Its place among the products of the model."""
+    own: tuple[LoraPart, ...]
+    """What the model's own adapter adds."""
+    adapter_rows: AdapterRows
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(B, T, K) -> (B, T, N)."""
-        output = self.product(rows)
-        chosen = self.adapter_rows.rows
-        read = rows if chosen is None else rows[chosen]
-        for part in self.lora:
-            added = F.linear(F.linear(read, part.down), part.up) * part.scaling
-            if chosen is None:
-                output[..., part.start : part.stop] += added
-            else:
-                output[chosen, :, part.start : part.stop] += added
+        output, chosen = self.product(rows), self.adapter_rows.chosen
+        if chosen is None:
+            for part in self.own:
+                output[..., part.start : part.stop] += _added(rows, part)
+            return output
+        for adapter, which in chosen:
+            for part in adapter.products[self.number]:
+                output[which, :, part.start : part.stop] += _added(rows[which], part)
         return output
+
+
+def _added(rows: Tensor, part: LoraPart) -> Tensor:
+    return F.linear(F.linear(rows, part.down), part.up) * part.scaling
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,12 @@ class LayerReader:
 
     lay_out: bool
     adapter_rows: AdapterRows
+    _own: list[tuple[LoraPart, ...]] = field(default_factory=list)
+
+    @property
+    def own(self) -> Adapter:
+        """The adapter of the products that were read."""
+        return Adapter(tuple(self._own))
 
     def product(self, *modules: nn.Module) -> Part:
         """The linear layers, which read the same rows, as one product."""
@@ -69,9 +95,11 @@ class LayerReader:
         lora, start = [], 0
         for weight, _, adapter in found:
             if adapter is not None:
-                lora.append(_LoraPart(start, start + len(weight), *adapter))
+                lora.append(LoraPart(start, start + len(weight), *adapter))
             start += len(weight)
-        return ProductWithAdapters(product, tuple(lora), self.adapter_rows) if lora else product
+        # What is joined is a copy, and would not follow weights that change.
+        self._own.append(_joined(lora) if self.lay_out and len(lora) > 1 else tuple(lora))
+        return ProductWithAdapters(product, len(self._own) - 1, self._own[-1], self.adapter_rows)
 
     def _linear(self, module: nn.Module) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, float] | None]:
         """Weight (N, K), bias and adapter of a layer."""
@@ -84,6 +112,18 @@ class LayerReader:
             raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
         weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
         return weight.detach(), layer.bias, adapter
+
+
+def _joined(parts: Sequence[LoraPart]) -> tuple[LoraPart, ...]:
+    """The same as two products instead of two for each part: what each part goes up by stands in its own columns."""
+    start, stop = parts[0].start, parts[-1].stop
+    down = torch.cat([part.down for part in parts])  # (all r, K)
+    up, column = down.new_zeros(stop - start, len(down)), 0  # (N, all r)
+    for part in parts:
+        width = len(part.down)
+        up[part.start - start : part.stop - start, column : column + width] = part.up * part.scaling
+        column += width
+    return (LoraPart(start, stop, down, up, 1.0),)
 
 
 def _added_by_adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float] | None:

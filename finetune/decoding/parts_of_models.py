@@ -13,15 +13,15 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
 
-from finetune.decoding.linear_layers import AdapterRows, LayerReader, NotReadable, is_watched
+from finetune.decoding.linear_layers import LayerReader, NotReadable, is_watched
 from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part, gated_mlp
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_TURNS = ("default", "linear", "llama3", "yarn")  # the others turn by the length of the text
 
 
-def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) -> DecoderParts:
-    """The parts of a model; its weights are shared, or copied in another layout where `lay_out` allows it.
+def read_parts(model: nn.Module, reader: LayerReader) -> DecoderParts:
+    """The parts of a model; its weights are shared, or copied in another layout where the reader may.
 
     Raises:
         NotReadable: the model is none whose parts are known.
@@ -31,7 +31,6 @@ def read_parts(model: nn.Module, adapter_rows: AdapterRows, *, lay_out: bool) ->
             raise NotReadable("prompt learning")
         model = model.get_base_model()
     _refuse_unusual(model)
-    reader = LayerReader(lay_out=lay_out, adapter_rows=adapter_rows)
     config: Any = model.config
     if config.model_type == "gpt2" and type(model).__name__ == "GPT2LMHeadModel":
         return _gpt2(model, config, reader)

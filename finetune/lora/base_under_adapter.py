@@ -1,4 +1,4 @@
-"""What lies under the adapters of a model, held to another model's folder: bit for bit the same, or not.
+"""What lies under the adapters of a model, held to another model or its folder: bit for bit the same, or not.
 
 Names prove nothing: an adapter may name its base by another path, train biases or whole modules of it, or start by
 changing it. So every weight in memory is compared with the one that the folder holds.
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import safe_open
@@ -46,6 +47,31 @@ def difference_below(model: PreTrainedModel, folder: Path) -> str:
         if there.shape != weight.shape or not torch.equal(there.to(weight.dtype), weight.cpu()):
             return f"{name} is another under the adapter"
     return ""
+
+
+def is_same_model(one: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Whether two models in memory are bit for bit the same: class, config, names, types and numbers of all weights."""
+    if one is other:
+        return True
+    configs = [
+        {field: value for field, value in model.config.to_dict().items() if _is_computed(field)}
+        for model in (one, other)
+    ]
+    weights = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in (one, other)]
+    if type(one) is not type(other) or configs[0] != configs[1] or weights[0].keys() != weights[1].keys():
+        return False
+    pairs = [(weight, weights[1][name]) for name, weight in weights[0].items()]
+    return all(
+        mine.dtype == theirs.dtype and mine.device == theirs.device and torch.equal(mine, theirs)
+        for mine, theirs in pairs
+    )
+
+
+def strip_lora(model: PreTrainedModel) -> None:
+    """Puts linear layers back in the place of those with LoRA on them, but for that of the head."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LoraLinear) and module is not model.get_output_embeddings():
+            model.set_submodule(name, module.get_base_layer())
 
 
 def _base_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

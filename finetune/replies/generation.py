@@ -106,7 +106,7 @@ class Rows:
         self.numbers = [number for one in asked for number in range(len(one.prompts))]
         self.prompts = [prompt for one in asked for prompt in one.prompts]
         self.ends = Ends(
-            limits={row: _room(model, prompt, max_new_tokens) for row, prompt in enumerate(self.prompts)},
+            limits={row: reply_room(model, prompt, max_new_tokens) for row, prompt in enumerate(self.prompts)},
             stop_ids={row: one.stop_ids for row, one in enumerate(self.asked)},
         )
 
@@ -180,8 +180,13 @@ def stream_reply(
     return rows.whole(0, ids)
 
 
-def _room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
-    """How many ids the reply may have: with its prompt it has to fit the model's positions."""
+def reply_room(model: PreTrainedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
+    """How many ids the reply may have: with its prompt it has to fit the model's positions.
+
+    Raises:
+        InputError: the prompt is empty, or leaves no position.
+
+    """
     if not prompt:
         raise InputError("prompt: found 0 tokens, expected at least one")
     positions = positions_of(model) or len(prompt) + max_new_tokens

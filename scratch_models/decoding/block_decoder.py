@@ -72,6 +72,11 @@ class BlockDecoder:
 
         `mask` tells ids from padding over all that was read, (B, S); None where there is no padding.
         """
+        stream = self._read(input_ids, positions, mask)
+        return self.parts.head(self.parts.final_norm(stream[:, -1]))
+
+    def _read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """What the last block makes of each id: (B, T) -> (B, T, D)."""
         parts, T = self.parts, input_ids.shape[1]
         end = self.length + T
         if end > self.cache.shape[4]:
@@ -87,7 +92,7 @@ class BlockDecoder:
             stream = stream + block.projection(self._attend(block, cache, stream, turns, allowed))
             stream = stream + block.mlp(block.norm_2(stream))
         self.length = end
-        return parts.head(parts.final_norm(stream[:, -1]))
+        return stream
 
     def keep_rows(self, kept: Tensor) -> None:
         """Forgets every row but these."""
@@ -102,7 +107,7 @@ class BlockDecoder:
         allowed: Tensor | None,
     ) -> Tensor:
         """What the heads read from the tokens so far: (B, T, D) -> (B, T, H K)."""
-        parts, (B, T, _), start = self.parts, stream.shape, self.length
+        parts, (B, T, _) = self.parts, stream.shape
         H, G, K = parts.heads, parts.key_value_heads, parts.head_width
         together = block.query_key_value(block.norm_1(stream)).view(B, T, H + 2 * G, K)
         if block.query_norm is not None and block.key_norm is not None:
@@ -112,9 +117,7 @@ class BlockDecoder:
         turned = together[:, : H + G]
         if turns is not None:
             turned = turn_by(turned, *turns)
-        cache[0, :, :, start : start + T] = turned[:, H:]
-        cache[1, :, :, start : start + T] = together[:, H + G :]
-        keys, values = cache[:, :, :, : start + T]  # (B, G, S, K) twice
+        keys, values = self._remember(cache, turned[:, H:], together[:, H + G :])  # (B, G, S, K) twice
         queries = turned[:, :H]  # (B, H, T, K)
         if T == 1:  # the queries that share keys and values stand where those of several tokens would
             queries = queries.reshape(B, G, H // G, K)
@@ -127,6 +130,12 @@ class BlockDecoder:
         if T == 1:
             return mixed.reshape(B, 1, H * K)
         return mixed.transpose(1, 2).reshape(B, T, H * K)
+
+    def _remember(self, cache: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of all ids so far, given those of the new ones: (B, G, T, K) twice -> (B, G, S, K) twice."""
+        start, end = self.length, self.length + keys.shape[2]
+        cache[0, :, :, start:end], cache[1, :, :, start:end] = keys, values
+        return cache[0, :, :, :end], cache[1, :, :, :end]
 
     def _allowed(self, mask: Tensor | None, new: int, end: int) -> Tensor | None:
         """Which ids each new id may read, (B or 1, 1, T, S); None where plain causality or no bound at all says it."""

@@ -1,0 +1,135 @@
+"""A model that is served: opened as a side of a comparison is, and put into the batch of its base.
+
+An adapter needs no more of the model that it was opened with than its own matrices, where that model without them is,
+weight by weight and bit for bit, one that is in memory already.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import psutil
+import torch
+
+from configs import InputError
+from finetune.chat.chat_format import ChatFormat
+from finetune.conversations.messages import Message
+from finetune.decoding.decoders import ReadModel, read_model
+from finetune.decoding.growing_batches import BatchByOwnForward, BatchByParts
+from finetune.decoding.linear_layers import Adapter
+from finetune.export.opened_sides import open_local
+from finetune.lora.base_under_adapter import is_same_model, strip_lora
+from finetune.replies.local_side import LocalSide
+from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat
+from finetune.serving.reply_stream import ReplyStream
+from finetune.serving.reply_text import TokenTexts
+from finetune.serving.request_queue import BatchLimits
+from finetune.serving.running_batch import RunningBatch
+from scratch_models.decoding.block_decoder import DecoderParts
+
+SHARE_OF_FREE_MEMORY = 0.25
+"""Of what is free, keys and values of a batch may take so much."""
+SAME_LOGITS = 1e-3
+"""How far an adapter's logits over a shared base may lie from those over its own, as a share of the largest."""
+PROBE_IDS = 24
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as ids, and the ids that end its reply."""
+
+    ids: tuple[int, ...]
+    stop_ids: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """What a name stands for, in memory."""
+
+    side: LocalSide
+    """The side; of an adapter over a shared base its `model` is the base."""
+    batch: RunningBatch
+    adapter: Adapter | None
+    note: str = ""
+    """Why it decodes through its own forward, one batch after another; empty where it does not."""
+    streams: list[ReplyStream] = field(default_factory=list)
+    """Replies that may still be under way."""
+
+    def __post_init__(self) -> None:
+        self.texts = TokenTexts(self.side.tokenizer)
+        self._chat: ChatFormat | None = None
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """The format in which it is asked in a chat.
+
+        Raises:
+            InputError: it has none.
+
+        """
+        if self._chat is None:
+            prompt_format = self.side.in_chat().prompt_format
+            assert isinstance(prompt_format, ChatPromptFormat)
+            self._chat = prompt_format.chat
+        return self._chat
+
+    def encode_chat(self, messages: Sequence[Message], tools: str | None = None) -> EncodedPrompt:
+        """The messages up to where the assistant speaks.
+
+        Raises:
+            InputError: it has no chat format, or its template refuses these messages.
+
+        """
+        return EncodedPrompt(tuple(self.chat_format.render_prompt(messages, tools)), self.chat_format.stop_ids)
+
+    def encode_text(self, text: str) -> EncodedPrompt:
+        """Text to go on with: control tokens in it are letters and signs."""
+        prompt_format = self.side.in_plain_text(PLAIN_PROMPTS["bare"]).prompt_format
+        return EncodedPrompt(tuple(prompt_format.prompt_ids([Message("user", text)])), prompt_format.stop_ids)
+
+
+def open_served(name: str, batches: Iterable[RunningBatch], limits: BatchLimits) -> ServedModel:
+    """Opens a model and puts it into the batch of its base, or into a new one.
+
+    Raises:
+        InputError: there is no such model.
+
+    """
+    side = open_local(name)
+    read = read_model(side.model, lay_out=True)
+    if read.parts is None:
+        note = f"decodes through its own forward, one batch after another: {read.why_not}"
+        whole = replace(limits, prompt_ids_at_once=limits.cached_ids)  # nobody joins later
+        batch = RunningBatch(name, side.model, lambda: BatchByOwnForward(side.model), whole)
+        return ServedModel(side, batch, None, note)
+    adapter = read.own if any(read.own.products) else None
+    alone = _probe(read, adapter)
+    # Its own generation config says where its replies end, also over a base that has another.
+    side = replace(side, generation_config=side.model.generation_config)
+    strip_lora(side.model)
+    base = next((batch for batch in batches if is_same_model(batch.model, side.model)), None)
+    if base is None:
+        fitting = _fitting(limits, read.parts)
+        read = read_model(side.model, lay_out=True)
+        base = RunningBatch(name, side.model, lambda: BatchByParts(read), fitting)
+    over_base = read_model(base.model, lay_out=True)
+    difference = float((_probe(over_base, adapter) - alone).abs().max())
+    if not difference <= SAME_LOGITS * float(alone.abs().max()):
+        raise InputError(f"{name}: its logits over the base in memory differ by {difference:.1e}: merge it first")
+    return ServedModel(replace(side, model=base.model), base, adapter)
+
+
+@torch.inference_mode()
+def _probe(read: ReadModel, adapter: Adapter | None) -> torch.Tensor:
+    """Logits after a few ids."""
+    logits = BatchByParts(read).begin([list(range(1, 1 + PROBE_IDS))], [adapter]).go_on(PROBE_IDS)
+    assert logits is not None, "all ids were read"
+    return logits
+
+
+def _fitting(limits: BatchLimits, parts: DecoderParts) -> BatchLimits:
+    """Limits whose keys and values take no more than a share of the memory that is free."""
+    id_bytes = 2 * len(parts.blocks) * parts.key_value_heads * parts.head_width * parts.dtype.itemsize
+    free = psutil.virtual_memory().available
+    if parts.device.type == "cuda":
+        free = torch.cuda.mem_get_info(parts.device)[0]
+    return replace(limits, cached_ids=min(limits.cached_ids, int(SHARE_OF_FREE_MEMORY * free) // id_bytes))
