@@ -26,6 +26,7 @@ CREATE TABLE jobs (
     owner TEXT NOT NULL,
     state TEXT NOT NULL,
     settings TEXT NOT NULL,
+    details TEXT NOT NULL,
     directory TEXT NOT NULL,
     created_at REAL NOT NULL,
     started_at REAL,

@@ -4,11 +4,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from configs import InputError
+
 JobState = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 Wanted = Literal["pause", "cancel"]
 STATES: tuple[JobState, ...] = get_args(JobState)
 ENDED: tuple[JobState, ...] = ("succeeded", "failed", "cancelled")
 """States from which a job does not go on by itself."""
+NAME_LETTERS = 64
+
+
+def check_name(name: str) -> None:
+    """Refuses what cannot be shown as the name of a job.
+
+    Raises:
+        InputError: it is too long, or holds what is no letter.
+
+    """
+    if len(name) > NAME_LETTERS or not (name == "" or name.isprintable()):
+        raise InputError(f"name: found {name[:80]!a}, expected at most {NAME_LETTERS} printable letters")
 
 
 @dataclass(frozen=True)
@@ -26,6 +40,8 @@ class Job:
     state: JobState
     settings: dict[str, Any]
     """The settings as they were given; what the queue sets itself is not among them."""
+    details: dict[str, Any]
+    """What whoever queued it wants to find again; the queue reads none of it."""
     folder: Path
     """Holds `settings.yaml`, `log.txt` and `run/`."""
     directory: str

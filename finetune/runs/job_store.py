@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 
 from configs import InputError
 from finetune.runs.database import Database
-from finetune.runs.job import STATES, Job, JobCheckpoint, JobEvent, JobState, Wanted
+from finetune.runs.job import STATES, Job, JobCheckpoint, JobEvent, JobState, Wanted, check_name
 from finetune.runs.job_events import events_of, note_event
 from finetune.runs.job_files import checkpoints_of, log_lines, metrics_of, write_settings
 from finetune.runs.kinds import kind_of
 from finetune.runs.transitions import note_ended
 
 FILE = "jobs.sqlite"
-NAME_LETTERS = 64
 # Inside the class `list` is a method.
 Jobs: TypeAlias = list[Job]
 Events: TypeAlias = list[JobEvent]
@@ -41,7 +40,14 @@ class JobStore:
         self.folder = Path(folder).expanduser().absolute()
         self.database = Database(self.folder / FILE, create=create)
 
-    def add(self, kind: str, settings: Mapping[str, Any], name: str = "", owner: str = "") -> Job:
+    def add(
+        self,
+        kind: str,
+        settings: Mapping[str, Any],
+        name: str = "",
+        owner: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Job:
         """The new job at the end of the queue; where its results go is the queue's own choice.
 
         Names of files in the settings are relative to the current folder, as in a command.
@@ -50,7 +56,8 @@ class JobStore:
             InputError: what the entry would refuse of the settings, in the same words; nothing is written then.
 
         """
-        return self._add(kind, settings, name, owner, os.getcwd())
+        beside = {"name": name, "owner": owner, "details": json.dumps(details or {}), "directory": os.getcwd()}
+        return self._add(kind, settings, beside)
 
     def get(self, job_id: str) -> Job:
         """The job as it stands.
@@ -151,7 +158,8 @@ class JobStore:
 
         """
         job = self.get(job_id)
-        return self._add(job.kind, {**job.settings, **(changes or {})}, job.name, job.owner, job.directory)
+        beside = {"name": job.name, "owner": job.owner, "directory": job.directory, "details": json.dumps(job.details)}
+        return self._add(job.kind, {**job.settings, **(changes or {})}, beside)
 
     def events(
         self, job_id: str, after: str | None = None, limit: int | None = None, *, newest_first: bool = False
@@ -192,23 +200,21 @@ class JobStore:
         """
         return log_lines(self.get(job_id), last_lines)
 
-    def _add(self, kind_name: str, settings: Mapping[str, Any], name: str, owner: str, directory: str) -> Job:
+    def _add(self, kind_name: str, settings: Mapping[str, Any], beside: Mapping[str, str]) -> Job:
         kind = kind_of(kind_name)
-        _check_name(name)
+        check_name(beside["name"])
         given = kind.plain(settings)
         job_id = f"ftjob-{secrets.token_hex(12)}"
         folder = self._folder(job_id)
         try:
-            (folder / "run").mkdir(
-                parents=True, mode=0o700
-            )  # some entries ask whether the place of their result exists
+            (folder / "run").mkdir(parents=True, mode=0o700)  # some entries ask whether the place of a result exists
             folder.chmod(0o700)
             write_settings(folder / "settings.yaml", kind.module, kind.checked(given, folder / "run"))
             with self.database.writing() as connection:
                 connection.execute(
-                    "INSERT INTO jobs (id, kind, name, owner, state, settings, directory, created_at) "
-                    "VALUES (?, ?, ?, ?, 'queued', ?, ?, ?)",
-                    (job_id, kind_name, name, owner, json.dumps(given), directory, time.time()),
+                    "INSERT INTO jobs (id, kind, settings, created_at, state, name, owner, details, directory) "
+                    "VALUES (:id, :kind, :settings, :now, 'queued', :name, :owner, :details, :directory)",
+                    {**beside, "id": job_id, "kind": kind_name, "settings": json.dumps(given), "now": time.time()},
                 )
                 note_event(connection, job_id, "queued", {"state": "queued"})
         except BaseException:
@@ -235,13 +241,9 @@ class JobStore:
         return self.folder / "jobs" / job_id
 
     def _job(self, row: sqlite3.Row) -> Job:
-        fields = {name: row[name] for name in row.keys() if name not in ("place", "settings")}  # noqa: SIM118
-        return Job(**fields, settings=json.loads(row["settings"]), folder=self._folder(row["id"]))
-
-
-def _check_name(name: str) -> None:
-    if len(name) > NAME_LETTERS or not (name == "" or name.isprintable()):
-        raise InputError(f"name: found {name[:80]!a}, expected at most {NAME_LETTERS} printable letters")
+        fields = {name: row[name] for name in row.keys() if name != "place"}  # noqa: SIM118
+        read = {name: json.loads(row[name]) for name in ("settings", "details")}
+        return Job(**{**fields, **read}, folder=self._folder(row["id"]))
 
 
 def _said(row: sqlite3.Row) -> str:

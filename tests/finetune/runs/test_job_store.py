@@ -197,3 +197,9 @@ def test_a_transaction_waits_for_another_process_that_holds_the_lock(store):
         assert not asked.done()
         holder.execute("COMMIT")
         assert asked.result(timeout=10).state == "cancelled"
+
+
+def test_details_are_kept_as_they_were_given_and_go_on_to_a_job_queued_again(store):
+    details = {"model": "tiny", "metadata": {"a": "b"}}
+    job = store.add("sft", CHATS, details=details)
+    assert store.get(job.id).details == details == store.requeue(job.id, {"seed": 2}).details
