@@ -1,7 +1,5 @@
 """The page that shows both models, and the server that shows the page."""
 
-import ipaddress
-import socket
 from collections.abc import Sequence
 
 import gradio as gr
@@ -10,12 +8,12 @@ from starlette.middleware import Middleware
 from apps import side_by_side
 from apps.form import MAXIMUM_CHARACTERS
 from apps.guard import Guard, Rules
+from apps.hosts import hosts_of, is_loopback
 from apps.look import CSS, escape, theme
 from apps.pair import Pair
 from apps.queue_requests import CLOSED, checks_of
 
 WAITING_REQUESTS = 16
-LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
 # JSON can spell a character in 12 bytes. Four times the longest prompt, so that one a little too long gets its count.
 BODY_BYTES = 4 * 12 * MAXIMUM_CHARACTERS
 
@@ -62,20 +60,6 @@ def serve(page: gr.Blocks, host: str, port: int, allowed_hosts: Sequence[str] = 
         app_kwargs={"middleware": [Middleware(Guard, rules=rules)]},
     )
     print(f"Playground: {address}  (Ctrl+C ends it)", flush=True)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         print("Other machines can reach this page, and there is no password.", flush=True)
     page.block_thread()
-
-
-def hosts_of(host: str, allowed: Sequence[str]) -> frozenset[str]:
-    """The names that a server on an address is asked under: its own, those of this machine, and the allowed ones.
-
-    >>> sorted(hosts_of("127.0.0.1", ["Demo.example"]))
-    ['127.0.0.1', '::1', 'demo.example', 'localhost']
-    """
-    own = () if _is_loopback(host) else (socket.gethostname(),)
-    return frozenset(name.lower() for name in (host, *LOOPBACK_NAMES, *own, *allowed))
-
-
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback

@@ -9,9 +9,9 @@ leaves this machine, but to a server that is named: the page listens on 127.0.0.
 """
 
 import re
-import socket
 from dataclasses import dataclass, field
 
+from apps.hosts import check_address
 from configs import InputError, run_entry
 from finetune.replies.side_settings import SideSettings
 
@@ -62,22 +62,6 @@ def main(settings: PlaygroundSettings) -> None:
     examples = read_examples(names.tuned)
     page = build_page(Pair(names, settings), examples)
     serve(page, settings.host, settings.port, settings.names)
-
-
-def check_address(host: str, port: int) -> None:
-    """Refuses an address that cannot be listened on, before any weights load.
-
-    Raises:
-        InputError: the port is taken, or the host is no IPv4 address of this machine.
-    """
-    with socket.socket(socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"{host}:{port}: cannot be listened on ({error.strerror}): pass another --port, or end what uses it"
-            ) from None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ keys of a record                           becomes
 ``instruction``, ``chosen``, ``rejected``  the same, a blank line and ``input`` behind the instruction
 ``conversations``, ``chosen``,             ShareGPT's turns, and two of the assistant
 ``rejected``
-any of them and ``completions``            rated replies to one prompt, see `rated_replies`
+any of them and ``completions``            rated replies to one prompt, see `rated_replies`; OpenAI's form too
 =========================================  ==============================================================
 
 A ``chosen`` or ``rejected`` that says the prompt again before its reply, as many data sets on the Hub do, is read
@@ -32,8 +32,10 @@ from finetune.conversations.keys import (
     refuse_columns,
 )
 from finetune.conversations.rated_replies import (
+    OPENAI_SIDES,
     SIDES,
     best_against_worst,
+    from_openai,
     read_scores,
     read_weight,
     score_keys,
@@ -88,6 +90,7 @@ def read_pairs(data: str, left_out: Counter[str] | None = None) -> list[Pair]:
     few: Counter[str] = Counter()
 
     def parse(record: Mapping[str, object], place: str) -> Pair | None:
+        record = from_openai(record, place)
         form = form_of(record, place)
         first.append(form) if not first else _expect_same(first[0], form, place)
         rated = record.get(RATED)
@@ -102,6 +105,11 @@ def read_pairs(data: str, left_out: Counter[str] | None = None) -> list[Pair]:
     if left_out is not None:
         left_out.update({**few, **count_unread(unread, HARMLESS | BESIDE_PAIRS, "pairs")})
     return [pair for pair in read if pair is not None]
+
+
+def is_pair(record: Mapping[str, object]) -> bool:
+    """Whether a record would be a pair rather than a conversation."""
+    return any(record.get(key) is not None for key in (*SIDES, *OPENAI_SIDES, RATED))
 
 
 def _expect_same(first: tuple[str, ...], form: tuple[str, ...], place: str) -> None:

@@ -8,6 +8,8 @@ keys of a record                          say
 ``weight``                                from 0 to 1, how much the pair counts in the loss
 ``completions``                           replies ``{"response", "overall_score"}`` (UltraFeedback's): the
                                           best becomes chosen, the worst rejected
+``preferred_output``,                     the two replies to what ``input`` holds, as OpenAI's service takes them
+``non_preferred_output``
 ========================================  ===============================================================
 """
 
@@ -30,6 +32,34 @@ SCORES = tuple(
 RESPONSES = ("response", "text", "content")
 RATINGS = ("overall_score", "score", "rating", "fine-grained_score")
 """Names of a reply's text and of its score, the first that all replies of a record have are read."""
+OPENAI_SIDES = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
+OPENAI_INPUT = ("messages", "tools", "parallel_tool_calls")
+
+
+def from_openai(record: Mapping[str, object], place: str) -> Mapping[str, object]:
+    """A record of OpenAI's form as one of prompt, chosen and rejected; any other as it is.
+
+    https://developers.openai.com/api/docs/guides/direct-preference-optimization
+
+    >>> asked, said = [{"role": "user", "content": "1+1?"}], [{"role": "assistant", "content": "2"}]
+    >>> pair = {"input": {"messages": asked}, "preferred_output": said, "non_preferred_output": []}
+    >>> sorted(from_openai(pair, "pairs.jsonl:1"))
+    ['chosen', 'prompt', 'rejected', 'tools']
+
+    Raises:
+        InputError: its input holds no messages, or what is not read.
+
+    """
+    if not any(record.get(key) is not None for key in OPENAI_SIDES):
+        return record
+    asked = record.get("input")
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("messages"), list):
+        raise InputError(f'{place}: input is {kind_of(asked)}, expected {{"messages": [...]}} beside preferred_output')
+    if other := [key for key, value in asked.items() if key not in OPENAI_INPUT and value is not None]:
+        raise InputError(f"{place}: input.{other[0]} is not read, expected {', '.join(OPENAI_INPUT)}: take it out")
+    beside = {key: value for key, value in record.items() if key not in (*OPENAI_SIDES, "input")}
+    sides = {ours: record.get(theirs) for theirs, ours in OPENAI_SIDES.items()}
+    return {**beside, "prompt": asked["messages"], "tools": asked.get("tools"), **sides}
 
 
 def score_keys(record: Mapping[str, object]) -> tuple[str, str] | None:

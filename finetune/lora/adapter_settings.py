@@ -35,6 +35,8 @@ class AdapterSettings(RunSettings):
     """Optimizer steps, in the place of epochs."""
     learning_rate: float | None = None
     """Peak learning rate of AdamW; by default one that suits the width of the base and the method."""
+    learning_rate_multiplier: float = 1.0
+    """Multiplies that default, as OpenAI's service counts rates."""
     warmup_share: float | None = None
     """Share of the steps in which the learning rate rises from 0; by default 0.05."""
     warmup_steps: int | None = None
@@ -84,6 +86,8 @@ class AdapterSettings(RunSettings):
         self.expect("max_steps", steps is None or steps >= 1, "at least 1")
         self.expect("epochs", epochs is None or 0 < epochs < math.inf, "a finite number above 0")
         self.expect("learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
+        factor = self.learning_rate_multiplier
+        self.expect("learning_rate_multiplier", 0 < factor < math.inf, "a finite number above 0")
         self.expect("warmup_share", share is None or 0 <= share < 1, "0 or more and below 1")
         self.expect("warmup_steps", self.warmup_steps is None or self.warmup_steps >= 0, "0 or more")
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from transformers import PreTrainedModel
 
+from configs import InputError
 from finetune.lora.adapter_settings import AdapterSettings
 from scratch_models.loop.run_folder import RECORD, RunFolder
 
@@ -52,7 +53,12 @@ def suited_learning_rate(hidden_size: int, full_rate: float, *, lora: bool) -> f
 
 
 def resolve(settings: S, model: PreTrainedModel, batches: Epochs, **known: Any) -> S:
-    """The settings with steps, warm-up, rate and what else is `known` as the run takes them; shares become steps."""
+    """The settings with steps, warm-up, rate and what else is `known` as the run takes them; shares become steps.
+
+    Raises:
+        InputError: a rate is given and what multiplies the usual one, too.
+
+    """
     steps, warmup, rate = settings.max_steps, settings.warmup_steps, settings.learning_rate
     if steps is None:
         epochs = settings.EPOCHS if settings.epochs is None else settings.epochs
@@ -63,6 +69,9 @@ def resolve(settings: S, model: PreTrainedModel, batches: Epochs, **known: Any) 
     if rate is None:
         width = model.config.get_text_config().hidden_size
         rate = suited_learning_rate(width, settings.FULL_RATE, lora=settings.method == "lora")
+        rate *= settings.learning_rate_multiplier
+    elif settings.learning_rate_multiplier != 1 and not settings.resume:  # a run that goes on has its own rate
+        raise InputError(f"learning_rate_multiplier: found beside learning_rate {rate}, expected one of them")
     length: dict[str, Any] = {"max_steps": steps, "epochs": None, "warmup_steps": warmup, "warmup_share": None}
     return replace(settings, learning_rate=rate, **length, **known)
 

@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from apps.playground import PlaygroundSettings, check_address, main
+from apps.hosts import check_address
+from apps.playground import PlaygroundSettings, main
 from configs import InputError, run_entry
 from tests.apps.served import free_port
 from tests.said_lines import without_progress

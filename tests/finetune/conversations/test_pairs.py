@@ -264,3 +264,29 @@ def test_a_file_names_its_first_bad_line_and_counts_the_others(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(InputError, match="found 0 pairs"):
         read_pairs(str(tmp_path / "empty.jsonl"))
+
+
+def test_openais_form_gives_the_same_pair(tmp_path):
+    asked = {"messages": [USER], "tools": [], "parallel_tool_calls": True}
+    openais = {"input": asked, "preferred_output": [TWO], "non_preferred_output": [THREE]}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(openais) + "\n")
+    [pair] = read_pairs(str(path))
+    ours = to_pair({"prompt": [USER], "chosen": [TWO], "rejected": [THREE]}, pair.source)
+    assert pair == ours
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"input": None}, r'pairs\.jsonl:1: input is null, expected \{"messages"'),
+        ({"input": {"messages": [USER], "temperature": 1}}, r"input\.temperature is not read"),
+        ({"non_preferred_output": None}, "no 'rejected'"),
+    ],
+)
+def test_what_openais_form_may_not_hold_is_named(change, said, tmp_path):
+    openais = {"input": {"messages": [USER]}, "preferred_output": [TWO], "non_preferred_output": [THREE]}
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({**openais, **change}) + "\n")
+    with pytest.raises(InputError, match=said):
+        read_pairs(str(path))

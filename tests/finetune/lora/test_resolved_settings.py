@@ -5,6 +5,7 @@ import json
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from configs import InputError
 from finetune.lora.resolved_settings import as_given, epochs_of, resolve, suited_learning_rate, take_recorded
 from finetune.preference.settings import DpoSettings
 from finetune.supervised.settings import SftSettings
@@ -58,6 +59,18 @@ def test_lora_has_ten_times_the_rate_of_full_tuning_and_a_wider_base_a_lower_one
     assert lora == pytest.approx(10 * full, rel=0.05)
     assert suited_learning_rate(4096, 5e-5, lora=True) < lora
     assert rate(DpoSettings()) < full and rate(SftSettings(learning_rate=0.5)) == 0.5
+
+
+def test_a_multiplier_counts_from_the_usual_rate_and_stands_beside_no_other(model, tmp_path):
+    usual, twice = (resolve(SftSettings(**given), model, _Epochs()) for given in ({}, {"learning_rate_multiplier": 2}))
+    assert twice.learning_rate == 2 * usual.learning_rate
+    both = {"learning_rate_multiplier": 2, "learning_rate": 0.5}
+    with pytest.raises(InputError, match=r"^learning_rate_multiplier: found beside learning_rate 0\.5"):
+        resolve(SftSettings(**both), model, _Epochs())
+    # A run that goes on has the rate that it recorded, which the same command multiplies no further.
+    assert resolve(SftSettings(**both, resume=True, output_dir=str(tmp_path)), model, _Epochs()).learning_rate == 0.5
+    with pytest.raises(InputError, match="learning_rate_multiplier: found 0, expected a finite number above 0"):
+        SftSettings(learning_rate_multiplier=0)
 
 
 def test_a_run_that_goes_on_takes_what_it_recorded_where_nothing_is_said(tmp_path):
