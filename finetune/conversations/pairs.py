@@ -24,13 +24,7 @@ from dataclasses import dataclass
 
 from configs import InputError
 from finetune.conversations.formats import Conversation, Message, to_conversation
-from finetune.conversations.keys import (
-    BESIDE_PAIRS,
-    HARMLESS,
-    READ_BESIDE,
-    count_unread,
-    refuse_columns,
-)
+from finetune.conversations.keys import BESIDE_PAIRS, HARMLESS, READ_BESIDE, count_unread, refuse_columns
 from finetune.conversations.rated_replies import (
     OPENAI_SIDES,
     SIDES,
@@ -164,6 +158,7 @@ def to_pair(record: Mapping[str, object], place: str) -> Pair:
         InputError: the record cannot be used; it begins with `place`.
 
     """
+    record = from_openai(record, place)
     form = form_of(record, place)
     refuse_columns(record, place, read=("weight",))
     if RATED in form:

@@ -9,6 +9,7 @@ from finetune.conversations.formats import Conversation, to_conversation
 from finetune.conversations.messages import hash_messages
 from finetune.conversations.near_questions import asked_text
 from finetune.conversations.pairs import RATED, SIDES, to_pair
+from finetune.conversations.rated_replies import from_openai
 from finetune.files.records import parse_record, shown_records
 from finetune.files.stored_items import Codec
 from finetune.inspection.findings import SAME_SIDES, UNREADABLE, Findings
@@ -70,6 +71,7 @@ def read_conversations_and_count(data: str, findings: Findings) -> Iterator[list
 
 
 def _to_conversations(record: Mapping[str, object], place: str, findings: Findings) -> list[Conversation]:
+    record = from_openai(record, place)
     given = {key for key, value in record.items() if value is not None}
     if not given.issuperset(SIDES) and RATED not in given:
         return [to_conversation(record, place)]

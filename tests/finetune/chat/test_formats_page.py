@@ -11,7 +11,7 @@ from finetune.chat.graft_format import GraftFormat
 from finetune.chat.rendered import RenderedConversation
 from finetune.chat.template_format import TemplateFormat
 from finetune.conversations.formats import to_conversation
-from finetune.conversations.pairs import to_pair
+from finetune.conversations.pairs import is_pair, to_pair
 from finetune.preference.batches import render_pairs
 from tests.house.repository import ROOT
 from tests.real_tokenizers import loaded_tokenizer
@@ -23,7 +23,7 @@ EXAMPLES = re.findall(r"```json ?(\w*)\n(.*?)```\n\n```text\n(.*?)\n```", PAGE, 
 def _learned(chat: ChatFormat, record: str) -> str:
     read = json.loads(record)
     try:
-        if read.keys() & {"chosen", "completions"}:
+        if is_pair(read):
             pairs = render_pairs(chat, [to_pair(read, "chats.jsonl:1")])
             return f"chosen: {_shown(chat, pairs.chosen[0])}\nrejected: {_shown(chat, pairs.rejected[0])}"
         rendered = chat.render_set([to_conversation(read, "chats.jsonl:1")])
