@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from configs.errors import FullDisk
 
@@ -55,6 +56,20 @@ def full_disk_said(
             f"{target}: cannot be written ({reason}): needs {least}{wanted:,} bytes, {free:,} are free: make room or "
             "choose another folder; what was there before is as it was"
         ) from error
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, where the system keeps such ones: `TMPDIR` names another place.
+
+    Raises:
+        FullDisk: the disk is full there.
+
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        with full_disk_said(folder, lambda: bytes_beneath(folder), lambda: bytes_beneath(folder)):
+            yield folder
 
 
 def describe_full_disk(error: BaseException) -> str | None:

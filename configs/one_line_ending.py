@@ -20,6 +20,12 @@ from configs.ending_file import MOST_LETTERS, Ending, take_ending_file, write_en
 from configs.errors import InputError, RunStopped, on_one_line
 
 TRACEBACK = "--traceback"
+LOST = ("Connection closed by peer", "Connection reset by peer")
+"""What torch says in a process that waits for another one of the same run, which has ended."""
+ANOTHER_ENDED = (
+    "another process of this run has ended, and this one with it: look for what it said, or for what ended it (not "
+    "enough memory ends a process without a word), then go on from the last checkpoint with --resume"
+)
 
 
 @contextmanager
@@ -53,8 +59,9 @@ def ends_in_one_line(*, with_traceback: bool) -> Iterator[None]:
             traceback.print_exception(error)
         line, status = line_of(error)
         line = " ".join(line.split())
-        _note(file, Ending(status, line), everywhere=status == 1)
-        say(line, file=sys.stderr, everywhere=status == 1)
+        everywhere = status == 1 and line != ANOTHER_ENDED
+        _note(file, Ending(status, line), everywhere=everywhere)
+        say(line, file=sys.stderr, everywhere=everywhere)
         sys.exit(status)
     finally:
         if in_main_thread:
@@ -77,6 +84,8 @@ def line_of(error: BaseException) -> tuple[str, int]:
         return f"{os.fsdecode(error.filename) if not isinstance(error.filename, int) else ''}: {error.strerror}", 2
     if isinstance(error, MemoryError):
         return "there is not enough memory: take a smaller model, shorter texts or smaller batches", 2
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
+        return ANOTHER_ENDED, 1
     reason = on_one_line(error, MOST_LETTERS)
     said = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     return f"a fault of the program, not of what it was given: {said}{_place(error)}: {TRACEBACK} shows all of it", 1

@@ -13,10 +13,8 @@ Nothing is learned of the text itself, so no text of the domain is needed in whi
 Shapes: B rows, T tokens of a row in extended ids, A aligned places, P places before a new token, D width.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from configs.disk_space import temporary_folder
 from finetune.losses.token_losses import token_losses
 from finetune.rows.base_reading import Parts, old_log_probabilities, old_segment, read_ids
 from scratch_models.loop.loop_settings import LoopSettings
@@ -45,14 +44,14 @@ def distill_rows(
 ) -> None:
     """Trains the new rows, in place, for as many steps as the settings say."""
     loss_model = DistillationLoss(model, parts).to(accelerator.device)
-    with tempfile.TemporaryDirectory() as folder:  # its losses are of no use to anyone
+    with temporary_folder() as folder:  # its losses are of no use to anyone
         train(
             loss_model,
             batches,
             [optimizer],
             settings.rehearsal(steps=settings.max_steps),
             accelerator=accelerator,
-            run=RunFolder(Path(folder)),
+            run=RunFolder(folder),
             evaluate=lambda _step: {},
             unit=Unit(SUPERVISED_TOKENS.name, count_targets),
         )

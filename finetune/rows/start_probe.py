@@ -6,10 +6,8 @@ decides.
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +16,7 @@ from accelerate import Accelerator
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from configs.disk_space import temporary_folder
 from finetune.engine.engine import Engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts
@@ -143,14 +142,14 @@ class Prober:
             after.append(evaluate(step)["held_out_bits_per_byte"])
             return {}
 
-        with tempfile.TemporaryDirectory() as folder:  # a try is no run: what is worth knowing goes into the table
+        with temporary_folder() as folder:  # a try is no run: what is worth knowing goes into the table
             train(
                 loss_model,
                 self.dataset.make_batches(seed, packed=self.engine.packs),
                 [self.make_optimizer()],
                 self._of_probe(seed, self.steps),
                 accelerator=self.accelerator,
-                run=RunFolder(Path(folder)),
+                run=RunFolder(folder),
                 evaluate=note,
             )
         return before, after[-1]

@@ -5,18 +5,17 @@ Everything else is counted: the tokens of all steps, the evaluations, the questi
 
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
+from configs.disk_space import temporary_folder
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import Batches, MicroBatch
@@ -233,8 +232,8 @@ def rehearse(
     """Seconds of each chosen step, done by the training loop itself; what it writes is thrown away."""
     steps = len(chosen.steps)
     short = settings.rehearsal(steps=steps, warmup_steps=0)
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(Path(folder))
+    with temporary_folder() as folder:
+        run = RunFolder(folder)
         with progress("trying a few steps"):
             train(loss_model, chosen, [optimizer], short, accelerator=accelerator, run=run, evaluate=lambda step: {})
         ended = [entry["seconds"] for entry in run.read_metrics()]  # none where this is not the main process

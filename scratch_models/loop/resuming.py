@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -21,7 +22,7 @@ from scratch_models.loop.checkpoint import (
     save_checkpoint,
 )
 from scratch_models.loop.run_folder import RECORD, RunFolder
-from scratch_models.loop.sharding import spread_like, whole_tensors
+from scratch_models.loop.sharding import is_sharded, spread_like, whole_tensors
 from tokenizer_ext.pages.progress import progress
 
 
@@ -45,24 +46,48 @@ def save_training(
 ) -> None:
     """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not.
 
-    Where something is sharded every process must call it. `unevaluated` is given where the evaluation of this step is
-    still due.
+    Every process must call it, and where one fails all do; but where the evaluation of this step is still due, and
+    `unevaluated` is given, the main process came out of it alone and saves alone.
 
     Raises:
-        InputError: something is not finite, or the disk does not take it.
+        InputError: something is not finite in some process, or the disk does not take it.
 
     """
-    keep = accelerator.is_main_process
+    is_alone = unevaluated is not None
+    keep = accelerator.is_main_process or not is_sharded(loss_model)
     tensors = whole_state(loss_model, optimizers, keep=keep)
-    if problem := find_not_finite(tensors):
-        raise InputError(
-            f"step {step}: {problem}, expected finite numbers: this step is not saved, and the checkpoints before it "
-            "stay: lower learning_rate and start again, or go on from them with --resume"
-        )
-    with progress("writing a checkpoint"):
-        if keep:
-            state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
-            save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
+    problem = _not_finite(step, tensors, accelerator)
+    if not is_alone:
+        problem = _first_said(problem, accelerator)
+    if problem is None and accelerator.is_main_process:
+        state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
+        try:
+            with progress("writing a checkpoint"):
+                save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
+        except InputError as error:
+            problem = str(error)
+    if not is_alone:
+        problem = _first_said(problem, accelerator)
+    if problem is not None:
+        raise InputError(problem)
+
+
+def _not_finite(step: int, tensors: Mapping[str, Mapping[str, Tensor]], accelerator: Accelerator) -> str | None:
+    found = find_not_finite(tensors)
+    if found is None:
+        return None
+    where = f" in process {accelerator.process_index}" if accelerator.num_processes > 1 else ""
+    return (
+        f"step {step}: {found}{where}, expected finite numbers: this step is not saved, and the checkpoints before it "
+        "stay: lower learning_rate and start again, or go on from them with --resume"
+    )
+
+
+def _first_said(problem: str | None, accelerator: Accelerator) -> str | None:
+    """What the process of the smallest rank says that has a problem, known to all; every process must call it."""
+    if accelerator.num_processes == 1:
+        return problem
+    return next((said for said in gather_object([problem]) if said is not None), None)
 
 
 def _say_other_processes(loss_model: nn.Module, run: RunFolder, accelerator: Accelerator) -> None:

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -12,6 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
+from configs.disk_space import temporary_folder
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
 from tokenizer_ext.embeddings.tables import Tables, find_tables
@@ -186,7 +186,7 @@ def special_ids(plan: Plan) -> dict[str, int]:
 
 def reload(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """What `AutoTokenizer` opens after the tokenizer was saved."""
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
 

@@ -9,12 +9,12 @@ TokenizersBackend (also named PreTrainedTokenizerFast), which reads all of token
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from configs.disk_space import temporary_folder
 from tokenizer_ext.huggingface.tokenizer_state import pipeline_of, what_decides_pieces, what_decides_text
 
 
@@ -31,8 +31,7 @@ def rebuilt(
     if isinstance(vocabulary, dict):
         ids = ids | vocabulary
         backend["model"]["vocab"] = ids
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         tokenizer.save_pretrained(folder)
         (folder / "tokenizer.json").write_text(json.dumps(backend, ensure_ascii=False), encoding="utf-8")
         _add_special_names(folder, control_tokens)
