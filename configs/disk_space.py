@@ -13,8 +13,8 @@ from configs.errors import FullDisk
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no more in the quota, and a file larger than it may be."""
-IN_WORDS = re.compile(r"\(os error (\d+)\)")
-"""How libraries that are written in Rust, safetensors and tokenizers, hand on the number of an error."""
+IN_WORDS = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+"""How libraries in Rust, safetensors and tokenizers, hand on the number of an error; and a copy of a whole folder."""
 
 
 def check_space(target: Path, needed: int) -> None:
@@ -76,7 +76,7 @@ def describe_full_disk(error: BaseException) -> str | None:
     """What the system says of a full disk; None where an error is another."""
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := IN_WORDS.search(str(error))):
-        number = int(found[1])
+        number = int(found[1] or found[2])
     return os.strerror(number) if number in FULL else None
 
 
