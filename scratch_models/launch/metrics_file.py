@@ -10,6 +10,13 @@ from configs.disk_space import full_disk_said
 from configs.whole_folder import write_whole
 
 
+NEEDED = ("step", "tokens", "seconds")
+DRAWN = (
+    *("loss_nats", "learning_rate", "gradient_norm", "tokens_per_second"),
+    *("held_out_loss_nats", "held_out_bits_per_byte"),
+)
+
+
 @dataclass(frozen=True)
 class Metrics:
     """What a file of metrics holds."""
@@ -63,8 +70,16 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    is_entry = isinstance(entry, dict) and all(_is_number(entry.get(name)) for name in ("step", "tokens", "seconds"))
-    return entry if is_entry else None
+    return entry if is_entry(entry) else None
+
+
+def is_entry(value: Any) -> bool:
+    """Whether it is what a line of metrics holds: what is compared and drawn is a number, wherever it is there."""
+    return (
+        isinstance(value, dict)
+        and all(_is_number(value.get(name)) for name in NEEDED)
+        and all(_is_number(value[name]) for name in DRAWN if name in value)
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -19,6 +19,7 @@ from configs.whole_folder import remove_whole
 from scratch_models.loop.checkpoint import (
     Checkpoint,
     find_damage,
+    find_other_tensor,
     list_checkpoints,
     load_newest_checkpoint,
     read_state,
@@ -92,6 +93,9 @@ class BestCheckpoint:
         later = []
         for path in list_checkpoints(folder):
             problem = find_damage(path)
+            measure = None if problem else read_state(path).get(MEASURE)
+            if problem is None and not isinstance(measure, int | float):
+                problem = f"{path.name}: {MEASURE} is {measure!r:.40}, expected a number"
             if problem is not None:
                 accelerator.print(
                     f"best/{problem}: it is passed over, and the best weights are looked for from here on"
@@ -126,6 +130,8 @@ class BestCheckpoint:
         said = ""
         if self.accelerator.is_main_process:
             best, _ = load_newest_checkpoint(self.folder)
+            if problem := find_other_tensor(trained, best.tensors.get("trained", {})):
+                raise InputError(f"{self.folder}: {problem}: it is of another run, or was changed")
             for name, parameter in trained.items():
                 parameter.copy_(best.tensors["trained"][name])
             said = (

@@ -21,6 +21,7 @@ from configs import InputError
 from configs.errors import FullDisk
 from configs.file_hash import file_sha256
 from configs.whole_folder import remove_whole, whole_folder
+from scratch_models.launch.metrics_file import is_entry
 from scratch_models.loop.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
@@ -84,10 +85,14 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     for path in reversed(list_checkpoints(folder)):
         problem = find_damage(path)
         if problem is None:
-            checkpoint = _read(path)
-            problem = find_not_finite(checkpoint.tensors)
-            if problem is None:
-                return checkpoint, passed_over
+            try:
+                checkpoint = _read(path)
+            except (InputError, SafetensorError) as error:  # its hashes are right: it was made to do harm
+                problem = str(error)
+            else:
+                problem = find_not_finite(checkpoint.tensors)
+                if problem is None:
+                    return checkpoint, passed_over
             problem = f"{path.name}: {problem}"
         passed_over.append(problem)
     reasons = f" ({'; '.join(passed_over)})" if passed_over else ""
@@ -98,12 +103,14 @@ def find_damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint folder, or None."""
     try:
         hashes = json.loads((checkpoint / MANIFEST).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         hashes = None
     if not isinstance(hashes, dict) or STATE not in hashes:
         return f"{checkpoint.name}: {MANIFEST} is missing or damaged"
     for name, expected in hashes.items():
         path = checkpoint / name
+        if path.name != name or "\0" in name or not (name == STATE or name.endswith(".safetensors")):
+            return f"{checkpoint.name}: {MANIFEST} names {name!r:.200}, expected {STATE} and safetensors beside it"
         if not path.is_file():
             return f"{checkpoint.name}: {name} is missing"
         if file_sha256(path) != expected:
@@ -121,6 +128,15 @@ def find_not_finite(tensors: Mapping[str, Mapping[str, Tensor]]) -> str | None:
     return None
 
 
+def find_other_tensor(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """The first name under which something else was found than expected, in words; None where all shapes are equal."""
+    for name in sorted(expected.keys() | found.keys()):
+        shapes = [tuple(one[name].shape) if name in one else "nothing" for one in (found, expected)]
+        if shapes[0] != shapes[1]:
+            return f"holds {shapes[0]} as {name:.200}, expected {shapes[1]}"
+    return None
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders, oldest first."""
     return sorted(path for path in folder.glob("step_*") if path.is_dir())
@@ -135,8 +151,11 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = json.loads((checkpoint / STATE).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{checkpoint / STATE}: cannot be read ({error}), expected what a run wrote there") from None
+    step = state.get("step") if isinstance(state, dict) else None
+    if type(step) is not int or checkpoint.name != f"step_{step:08d}":
+        raise InputError(f"{checkpoint / STATE}: says nothing of the step {checkpoint.name}, expected what a run wrote")
     return state
 
 
@@ -169,7 +188,14 @@ def _write(checkpoint: Checkpoint, partial: Path) -> None:
     (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
 
 
+def _as_object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _read(path: Path) -> Checkpoint:
     state = read_state(path)
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    if "unevaluated" in state and not is_entry({"step": 0, **_as_object(state["unevaluated"])}):
+        raise InputError(f"{STATE}: unevaluated is {state['unevaluated']!r:.40}, expected what a run wrote")
+    named = json.loads((path / MANIFEST).read_text())  # what it does not name was not compared with a hash
+    tensors = {Path(name).stem: load_file(path / name) for name in sorted(named) if name.endswith(".safetensors")}
     return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)

@@ -15,6 +15,7 @@ from scratch_models.loop.checkpoint import (
     Checkpoint,
     clear_half_removed,
     find_not_finite,
+    find_other_tensor,
     list_checkpoints,
     load_newest_checkpoint,
     load_optimizer_tensors,
@@ -140,6 +141,7 @@ def resume_training(
     checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
     for problem in passed_over:
         accelerator.print(f"passed over {problem}")
+    check_fits(checkpoint, loss_model, optimizers, run)
     unevaluated = checkpoint.state.get("unevaluated")
     _say_other_processes(loss_model, run, accelerator)
     if accelerator.is_main_process:
@@ -151,3 +153,33 @@ def resume_training(
     for number, optimizer in enumerate(optimizers):
         load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
     return Start(checkpoint.step, unevaluated)
+
+
+def check_fits(checkpoint: Checkpoint, loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder) -> None:
+    """Refuses a checkpoint, perhaps of somebody else, that holds other tensors than those that train here.
+
+    Raises:
+        InputError: it does; the message names one of them.
+
+    """
+    trained = {name: weight for name, weight in loss_model.named_parameters() if weight.requires_grad}
+    problem = find_other_tensor(trained, checkpoint.tensors.get("trained", {}))
+    for number, optimizer in enumerate(optimizers):
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        states = checkpoint.tensors.get(f"optimizer_{number}")
+        problem = problem or ("has no state of the optimizer" if states is None else _foreign_state(weights, states))
+    if problem:
+        raise InputError(
+            f"{run.checkpoints}: the checkpoint of step {checkpoint.step} {problem}: it is of another run, or was "
+            "changed: start a new run"
+        )
+
+
+def _foreign_state(weights: Sequence[Tensor], states: Mapping[str, Tensor]) -> str | None:
+    """A tensor that is no state of any of the weights; None where all are: of a weight's shape, or one number."""
+    for name, tensor in states.items():
+        index, _, key = name.partition(".")
+        is_known = index.isascii() and index.isdigit() and int(index[:9]) < len(weights) and bool(key)
+        if not is_known or (tensor.numel() > 1 and tensor.shape != weights[int(index)].shape):
+            return f"holds {tuple(tensor.shape)} as {name!r:.60} of an optimizer, which is the state of nothing here"
+    return None

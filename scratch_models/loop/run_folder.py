@@ -17,6 +17,7 @@ from configs.whole_folder import write_whole
 from scratch_models.launch.folder_lock import LOCK, hold_folder, refuse_held
 from scratch_models.launch.metrics_file import append_metrics, drop_metrics_after, read_metrics
 from scratch_models.launch.record_file import RECORD, read_record
+from scratch_models.launch.run_files import check_run_files
 
 RUNS = Path("runs")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
@@ -167,8 +168,8 @@ def _folder_to_resume(output_dir: str | None, settings: Mapping[str, Any]) -> Ru
     path = Path(output_dir)
     if not (path / RECORD).exists():
         raise MissingInput(f"output_dir {path}: no {RECORD}, so no run to resume: leave out --resume to start one")
+    check_run_files(path)
     _refuse_held(path)
-    _refuse_links(path)
     refuse_other_settings(path, settings)
     return RunFolder(path)
 
@@ -210,15 +211,6 @@ def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
 def _refuse_held(path: Path) -> None:
     if path.is_dir() and os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
         refuse_held(path)
-
-
-def _refuse_links(path: Path) -> None:
-    """Refuses a run, perhaps of somebody else, that would be written or removed where a link leads."""
-    for folder in (RunFolder(path).checkpoints, RunFolder(path).best):
-        if folder.is_symlink():
-            raise InputError(
-                f"{folder}: is a link to {folder.resolve()}, expected a folder of the run: put the folder in its place"
-            )
 
 
 def _refuse_taken(path: Path) -> None:
