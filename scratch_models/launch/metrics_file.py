@@ -9,7 +9,6 @@ from typing import Any
 from configs.disk_space import full_disk_said
 from configs.whole_folder import write_whole
 
-
 NEEDED = ("step", "tokens", "seconds")
 DRAWN = (
     *("loss_nats", "learning_rate", "gradient_norm", "tokens_per_second"),
