@@ -1,13 +1,23 @@
-"""The kinds of jobs: which entry each one starts, and what the queue sets in its settings."""
+"""The kinds of jobs: which entry each one starts and how, and what the queue sets in its settings."""
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs import InputError
-from configs.entry import check_settings
+from configs.arguments import name_first, split_files
+from configs.entry import check_settings, load_config
+from configs.precedence import overridden
+from configs.yaml_settings import read_settings
+from finetune.runs.job_files import settings_text
+
+CPU = "cpu"
+"""The device that is none: a run on it sees no GPU."""
+LAUNCH_FILES = Path(sys.modules["configs"].__file__ or "").parent / "accelerate"
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,18 @@ class Kind:
         check_settings(self.schema, **started_with)
         return started_with
 
+    def command(self, settings_file: Path, *, device: str, resume: bool, launched: bool) -> list[str]:
+        """What starts it; with `resume`, so that it goes on from its last checkpoint.
+
+        What trains is `launched` by accelerate, with the launch file of the device, unless somebody else launches it.
+        """
+        rest = ["--config", str(settings_file), *(["--resume"] if resume else [])]
+        if not (self.trains and launched):
+            return [sys.executable, "-m", self.module, *rest]
+        launch_file = LAUNCH_FILES / ("one_cpu.yaml" if device == CPU else "one_gpu.yaml")
+        launcher = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(launch_file), "--module"]
+        return [sys.executable, *launcher, self.module, *rest]
+
     def place_of_result(self, output_dir: Path, settings: Mapping[str, Any]) -> dict[str, str]:
         """The setting that says where the result goes; none where these settings leave no result.
 
@@ -109,3 +131,31 @@ def kind_of(name: str) -> Kind:
     if name not in KINDS:
         raise InputError(f"kind: found {name!r}, expected one of {', '.join(KINDS)}")
     return KINDS[name]
+
+
+def given_fields(kind: str, arguments: Sequence[str], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings that a command line and its YAML files give of an entry, with their types and without its defaults.
+
+    Where a job with the settings `before` is changed, what is given takes the place of theirs.
+
+    Raises:
+        InputError: what the entry would refuse of them.
+
+    """
+    schema, queues_own = kind_of(kind).schema, kind_of(kind).set_by_queue
+    files, pairs = split_files(arguments)
+    pairs = name_first(schema, pairs)
+    names = {one.removeprefix("--").partition("=")[0].partition(".")[0] for one in pairs if one.startswith("--")}
+    names |= {setting.name for file in files for setting in read_settings(file)}
+    if refused := sorted(names & set(queues_own)):
+        raise InputError(f"{', '.join(refused)}: is set by the queue, leave it out")
+    with TemporaryDirectory() as folder:
+        old = Path(folder) / "settings.yaml"
+        old.write_text(settings_text(before or {}), encoding="utf-8")
+        if before:
+            files = [str(old), *files]
+        command = [*(f"--config={file}" for file in files), *pairs]
+        place = ["--output_dir", str(Path(folder) / "run")] if queues_own[0] == "output_dir" else []
+        found: Any = load_config(schema, [*command, *place], command=f"python -m finetune.runs queue {kind}")
+        taken_back = overridden(schema, files, pairs)
+    return {name: None if name in taken_back else getattr(found, name) for name in sorted(names | taken_back)}
