@@ -16,7 +16,7 @@ from configs.yaml_settings import read_settings
 from finetune.runs.job_files import settings_text
 
 CPU = "cpu"
-"""The device that is none: a run on it sees no GPU."""
+"""How the devices begin that are none: a run on `cpu` or `cpu-1` sees no GPU."""
 LAUNCH_FILES = Path(sys.modules["configs"].__file__ or "").parent / "accelerate"
 
 
@@ -80,7 +80,7 @@ class Kind:
         rest = ["--config", str(settings_file), *(["--resume"] if resume else [])]
         if not (self.trains and launched):
             return [sys.executable, "-m", self.module, *rest]
-        launch_file = LAUNCH_FILES / ("one_cpu.yaml" if device == CPU else "one_gpu.yaml")
+        launch_file = LAUNCH_FILES / ("one_cpu.yaml" if device.startswith(CPU) else "one_gpu.yaml")
         launcher = ["-m", "accelerate.commands.launch", "--quiet", "--config_file", str(launch_file), "--module"]
         return [sys.executable, *launcher, self.module, *rest]
 

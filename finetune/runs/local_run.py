@@ -135,7 +135,7 @@ def environment_of(device: str, ending_file: Path) -> dict[str, str]:
     given: Mapping[str, str] = os.environ
     found = {name: value for name, value in given.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     found |= {VARIABLE: str(ending_file), "PYTHONUNBUFFERED": "1"}
-    found["CUDA_VISIBLE_DEVICES"] = "" if device == CPU else device
+    found["CUDA_VISIBLE_DEVICES"] = "" if device.startswith(CPU) else device
     found.setdefault("TQDM_MININTERVAL", "10")  # a log is read later, nobody watches the bar
     found["PYTHONPATH"] = importable_path()
     return found

@@ -56,9 +56,7 @@ class Worker:
         if not devices or len(set(devices)) < len(devices):
             raise InputError(f"devices: found {', '.join(devices) or 'none'}, expected one or more, each once")
         if any(device.startswith(SLURM) != (launcher == "slurm") for device in devices):
-            raise InputError(
-                f"devices: found {', '.join(devices)}, expected slurm-0 and so on with Slurm, and only then"
-            )
+            raise InputError(f"devices: found {', '.join(devices)}, expected slurm-0, slurm-1 with Slurm alone")
         self.store = store
         self.devices = list(devices)
         self.callback_url = None if callback_url is None else check_url(callback_url)
