@@ -37,6 +37,8 @@ def _entry(command: str) -> Path | None:
     match = re.search(rf"(?:-m ((?:{'|'.join(LAYERS)})[\w.]*))|(?<![\w/])((?:{'|'.join(LAYERS)})/\w+\.py)\b", command)
     if not match or not re.match(r"(\w+=\S+ )*(\S*/)?(python3?|accelerate launch)\b", command):
         return None
+    if match[1] and (ROOT / match[1].replace(".", "/") / "__main__.py").is_file():
+        return None  # a word of its own says what it does; the tests of that folder hold its documents to it
     return Path(match[1].replace(".", "/") + ".py" if match[1] else match[2])
 
 
