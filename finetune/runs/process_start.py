@@ -13,8 +13,8 @@ def start_of(pid: int) -> str | None:
     be another after the clock was set.
 
     >>> import os
-    >>> start_of(os.getpid()) == start_of(os.getpid()) != start_of(os.getppid())
-    True
+    >>> start_of(os.getpid()) == start_of(os.getpid()), start_of(2**22 + 1)
+    (True, None)
     """
     try:
         process = psutil.Process(pid)
