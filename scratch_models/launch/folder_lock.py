@@ -32,7 +32,7 @@ def hold_folder(folder: Path) -> None:
     lock = SoftFileLock(folder / LOCK)
     # A mark of a process that is gone is taken away by the first attempt, and the second finds none.
     for attempts_left in (2, 1, 0):
-        _drop_empty(folder / LOCK)
+        _drop_unfinished(folder / LOCK, lock)
         try:
             lock.acquire(timeout=0)
             break
@@ -71,15 +71,13 @@ def release_folders() -> None:
             _held.popitem()[1].release()
 
 
-def _drop_empty(mark: Path) -> None:
-    """Takes away a mark without a name, once it is too old to get one: its process was killed before it wrote."""
-    with suppress(FileNotFoundError):
-        found = mark.stat()
-        while found.st_size == 0:
-            if (left := found.st_mtime + SECONDS_TO_WRITE - time.time()) <= 0:
+def _drop_unfinished(mark: Path, lock: SoftFileLock) -> None:
+    """Takes away a mark without a whole name, once it is too old to get one: its process was killed as it wrote."""
+    with suppress(OSError):  # it is gone, or it is none that this process may take away
+        while lock.pid is None:
+            if (left := mark.stat().st_mtime + SECONDS_TO_WRITE - time.time()) <= 0:
                 mark.unlink()
             time.sleep(max(0.0, min(left, SECONDS_TO_WRITE)))
-            found = mark.stat()
 
 
 def _describe_holder(folder: Path, lock: SoftFileLock) -> str:

@@ -26,6 +26,7 @@ from scratch_models.loop.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class Checkpoint:
     """Everything else, as JSON."""
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> Path:
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = KEPT) -> Path:
     """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards.
 
     Raises:
         InputError: the disk does not take it; the checkpoints before it stay as they are.
 
     """
-    target = folder / f"step_{checkpoint.step:08d}"
+    target = folder / _name(checkpoint.step)
     try:
         # The step may have been saved before, and trained again after a resume from an older one.
         with whole_folder(target, needed=_bytes_of(checkpoint)) as partial:
@@ -59,15 +60,25 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = 2) -> P
             f"{target}: cannot be saved ({error}): make room or choose another output_dir, then resume"
         ) from error
     clear_half_removed(folder)
-    for old in list_checkpoints(folder)[:-kept]:
-        remove_whole(old)
+    drop_older(folder, kept=kept)
     return target
+
+
+def drop_older(folder: Path, *, kept: int = KEPT, step: int | None = None) -> None:
+    """Removes all but the newest `kept` checkpoints, of those up to `step` where that is given."""
+    found = list_checkpoints(folder)
+    for old in [path for path in found if step is None or path.name <= _name(step)][:-kept]:
+        remove_whole(old)
 
 
 def clear_half_removed(folder: Path) -> None:
     """Removes what a process that was killed had begun to write or to remove."""
     for left in folder.glob(".step_*"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _bytes_of(checkpoint: Checkpoint) -> int:

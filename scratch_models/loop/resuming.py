@@ -14,6 +14,7 @@ from configs import InputError
 from scratch_models.loop.checkpoint import (
     Checkpoint,
     clear_half_removed,
+    drop_older,
     find_not_finite,
     find_other_tensor,
     list_checkpoints,
@@ -145,6 +146,7 @@ def resume_training(
     unevaluated = checkpoint.state.get("unevaluated")
     _say_other_processes(loss_model, run, accelerator)
     if accelerator.is_main_process:
+        drop_older(run.checkpoints, step=checkpoint.step)  # the save was not over that would have done it
         run.drop_metrics_after(checkpoint.step if unevaluated is None else checkpoint.step - 1)
     parameters = dict(loss_model.named_parameters())
     with torch.no_grad():

@@ -1,58 +1,71 @@
-"""A run that is killed at any call that changes a file goes on to the very weights and metrics of the unbroken one.
+"""A command killed at any call that changes a file loses nothing: it goes on, or is given again, to the same bits.
 
 The calls are counted in front of the C library, so those of safetensors and tokenizers are among them; at each the
 process is killed before it, and, where it writes, once half is written.
 """
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.house.repository import ROOT
-from tests.reliability.small_runs import RUNS, write_inputs
+from tests.reliability.counted_calls import started
+from tests.reliability.killable import COMMANDS, KILLABLE, write_inputs_of_commands
+from tests.reliability.launched_runs import SHARING, Kill, Launcher
+from tests.reliability.small_runs import write_extended, write_inputs
 
-SOURCE = Path(__file__).with_name("file_events.c")
-
-
-@pytest.fixture(scope="session")
-def file_events(tmp_path_factory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("counting calls in front of the C library needs Linux and a C compiler")
-    library = tmp_path_factory.mktemp("library") / "file_events.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
-    return library
+WELL = {"equal", "whole, and refused a second time"}
 
 
-def kill_at(kind: str, folder: Path, library: Path, first: int, every: int) -> list[dict]:
-    """What each kill came to."""
-    write_inputs_of(folder)
-    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = Path(__file__).with_name("killed_runs.py")
-    command = [sys.executable, str(script), kind, str(folder), str(first), str(every)]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    return [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
+def write_all_inputs(folder: Path) -> Path:
+    """The folder, which holds `inputs`."""
+    inputs = folder / "inputs"
+    inputs.mkdir()
+    write_inputs(inputs)
+    write_extended(inputs)
+    write_inputs_of_commands(inputs)
+    return folder
 
 
-def write_inputs_of(folder: Path) -> None:
-    (folder / "inputs").mkdir()
-    write_inputs(folder / "inputs")
+def check_states(name: str, folder: Path, library: Path, *, first: int, every: int, really: int) -> dict:
+    """The counts, where every state went well."""
+    *tried, counts = started(library, "recorded_kills", name, folder, first, every, really)
+    print(counts)
+    assert len(tried) >= 4 and [one for one in tried if one["came to"] not in WELL] == []
+    assert counts["changed without a call"] == []
+    return counts
 
 
 def test_some_kills_of_a_run_with_best_weights_change_nothing(tmp_path, file_events):
-    kills = kill_at("from scratch", tmp_path, file_events, first=11, every=90)
-    assert len(kills) >= 4 and {kill["came to"] for kill in kills} == {"equal"}, kills
+    (tmp_path / "inputs").mkdir()
+    write_inputs(tmp_path / "inputs")
+    check_states("from scratch", tmp_path, file_events, first=3, every=76, really=150)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", RUNS)
-def test_no_kill_changes_anything(tmp_path, file_events, kind):
-    kills = kill_at(kind, tmp_path, file_events, first=0, every=1)
-    print(f"{kind}: {len(kills)} kills")
-    assert len(kills) > 300 and [kill for kill in kills if kill["came to"] != "equal"] == []
+@pytest.mark.parametrize("name", KILLABLE)
+def test_no_kill_changes_anything(tmp_path, file_events, name):
+    counts = check_states(name, write_all_inputs(tmp_path), file_events, first=0, every=1, really=40)
+    assert counts["states"] == counts["resumed"] > (20 if name in COMMANDS else 100)
+
+
+@pytest.mark.long
+def test_fifty_kills_at_random_times_change_nothing(tmp_path, file_events):
+    *kills, counts = started(file_events, "random_kills", write_all_inputs(tmp_path), 50, 13)
+    assert len(kills) == 50 and counts["outcomes"] == {"equal": 50}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("kind", ["from scratch", "sft"])
+def test_either_of_two_processes_is_killed_and_the_run_goes_on(tmp_path, file_events, kind, sharing):
+    launcher = Launcher(kind, sharing, write_all_inputs(tmp_path), file_events)
+    assert launcher.start()[0] == 0, launcher.log.read_text()
+    assert launcher.events(1) == 0  # the main process alone writes
+    events, whole = launcher.events(0), tmp_path / "whole"
+    shutil.copytree(launcher.run, whole)
+    for number, at in enumerate(range(7, events, events // 6)):
+        kill = Kill(rank=number % 2, at=at, torn=number % 4 == 0)
+        came_to, seconds = launcher.kill_and_go_on(kill, whole)
+        print(kill, came_to, f"the other ended after {seconds:.1f} s")
+        assert came_to == "equal" and not launcher.alive()

@@ -81,9 +81,10 @@ def test_a_folder_that_is_released_is_free(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_was_killed_before_it_had_a_record_leaves_a_folder_that_can_be_used(tmp_path):
-    for left in (LOCK, ".run.json.partial"):
-        (tmp_path / left).write_text("")
+@pytest.mark.parametrize("mark", ["", "18916", "18916\n", "18916\nvm\n4290716"], ids=repr)
+def test_a_run_that_was_killed_before_it_had_a_record_leaves_a_folder_that_can_be_used(tmp_path, mark):
+    (tmp_path / LOCK).write_text(mark)
+    (tmp_path / ".run.json.partial").write_text("")
     os.utime(tmp_path / LOCK, (0, 0))
     assert RunFolder(tmp_path).start(SETTINGS, {}, resume=False).path == tmp_path
     release_folders()

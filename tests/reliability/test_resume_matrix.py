@@ -1,18 +1,14 @@
 """Every kind of run, ended at every kind of place and gone on with, is the unbroken run to the bit."""
 
-import signal
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
 
-from scratch_models.loop.optimizer_step import Stepper
-from scratch_models.loop.run_folder import RunFolder
+from tests.reliability.counted_calls import started
+from tests.reliability.interrupted import PLACES, ended_at
+from tests.reliability.launched_runs import SHARING
 from tests.reliability.small_runs import ALL_RUNS, metrics_of, weights_of, write_extended, write_inputs
-
-PLACES = {"inside a step": 4, "after a step": 7, "before an evaluation": 5, "on a checkpoint": 10}
-"""A place -> the step that is under way, or done, when the signal comes."""
 
 
 @pytest.fixture(scope="module")
@@ -24,28 +20,6 @@ def unbroken(tmp_path_factory) -> Path:
     for kind, run in ALL_RUNS.items():
         run(folder, folder / f"unbroken {kind}")
     return folder
-
-
-def ended_at(place: str, step: int):
-    """Has this process get a signal inside a step, between its micro-batches, or once it is noted."""
-    if place == "inside a step":
-        backward, steps = Stepper._backward, []
-
-        def listen(stepper, micro_batch, weight):
-            steps.append(weight)
-            if len(steps) == 2 * step:
-                signal.raise_signal(signal.SIGTERM)
-            return backward(stepper, micro_batch, weight)
-
-        return patch.object(Stepper, "_backward", listen)
-    append = RunFolder.append_metrics
-
-    def noted(run, entry):
-        append(run, entry)
-        if entry["step"] == step:
-            signal.raise_signal(signal.SIGTERM)
-
-    return patch.object(RunFolder, "append_metrics", noted)
 
 
 @pytest.mark.long
@@ -60,3 +34,15 @@ def test_a_run_that_goes_on_is_the_unbroken_one(unbroken, tmp_path, kind, place)
     assert metrics_of(tmp_path / "run") == metrics_of(whole)
     left, right = weights_of(tmp_path / "run"), weights_of(whole)
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("kind", ALL_RUNS)
+def test_a_run_of_two_processes_that_goes_on_is_the_unbroken_one(tmp_path, file_events, kind, sharing):
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    write_inputs(inputs)
+    write_extended(inputs)
+    found = started(file_events, "resumed_in_two", tmp_path, sharing, kind)
+    assert {one["place"]: one["came to"] for one in found} == dict.fromkeys(PLACES, "equal")

@@ -1,6 +1,7 @@
 """A run that goes on under other circumstances is the same run, or it says that it is not, or it is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from configs import InputError
 from scratch_models.loop.resuming import has_dropout
 from scratch_models.loop.run_folder import RunFolder
-from tests.reliability.small_runs import metrics_of, run_sft, weights_of, write_inputs
+from tests.reliability.small_runs import metrics_of, run_bigram, run_sft, weights_of, write_inputs
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,14 @@ def test_another_number_of_processes_is_said_where_noise_is_drawn(stopped, capsy
     run.note(world_size=1)
     run_sft(stopped, run.path, resume=True)
     assert "was started with" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_a_killed_save_had_still_to_remove_goes_when_the_run_goes_on(stopped, tmp_path):
+    run_bigram(stopped, tmp_path / "run")
+    kept = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    shutil.copytree(kept[0], kept[0].with_name("step_00000005"))
+    run_bigram(stopped, tmp_path / "run", resume=True)
+    assert sorted((tmp_path / "run" / "checkpoints").iterdir()) == kept
 
 
 def test_dropout_is_seen_in_layers_and_in_functions():

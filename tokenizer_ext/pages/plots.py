@@ -41,13 +41,20 @@ def new_figure(height: float) -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Writes the figure as a file, of the kind that its name says, whole or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.removeprefix("."), dpi=DOTS_PER_INCH)
-    write_whole(path, buffer.getvalue())
+    write_whole(path, _drawn(figure, path.suffix.removeprefix("."), dpi=DOTS_PER_INCH))
 
 
 def as_data_uri(figure: Any) -> str:
     """The figure as SVG inside a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(_drawn(figure, "svg")).decode()
+
+
+def _drawn(figure: Any, kind: str, **how: Any) -> bytes:
+    """The same bytes for the same figure: without the time of day, and with ids in an SVG that are not drawn anew."""
+    from matplotlib import rc_context
+
+    dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    with rc_context({"svg.hashsalt": "graft"}):
+        figure.savefig(buffer, format=kind, metadata={dated: None} if dated else None, **how)
+    return buffer.getvalue()
