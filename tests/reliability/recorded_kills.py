@@ -82,8 +82,8 @@ def main(name: str, folder: Path, first: int, every: int, really: int) -> None:
     for copy in copies:
         trial.go_on(copy, state=int(copy.name))
     kills = range(first, trial.events, really) if really else ()
-    for number in kills:
-        trial.kill(number, torn=number % 2 == 1)
+    for index, number in enumerate(kills):
+        trial.kill(number, torn=index % 2 == 1)
     counts |= {"events": trial.events, "resumed": len(copies), "really killed": len(kills)}
     print(json.dumps({"command": name, **counts, "outcomes": trial.outcomes}))
 

@@ -20,13 +20,16 @@ from tests.reliability.kill_trial import import_as
 from tests.reliability.killed_runs import judge
 from tests.reliability.small_runs import ALL_RUNS
 
+IN_TWO = {"full": {"accumulation_steps": 2}}
+"""Settings of which two processes share what one has."""
+
 
 def main(folder: Path, sharing: str, kinds: list[str]) -> None:
     """Prints what each came to."""
     run, log = folder / "run", folder / "log.txt"
     for kind in kinds:
         whole, logs = folder / f"whole {kind}", folder / f"logs {kind}"
-        start = partial(ALL_RUNS[kind], folder / "inputs", run)
+        start = partial(ALL_RUNS[kind], folder / "inputs", run, **IN_TWO.get(kind, {}))
         import_as(start, log, folder)
         shutil.rmtree(run)
         assert _in_two(start, logs, sharing) == [0, 0], (logs / "rank-0.txt").read_text()
