@@ -11,6 +11,11 @@ TOKENS = ("characters", "bytes", "bpe")
 """Vocabularies that are made of the text; another name is that of a tokenizer."""
 WITHOUT_BLOCKS = ("bigram", "averaging", "attention")
 """Models that have nothing to compile."""
+AT_LEAST_1 = (
+    *("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters", "patch_size", "vocabulary_size"),
+    *("layers", "heads", "width", "local_layers", "local_width", "longest_gram", "table_rows"),
+)
+"""Settings that count something, whether the chosen model has it or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ class TrainSettings(LoopSettings):
             f"at least 1 and at most blocks_per_batch, which is {self.blocks_per_batch}",
         )
         self.expect("adam_beta2", 0 < self.adam_beta2 < 1, "above 0 and below 1")
-        for name in ("block_size", "blocks_per_batch", "evaluation_blocks", "sample_characters", "patch_size"):
+        for name in AT_LEAST_1:
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         is_of_files = self.data not in ("embedded", "tinyshakespeare")
         self.expect("filters", not self.filters or is_of_files, f"none, as {self.data} has no documents to leave out")
