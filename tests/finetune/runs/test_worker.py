@@ -102,6 +102,17 @@ def test_a_command_that_ends_while_the_queue_is_locked_is_not_forgotten_and_one_
     assert "\n" not in (ended.error or "")
 
 
+def test_a_worker_that_has_nothing_to_do_writes_nothing(store, worker):
+    store.cancel(_add(store).id)
+    worker.start()
+    written = store.database.path.with_name("jobs.sqlite-wal")
+    with store.database.reading() as connection:
+        wait_for(lambda: connection.execute("SELECT count(*) FROM deliveries").fetchone()[0] == 0, "forgotten")
+        before = written.stat().st_size, written.stat().st_mtime_ns
+        time.sleep(1.5)
+        assert (written.stat().st_size, written.stat().st_mtime_ns) == before
+
+
 def test_one_worker_works_on_a_queue_and_it_says_what_it_cannot_use(store, worker, monkeypatch):
     worker.start()
     with pytest.raises(InputError, match="another worker works on this queue: stop it first"):
