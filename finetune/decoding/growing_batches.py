@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from finetune.decoding.decoders import OwnForward, ReadModel
-from finetune.decoding.linear_layers import Adapter
+from finetune.decoding.linear_layers import Adapter, Chosen, TogetherAdapters
 from scratch_models.decoding.joining_rows import JoiningRows, PromptReader
 
 Prompts = Sequence[Sequence[int]]
@@ -56,7 +56,8 @@ class BatchByParts:
         self.parts, self.adapter_rows = read.parts, read.adapter_rows
         self.rows = JoiningRows(read.parts)
         self.adapters: list[Adapter | None] = []
-        self.chosen: list[tuple[Adapter, Tensor]] | None = None  # until rows come or go
+        self.chosen: Chosen | None = None  # until rows come or go
+        self.together: TogetherAdapters | None = None
 
     def begin(self, prompts: Prompts, adapters: Sequence[Adapter | None]) -> PromptReading:
         """Prompts to be read."""
@@ -84,16 +85,20 @@ class BatchByParts:
         self.adapters.pop()
         self.chosen = None
 
-    def grouped(self, adapters: Sequence[Adapter | None]) -> list[tuple[Adapter, Tensor]]:
-        """Each adapter with the rows that go through it."""
-        rows: dict[Adapter, list[int]] = {}
-        for row, adapter in enumerate(adapters):
-            if adapter is not None:
-                rows.setdefault(adapter, []).append(row)
-        return [(adapter, torch.tensor(which, device=self.parts.device)) for adapter, which in rows.items()]
+    def grouped(self, adapters: Sequence[Adapter | None]) -> Chosen:
+        """Which rows go through which adapters; several go together."""
+        found, device = list(dict.fromkeys(one for one in adapters if one is not None)), self.parts.device
+        if not found:
+            self.together = None  # holds no adapter that nobody asks any more
+        if len(found) < 2:
+            rows = [row for row, adapter in enumerate(adapters) if adapter is not None]
+            return [(adapter, torch.tensor(rows, device=device)) for adapter in found]
+        if self.together is None or not set(found) <= set(self.together.adapters):
+            self.together = TogetherAdapters(found)
+        return self.together.for_rows(adapters, device)
 
     @contextmanager
-    def under(self, chosen: list[tuple[Adapter, Tensor]]) -> Iterator[None]:
+    def under(self, chosen: Chosen) -> Iterator[None]:
         """Rows go through these adapters meanwhile."""
         self.adapter_rows.chosen = chosen
         try:

@@ -1,7 +1,7 @@
 """Linear layers of Hugging Face models, with what LoRA adds to them, as products of few rows."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +38,50 @@ class Adapter:
     products: tuple[tuple[LoraPart, ...], ...]
 
 
+class TogetherAdapters:
+    """Several adapters as one that is as wide as all of them: two products, where apart they are two for each."""
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        self.adapters = tuple(adapters)
+        products = list(zip(*(adapter.products for adapter in adapters), strict=True))
+        self.parts = [_joined([part for parts in product for part in parts]) for product in products]
+        self.widths = [tuple(sum(len(part.down) for part in parts) for parts in product) for product in products]
+
+    def for_rows(self, adapters: Sequence[Adapter | None], device: torch.device) -> "TogetherRows":
+        """Each row goes through its own of them, or through none."""
+        places = [-1 if adapter is None else self.adapters.index(adapter) for adapter in adapters]
+        rows, hidden = torch.tensor(places, device=device)[:, None], {}  # (B, 1)
+        for widths in set(self.widths):
+            owners = [place for place, width in enumerate(widths) for _ in range(width)]
+            hidden[widths] = (rows != torch.tensor(owners, device=device))[:, None]  # (B, 1, all r)
+        return TogetherRows(self, hidden)
+
+
+@dataclass(frozen=True)
+class TogetherRows:
+    """What of adapters that stand together the rows of a batch do not see."""
+
+    together: TogetherAdapters
+    hidden: Mapping[tuple[int, ...], Tensor]
+
+    def add_to(self, output: Tensor, rows: Tensor, number: int) -> None:
+        """Adds to the outputs of a product: (B, T, N) and (B, T, K)."""
+        hidden = self.hidden[self.together.widths[number]]
+        for part in self.together.parts[number]:
+            low = F.linear(rows, part.down).masked_fill_(hidden, 0)  # (B, T, all r)
+            output[..., part.start : part.stop] += F.linear(low, part.up)
+
+
+Chosen = Sequence[tuple[Adapter, Tensor]] | TogetherRows
+
+
 class AdapterRows(threading.local):
     """Which rows of the batch that this thread reads go through which adapters, of any model over the same base.
 
     Rows that are not named go through none. Where `chosen` is None, all go through those of the model itself.
     """
 
-    chosen: Sequence[tuple[Adapter, Tensor]] | None = None
+    chosen: Chosen | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +101,9 @@ class ProductWithAdapters:
         if chosen is None:
             for part in self.own:
                 output[..., part.start : part.stop] += _added(rows, part)
+            return output
+        if isinstance(chosen, TogetherRows):
+            chosen.add_to(output, rows, self.number)
             return output
         for adapter, which in chosen:
             for part in adapter.products[self.number]:
@@ -116,7 +156,9 @@ class LayerReader:
 
 def _joined(parts: Sequence[LoraPart]) -> tuple[LoraPart, ...]:
     """The same as two products instead of two for each part: what each part goes up by stands in its own columns."""
-    start, stop = parts[0].start, parts[-1].stop
+    if not parts:
+        return ()
+    start, stop = min(part.start for part in parts), max(part.stop for part in parts)
     down = torch.cat([part.down for part in parts])  # (all r, K)
     up, column = down.new_zeros(stop - start, len(down)), 0  # (N, all r)
     for part in parts:
