@@ -14,7 +14,7 @@ from finetune.runs.job_store import JobStore
 from finetune.runs.local_run import LocalRun
 from tests.house.repository import ROOT
 
-PATIENCE_SECONDS = 240.0
+PATIENCE_SECONDS = 600.0
 T = TypeVar("T")
 
 
