@@ -7,7 +7,7 @@ BIN := .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
 
-.PHONY: demo demo-smollm2 test test-long app bench docs lint embedded-base
+.PHONY: demo demo-smollm2 test test-long app serve bench docs lint embedded-base
 
 demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch --config_file $(LAUNCH) finetune/sft.py
@@ -24,6 +24,9 @@ test-long: .venv/installed-dev ## the tests that take minutes: training to a pub
 
 app: .venv/installed-all ## the playground on the newest run
 	$(BIN)/python -m apps.playground
+
+serve: .venv/installed-all ## the service: OpenAI's API over a queue of runs
+	$(BIN)/python -m apps.service
 
 bench: .venv/installed-bench ## the benchmarks against peers
 	for script in $(basename $(notdir $(wildcard tests/benchmarks/*.py))); do \

@@ -58,8 +58,9 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("rows", "preference", "supervised", "red_teaming"),
         "api",
         ("serving", "runs"),
+        "service",
     ),
-    "apps": (),
+    "apps": ("shapes", "api"),
 }
 
 

@@ -62,13 +62,15 @@ def test_lora_has_ten_times_the_rate_of_full_tuning_and_a_wider_base_a_lower_one
 
 
 def test_a_multiplier_counts_from_the_usual_rate_and_stands_beside_no_other(model, tmp_path):
-    usual, twice = (resolve(SftSettings(**given), model, _Epochs()) for given in ({}, {"learning_rate_multiplier": 2}))
-    assert twice.learning_rate == 2 * usual.learning_rate
-    both = {"learning_rate_multiplier": 2, "learning_rate": 0.5}
+    usual, twice = (
+        resolve(SftSettings(learning_rate_multiplier=factor), model, _Epochs()).loop.learning_rate for factor in (1, 2)
+    )
+    assert twice == 2 * usual
     with pytest.raises(InputError, match=r"^learning_rate_multiplier: found beside learning_rate 0\.5"):
-        resolve(SftSettings(**both), model, _Epochs())
+        resolve(SftSettings(learning_rate_multiplier=2, learning_rate=0.5), model, _Epochs())
     # A run that goes on has the rate that it recorded, which the same command multiplies no further.
-    assert resolve(SftSettings(**both, resume=True, output_dir=str(tmp_path)), model, _Epochs()).learning_rate == 0.5
+    going_on = SftSettings(learning_rate_multiplier=2, learning_rate=0.5, resume=True, output_dir=str(tmp_path))
+    assert resolve(going_on, model, _Epochs()).learning_rate == 0.5
     with pytest.raises(InputError, match="learning_rate_multiplier: found 0, expected a finite number above 0"):
         SftSettings(learning_rate_multiplier=0)
 

@@ -1,0 +1,178 @@
+"""Replies under way: put to the models, merged, watched for clients that have gone, ended in time."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from apps.api.parts import Parts
+from apps.shapes.bodies import ReplyBody
+from apps.shapes.errors import ApiError
+from finetune.serving.reply_request import Ended, Full, Piece, ReplyRequest
+from finetune.serving.reply_stream import ReplyStream
+from finetune.serving.served_model import EncodedPrompt
+from scratch_models.decoding.sampling_settings import Sampling
+
+LOOKS_PER_SECOND = 5
+SEEDS = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplyLimits:
+    """Where replies end, and what is told of their tokens."""
+
+    place: str
+    """Of the model."""
+    most_tokens: int
+    logprobs: int | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Prompts that are being answered, each by as many choices."""
+
+    parts: Parts
+    model: str
+    streams: Sequence[ReplyStream]
+    began: float
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(stream.prompt_tokens for stream in self.streams)
+
+    def close(self) -> None:
+        """Ends what is still under way."""
+        for stream in self.streams:
+            stream.close()
+
+    async def events(self) -> AsyncIterator[tuple[int, Piece | Ended]]:
+        """What comes, with the number of its choice over all prompts.
+
+        Raises:
+            ApiError: it took longer than a reply may.
+        """
+        limit, first = self.parts.limits.reply_seconds, True
+        try:
+            async with asyncio.timeout(limit - (time.monotonic() - self.began)):
+                async for number, event in _merged(self.streams):
+                    if first:
+                        seconds = time.monotonic() - self.began
+                        self.parts.figures.first_token.labels(self.model).observe(seconds)
+                        first = False
+                    if isinstance(event, Ended):
+                        self._count(event)
+                    yield number, event
+        except TimeoutError:
+            raise ApiError(504, f"the reply took longer than {limit:g} seconds: ask for fewer tokens") from None
+        finally:
+            self.close()
+
+    def _count(self, ended: Ended) -> None:
+        tokens = self.parts.figures.tokens
+        tokens.labels(self.model, "generated").inc(ended.completion_tokens)
+        if ended.choice == 0:
+            tokens.labels(self.model, "read").inc(ended.prompt_tokens)
+
+
+async def ask(parts: Parts, body: ReplyBody, prompts: Sequence[EncodedPrompt], limits: ReplyLimits) -> Asked:
+    """Puts prompts to the model that a request names.
+
+    Raises:
+        ApiError: too many wait already.
+        InputError: the request cannot be answered by this model.
+    """
+    began, sampling = time.monotonic(), _sampling(body)
+    streams: list[ReplyStream] = []
+    try:
+        for prompt in prompts:
+            request = ReplyRequest(
+                prompt_ids=prompt.ids,
+                most_tokens=limits.most_tokens,
+                sampling=sampling,
+                stop_ids=prompt.stop_ids,
+                stop_texts=body.stop_texts,
+                choices=body.n or 1,
+                logprobs=limits.logprobs,
+            )
+            streams.append(await run_in_threadpool(parts.pool.ask, limits.place, request))
+    except Full as full:
+        for stream in streams:
+            stream.close()
+        raise ApiError(429, str(full), code="queue_full", retry=full.seconds) from None
+    return Asked(parts, body.model, streams, began)
+
+
+@asynccontextmanager
+async def watched(request: Request, asked: Asked) -> AsyncIterator[None]:
+    """Ends the replies once the client has gone, or at the end."""
+
+    async def look() -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(1 / LOOKS_PER_SECOND)
+        asked.close()
+
+    watching = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        asked.close()
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id of OpenAI's shape."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def most_tokens(parts: Parts, asked_for: int | None, field: str) -> int:
+    """The most tokens of a reply.
+
+    Raises:
+        ApiError: the request asks for more than may be.
+    """
+    most = parts.limits.reply_tokens
+    if asked_for is not None and asked_for > most:
+        raise ApiError(400, f"{field}: found {asked_for:,}, expected at most {most:,}", param=field)
+    return asked_for or most
+
+
+def _sampling(body: ReplyBody) -> Sampling:
+    seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
+    temperature = 1.0 if body.temperature is None else body.temperature
+    return Sampling(temperature=temperature, top_p=1.0 if body.top_p is None else body.top_p, seed=seed)
+
+
+async def _merged(streams: Sequence[ReplyStream]) -> AsyncIterator[tuple[int, Piece | Ended]]:
+    """What comes from any of the streams, with the number of its choice over all of them."""
+    arrived: asyncio.Queue[tuple[int, Piece | Ended | Exception | None]] = asyncio.Queue()
+
+    async def listen(number: int, stream: ReplyStream) -> None:
+        try:
+            async for event in stream:
+                arrived.put_nowait((number * stream.choices + event.choice, event))
+            arrived.put_nowait((number, None))
+        except Exception as error:
+            arrived.put_nowait((number, error))
+
+    listening = [asyncio.create_task(listen(*numbered)) for numbered in enumerate(streams)]
+    try:
+        left = len(listening)
+        while left:
+            number, event = await arrived.get()
+            if isinstance(event, Exception):
+                raise event
+            if event is None:
+                left -= 1
+            else:
+                yield number, event
+    finally:
+        for one in listening:
+            one.cancel()

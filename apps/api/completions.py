@@ -1,0 +1,107 @@
+"""`/v1/completions`: texts that go on from prompts, in no chat format at all."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from apps.api.access import Reader
+from apps.api.asking import Asked, ReplyLimits, ask, most_tokens, new_id, watched
+from apps.api.chat import usage_of
+from apps.api.parts import Parts, Shared
+from apps.shapes.bodies import CompletionBody
+from apps.shapes.errors import ApiError
+from apps.shapes.objects import TextChoice, TextCompletion, TextLogprobs
+from apps.shapes.server_sent import STREAMED, stream
+from finetune.serving.reply_request import Ended, TokenScore
+
+ROUTER = APIRouter(tags=["Completions"])
+
+
+@ROUTER.post("/completions", response_model=TextCompletion, responses=STREAMED)
+async def create_completion(
+    request: Request, parts: Shared, _reader: Reader, body: Annotated[CompletionBody, Body()]
+) -> TextCompletion | StreamingResponse:
+    """Texts that go on from prompts."""
+    asked = await _ask(parts, body)
+    head = {
+        "id": new_id("cmpl"),
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": body.model,
+        "system_fingerprint": parts.names.fingerprint(body.model),
+    }
+    if body.stream:
+        return stream(_chunks(request, asked, body, head))
+    async with watched(request, asked):
+        return await _whole(asked, body, head)
+
+
+async def _ask(parts: Parts, body: CompletionBody) -> Asked:
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    most = most_tokens(parts, body.max_tokens, "max_tokens")
+    place = parts.names.place_of(body.model)
+    encoded = [await run_in_threadpool(parts.pool.encode_text, place, prompt) for prompt in prompts]
+    limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.logprobs)
+    return await ask(parts, body, encoded, limits)
+
+
+async def _whole(asked: Asked, body: CompletionBody, head: dict[str, Any]) -> TextCompletion:
+    number_of = len(asked.streams) * (body.n or 1)
+    texts: list[list[str]] = [[] for _ in range(number_of)]
+    tokens: list[list[TokenScore]] = [[] for _ in range(number_of)]
+    ended: dict[int, Ended] = {}
+    async for number, event in asked.events():
+        if isinstance(event, Ended):
+            ended[number] = event
+        else:
+            texts[number].append(event.text)
+            tokens[number].extend(event.tokens)
+    if len(ended) < number_of:
+        raise ApiError(499, "the client has gone")
+    choices = [
+        TextChoice(
+            index=number,
+            text="".join(texts[number]),
+            logprobs=None if body.logprobs is None else _logprobs(tokens[number], 0),
+            finish_reason=ended[number].reason,
+        )
+        for number in range(number_of)
+    ]
+    return TextCompletion(**head, choices=choices, usage=usage_of(asked, ended.values()))
+
+
+async def _chunks(
+    request: Request, asked: Asked, body: CompletionBody, head: dict[str, Any]
+) -> AsyncIterator[dict[str, Any]]:
+    said, ended = [0] * len(asked.streams) * (body.n or 1), []
+    async with watched(request, asked):
+        async for number, event in asked.events():
+            if isinstance(event, Ended):
+                ended.append(event)
+                yield {**head, "choices": [_choice(number, "", event.reason)]}
+            else:
+                told = None if body.logprobs is None else _logprobs(event.tokens, said[number]).model_dump()
+                said[number] += len(event.text)
+                yield {**head, "choices": [_choice(number, event.text, None, told)]}
+        if body.with_usage:
+            yield {**head, "choices": [], "usage": usage_of(asked, ended).model_dump()}
+
+
+def _choice(number: int, text: str, reason: str | None, logprobs: Any = None) -> dict[str, Any]:
+    return {"index": number, "text": text, "finish_reason": reason, "logprobs": logprobs}
+
+
+def _logprobs(tokens: Sequence[TokenScore], start: int) -> TextLogprobs:
+    offsets = [start]
+    for one in tokens:
+        offsets.append(offsets[-1] + len(one.token))
+    return TextLogprobs(
+        tokens=[one.token for one in tokens],
+        token_logprobs=[one.logprob for one in tokens],
+        top_logprobs=[{other.token: other.logprob for other in one.top} for one in tokens],
+        text_offset=offsets[:-1],
+    )

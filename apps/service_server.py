@@ -1,0 +1,111 @@
+"""The service's process: its parts put together, listened to, and ended in order."""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from apps import service_log
+from apps.api.application import build
+from apps.api.parts import Limits, Parts
+from apps.hosts import check_address, hosts_of, is_loopback
+from apps.service_guard import ServiceGuard, ServiceRules
+from apps.service_settings import ServiceSettings
+from configs import InputError
+from finetune.runs.job_store import JobStore
+from finetune.runs.worker import Worker, find_devices
+from finetune.service.file_store import FileStore
+from finetune.service.keys import KeyBook
+from finetune.service.model_names import ModelNames
+from finetune.serving.model_pool import ModelPool
+from finetune.serving.request_queue import BatchLimits
+from tokenizer_ext.pages.terminal import quiet_libraries
+
+BODY_BYTES = 4_000_000
+FORM_BYTES = 10_000
+"""What the form around an upload may take."""
+SECONDS_TO_END = 20
+
+
+def run_server(settings: ServiceSettings) -> None:
+    """Serves until SIGTERM or Ctrl-C; requests under way get their end, jobs go on by themselves.
+
+    Raises:
+        InputError: the address cannot be listened on, or other machines would reach a service without keys.
+    """
+    quiet_libraries()
+    check_address(settings.host, settings.port)
+    parts = make_parts(settings)
+    if not is_loopback(settings.host) and not parts.keys.all():
+        raise InputError(
+            f"host {settings.host}: other machines reach it, and there is no key: "
+            f"python -m apps.service keys --add NAME --may train --folder {settings.folder}"
+        )
+    for number in (signal.SIGTERM, signal.SIGINT):  # the server hears them, and raises them once more when it has ended
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            guarded(parts, settings),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SECONDS_TO_END,
+            h11_max_incomplete_event_size=64_000,
+        )
+    )
+    print(f"Service: http://{settings.host}:{settings.port}/v1  (Ctrl+C ends it; jobs go on)", flush=True)
+    server.run()
+    print("Ended in order; what trains goes on by itself, and is found again at the next start.", flush=True)
+
+
+def make_parts(settings: ServiceSettings) -> Parts:
+    """The parts of a service as its settings ask for them; nothing is loaded yet."""
+    folder = Path(settings.folder)
+    jobs = JobStore(folder)
+    return Parts(
+        jobs=jobs,
+        pool=ModelPool(
+            limits=BatchLimits(rows=settings.rows, waiting=settings.waiting),
+            idle_seconds=60 * settings.idle_minutes,
+            kept=settings.named.values(),
+        ),
+        files=FileStore(folder / "files", settings.upload_bytes),
+        keys=KeyBook(folder),
+        names=ModelNames(settings.named, Path(settings.runs), jobs),
+        limits=Limits(
+            reply_tokens=settings.reply_tokens,
+            reply_seconds=settings.reply_seconds,
+            queued_jobs=settings.queued_jobs,
+        ),
+    )
+
+
+def guarded(parts: Parts, settings: ServiceSettings) -> ASGIApp:
+    """The whole application: logged, guarded, with a worker that lives as long as it does."""
+    devices, url = find_devices(settings.launcher), settings.callback_url
+    worker = Worker(parts.jobs, devices=devices, launcher=settings.launcher, callback_url=url)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service_log.install()
+        worker.start()
+        for place in parts.names.named.values():
+            parts.pool.open(place)
+        try:
+            yield
+        finally:
+            worker.stop()
+            parts.pool.close()
+
+    rules = ServiceRules(
+        hosts=hosts_of(settings.host, settings.other_names),
+        body_bytes=BODY_BYTES,
+        longer={"/v1/files": settings.upload_bytes + FORM_BYTES},
+    )
+    return service_log.Logged(ServiceGuard(build(parts, lifespan), rules), parts.figures)
