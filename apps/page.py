@@ -7,8 +7,8 @@ from starlette.middleware import Middleware
 
 from apps import side_by_side
 from apps.form import MAXIMUM_CHARACTERS
-from apps.guard import Guard, Rules
-from apps.hosts import hosts_of, is_loopback
+from apps.guarding.guard import Guard, Rules
+from apps.guarding.hosts import hosts_of, is_loopback
 from apps.look import CSS, escape, theme
 from apps.pair import Pair
 from apps.queue_requests import CLOSED, checks_of

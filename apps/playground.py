@@ -11,7 +11,7 @@ leaves this machine, but to a server that is named: the page listens on 127.0.0.
 import re
 from dataclasses import dataclass, field
 
-from apps.hosts import check_address
+from apps.guarding.hosts import check_address
 from configs import InputError, run_entry
 from finetune.replies.side_settings import SideSettings
 

@@ -12,12 +12,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from apps.guarding.hosts import check_address, is_loopback
 from apps.service_settings import KeysSettings, ServiceSettings
-from configs import run_entry
+from configs import InputError, run_entry
+from finetune.service.keys import KeyBook
+
+KEYS = "keys"
 
 
 def serve(settings: ServiceSettings) -> None:
-    """Listens until it is asked to end."""
+    """Listens until it is asked to end.
+
+    Raises:
+        InputError: the address cannot be listened on, or other machines would reach a service without keys.
+    """
+    check_address(settings.host, settings.port)
+    if not is_loopback(settings.host) and not KeyBook(Path(settings.folder)).all():
+        raise InputError(
+            f"host {settings.host}: other machines reach it, and there is no key: "
+            f"python -m apps.service keys --add NAME --may train --folder {settings.folder}"
+        )
     from apps.service_server import run_server
 
     run_server(settings)
@@ -25,8 +39,6 @@ def serve(settings: ServiceSettings) -> None:
 
 def manage_keys(settings: KeysSettings) -> None:
     """Adds, removes or lists keys."""
-    from finetune.service.keys import KeyBook
-
     book = KeyBook(Path(settings.folder))
     if settings.add is not None:
         secret = book.add(settings.add, settings.may)
@@ -42,11 +54,11 @@ def manage_keys(settings: KeysSettings) -> None:
 
 
 def _main(arguments: Sequence[str]) -> None:
-    if arguments[:1] == ["keys"]:
+    if arguments[:1] != [KEYS]:
+        run_entry(serve, ServiceSettings)
+    else:
         del sys.argv[1]
         run_entry(manage_keys, KeysSettings)
-    else:
-        run_entry(serve, ServiceSettings)
 
 
 if __name__ == "__main__":

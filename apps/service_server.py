@@ -9,13 +9,12 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from apps import service_log
 from apps.api.application import build
 from apps.api.parts import Limits, Parts
-from apps.hosts import check_address, hosts_of, is_loopback
-from apps.service_guard import ServiceGuard, ServiceRules
+from apps.guarding import service_log
+from apps.guarding.hosts import hosts_of
+from apps.guarding.service_guard import ServiceGuard, ServiceRules
 from apps.service_settings import ServiceSettings
-from configs import InputError
 from finetune.runs.job_store import JobStore
 from finetune.runs.worker import Worker, find_devices
 from finetune.service.file_store import FileStore
@@ -32,19 +31,9 @@ SECONDS_TO_END = 20
 
 
 def run_server(settings: ServiceSettings) -> None:
-    """Serves until SIGTERM or Ctrl-C; requests under way get their end, jobs go on by themselves.
-
-    Raises:
-        InputError: the address cannot be listened on, or other machines would reach a service without keys.
-    """
+    """Serves until SIGTERM or Ctrl-C; requests under way get their end, jobs go on by themselves."""
     quiet_libraries()
-    check_address(settings.host, settings.port)
     parts = make_parts(settings)
-    if not is_loopback(settings.host) and not parts.keys.all():
-        raise InputError(
-            f"host {settings.host}: other machines reach it, and there is no key: "
-            f"python -m apps.service keys --add NAME --may train --folder {settings.folder}"
-        )
     for number in (signal.SIGTERM, signal.SIGINT):  # the server hears them, and raises them once more when it has ended
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(

@@ -13,8 +13,8 @@ DEFAULT_FOLDER = "service"
 class ServiceSettings:
     """A server of OpenAI's API."""
 
-    models: list[str] = field(default_factory=lambda: ["embedded"])
-    """Models to ask and to tune, each a Hub name, folder, GGUF file, `embedded` or `smollm2`, or NAME=one of these."""
+    models: str | list[str] = "embedded"
+    """Models to ask and to tune: Hub names, folders, GGUF files, `embedded` or `smollm2`, or NAME=one of these."""
     runs: str = "runs"
     """Folder whose finished runs can be asked too, each under its own name such as `runs/sft-3`."""
     folder: str = DEFAULT_FOLDER
@@ -70,7 +70,7 @@ class ServiceSettings:
             InputError: a name is empty, or given twice.
         """
         found: dict[str, str] = {}
-        for entry in self.models:
+        for entry in [self.models] if isinstance(self.models, str) else self.models:
             name, equals, place = entry.partition("=")
             name, place = (name, place) if equals else (_short(entry), entry)
             if not name or not place or name in found:

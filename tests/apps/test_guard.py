@@ -11,7 +11,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from apps.guard import Guard, Rules, read_body
+from apps.guarding.guard import Guard, Rules, read_body
 from configs import InputError
 
 LONGEST = 1000

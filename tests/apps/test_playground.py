@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from apps.hosts import check_address
+from apps.guarding.hosts import check_address
 from apps.playground import PlaygroundSettings, main
 from configs import InputError, run_entry
 from tests.apps.served import free_port

@@ -60,7 +60,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("serving", "runs"),
         "service",
     ),
-    "apps": ("shapes", "api"),
+    "apps": ("shapes", "guarding", "api"),
 }
 
 
@@ -97,12 +97,15 @@ def syntax_tree(file: Path) -> ast.Module:
 
 
 @cache
+def schema_names(file: Path) -> list[str]:
+    """The classes that an entry file hands to ``run_entry``, one a command of it; none for any other file."""
+    calls = [node for node in ast.walk(syntax_tree(file)) if isinstance(node, ast.Call)]
+    return [ast.unparse(call.args[1]) for call in calls if getattr(call.func, "id", "") == "run_entry"]
+
+
 def schema_name(file: Path) -> str | None:
-    """The class that an entry file hands to ``run_entry``; nothing for any other file."""
-    for node in ast.walk(syntax_tree(file)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run_entry":
-            return ast.unparse(node.args[1])
-    return None
+    """The class of an entry file's first command."""
+    return next(iter(schema_names(file)), None)
 
 
 @cache

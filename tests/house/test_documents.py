@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.repository import LAYERS, ROOT, entry_files, entry_schema, kept_files, module_folders
+from tests.house.repository import LAYERS, ROOT, entry_files, kept_files, load_module, module_folders, schema_names
 
 README = ROOT / "README.md"
 DOCUMENTS = [
@@ -128,6 +128,7 @@ def test_every_entry_that_a_document_starts_exists_with_the_settings_it_is_given
             wrong.append(f"{entry}: no entry")
             continue
         after = command.split(str(entry) if str(entry) in command else str(entry.with_suffix("")).replace("/", "."))[1]
-        known = {"config", "help", *(field.name for field in dataclasses.fields(entry_schema(entry)))}
+        schemas = [getattr(load_module(entry), name) for name in schema_names(entry)]
+        known = {"config", "help", *(field.name for schema in schemas for field in dataclasses.fields(schema))}
         wrong += [f"{entry}: --{name}" for name in re.findall(r"--([\w-]+)", after) if name not in known]
     assert wrong == []

@@ -141,6 +141,7 @@ def test_a_job_that_cannot_be_is_refused_with_its_place(service, training_file, 
     assert len(service.client().fine_tuning.jobs.list(limit=100).data) == before
 
 
+@pytest.mark.long
 def test_preference_pairs_in_openais_form_make_a_dpo_job(service, tuned):
     client = service.client()
     pairs = "".join(

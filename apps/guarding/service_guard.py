@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from apps.guard import Refusal, check_sender
+from apps.guarding.guard import Refusal, check_sender
 from apps.shapes.errors import ApiError, respond
 
 TAKE_NOTHING = ("GET", "HEAD", "OPTIONS", "DELETE")
