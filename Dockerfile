@@ -10,7 +10,8 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS base
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 HF_HOME=/data/hub
-RUN useradd --create-home --uid 1000 graft && mkdir -p /data /opt/graft && chown graft /data /opt/graft
+RUN useradd --create-home --uid 1000 graft
+RUN mkdir -p /data /opt/graft && chown graft /data /opt/graft
 USER graft
 WORKDIR /opt/graft
 ENV PATH=/opt/graft/.venv/bin:$PATH
@@ -36,4 +37,5 @@ RUN cd /opt/graft && pip install -c constraints.txt -e '.[all]'
 
 FROM base AS cpu
 ARG PIP_INDEX
-RUN cd /opt/graft && pip install ${PIP_INDEX:+--index-url $PIP_INDEX} torch==2.13.0 && pip install -c constraints.txt -e '.[all]'
+RUN cd /opt/graft && pip install ${PIP_INDEX:+--index-url $PIP_INDEX} torch==2.13.0
+RUN cd /opt/graft && pip install -c constraints.txt -e '.[all]'

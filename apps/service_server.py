@@ -1,12 +1,18 @@
-"""The service's process: its parts put together, listened to, and ended in order."""
+"""The service's process: its parts put together, listened to, and ended in order.
+
+It listens before the libraries of the models are read, which take longest.
+"""
 
 import signal
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from apps.api.application import build
@@ -20,9 +26,9 @@ from finetune.runs.worker import Worker, find_devices
 from finetune.service.file_store import FileStore
 from finetune.service.keys import KeyBook
 from finetune.service.model_names import ModelNames
-from finetune.serving.model_pool import ModelPool
-from finetune.serving.request_queue import BatchLimits
-from tokenizer_ext.pages.terminal import quiet_libraries
+
+if TYPE_CHECKING:
+    from finetune.serving.model_pool import ModelPool
 
 BODY_BYTES = 4_000_000
 FORM_BYTES = 10_000
@@ -32,7 +38,6 @@ SECONDS_TO_END = 20
 
 def run_server(settings: ServiceSettings) -> None:
     """Serves until SIGTERM or Ctrl-C; requests under way get their end, jobs go on by themselves."""
-    quiet_libraries()
     parts = make_parts(settings)
     for number in (signal.SIGTERM, signal.SIGINT):  # the server hears them, and raises them once more when it has ended
         signal.signal(number, lambda *_: None)
@@ -59,11 +64,7 @@ def make_parts(settings: ServiceSettings) -> Parts:
     jobs = JobStore(folder)
     return Parts(
         jobs=jobs,
-        pool=ModelPool(
-            limits=BatchLimits(rows=settings.rows, waiting=settings.waiting),
-            idle_seconds=60 * settings.idle_minutes,
-            kept=settings.named.values(),
-        ),
+        models=ThreadPoolExecutor(1, thread_name_prefix="libraries").submit(open_models, settings),
         files=FileStore(folder / "files", settings.upload_bytes),
         keys=KeyBook(folder),
         names=ModelNames(settings.named, Path(settings.runs), jobs),
@@ -75,6 +76,21 @@ def make_parts(settings: ServiceSettings) -> Parts:
     )
 
 
+def open_models(settings: ServiceSettings) -> "ModelPool":
+    """The models, those that are named on their way into memory; reads the libraries that take seconds."""
+    from finetune.serving.model_pool import ModelPool
+    from finetune.serving.request_queue import BatchLimits
+    from tokenizer_ext.pages.terminal import quiet_libraries
+
+    quiet_libraries()
+    limits = BatchLimits(rows=settings.rows, waiting=settings.waiting)
+    named = list(settings.named.values())
+    pool = ModelPool(limits=limits, idle_seconds=60 * settings.idle_minutes, kept=named)
+    for place in named:
+        pool.open(place)
+    return pool
+
+
 def guarded(parts: Parts, settings: ServiceSettings) -> ASGIApp:
     """The whole application: logged, guarded, with a worker that lives as long as it does."""
     devices, url = find_devices(settings.launcher), settings.callback_url
@@ -84,13 +100,11 @@ def guarded(parts: Parts, settings: ServiceSettings) -> ASGIApp:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         service_log.install()
         worker.start()
-        for place in parts.names.named.values():
-            parts.pool.open(place)
         try:
             yield
         finally:
             worker.stop()
-            parts.pool.close()
+            (await run_in_threadpool(lambda: parts.pool)).close()
 
     rules = ServiceRules(
         hosts=hosts_of(settings.host, settings.other_names),

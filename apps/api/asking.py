@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -15,8 +16,10 @@ from apps.shapes.bodies import ReplyBody
 from apps.shapes.errors import ApiError
 from finetune.serving.reply_request import Ended, Full, Piece, ReplyRequest
 from finetune.serving.reply_stream import ReplyStream
-from finetune.serving.served_model import EncodedPrompt
 from scratch_models.decoding.sampling_settings import Sampling
+
+if TYPE_CHECKING:
+    from finetune.serving.served_model import EncodedPrompt
 
 LOOKS_PER_SECOND = 5
 SEEDS = 2**31
@@ -80,7 +83,7 @@ class Asked:
             tokens.labels(self.model, "read").inc(ended.prompt_tokens)
 
 
-async def ask(parts: Parts, body: ReplyBody, prompts: Sequence[EncodedPrompt], limits: ReplyLimits) -> Asked:
+async def ask(parts: Parts, body: ReplyBody, prompts: "Sequence[EncodedPrompt]", limits: ReplyLimits) -> Asked:
     """Puts prompts to the model that a request names.
 
     Raises:
@@ -100,7 +103,7 @@ async def ask(parts: Parts, body: ReplyBody, prompts: Sequence[EncodedPrompt], l
                 choices=body.n or 1,
                 logprobs=limits.logprobs,
             )
-            streams.append(await run_in_threadpool(parts.pool.ask, limits.place, request))
+            streams.append(await run_in_threadpool(_ask_one, parts, limits.place, request))
     except Full as full:
         for stream in streams:
             stream.close()
@@ -148,6 +151,10 @@ def _sampling(body: ReplyBody) -> Sampling:
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     temperature = 1.0 if body.temperature is None else body.temperature
     return Sampling(temperature=temperature, top_p=1.0 if body.top_p is None else body.top_p, seed=seed)
+
+
+def _ask_one(parts: Parts, place: str, request: ReplyRequest) -> ReplyStream:
+    return parts.pool.ask(place, request)
 
 
 async def _merged(streams: Sequence[ReplyStream]) -> AsyncIterator[tuple[int, Piece | Ended]]:

@@ -49,7 +49,7 @@ async def _ask(parts: Parts, body: ChatBody) -> Asked:
     most = most_tokens(parts, body.limit, field)
     messages = read_messages(body.messages, "body", "messages")
     place = parts.names.place_of(body.model)
-    prompt = await run_in_threadpool(parts.pool.encode_chat, place, messages)
+    prompt = await run_in_threadpool(lambda: parts.pool.encode_chat(place, messages))
     limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.alternatives)
     return await ask(parts, body, [prompt], limits)
 

@@ -44,7 +44,7 @@ async def _ask(parts: Parts, body: CompletionBody) -> Asked:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     most = most_tokens(parts, body.max_tokens, "max_tokens")
     place = parts.names.place_of(body.model)
-    encoded = [await run_in_threadpool(parts.pool.encode_text, place, prompt) for prompt in prompts]
+    encoded = await run_in_threadpool(lambda: [parts.pool.encode_text(place, prompt) for prompt in prompts])
     limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.logprobs)
     return await ask(parts, body, encoded, limits)
 

@@ -21,7 +21,7 @@ async def is_alive() -> dict[str, str]:
 @ROUTER.get("/readyz")
 def is_ready(parts: Shared) -> JSONResponse:
     """Whether requests are taken; models that are still being read are named and hold nobody up but who asks them."""
-    pool = asdict(parts.pool.state())
+    pool = asdict(parts.pool.state()) if parts.models.done() else {"models": "being read", "batches": []}
     return JSONResponse({"status": "ok", **pool, "queued_jobs": len(parts.jobs.list(states=["queued"]))})
 
 

@@ -1,7 +1,8 @@
 """What the routes share: the queue, the models, the files, the keys, and how much of each a request may take."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -10,7 +11,9 @@ from finetune.runs.job_store import JobStore
 from finetune.service.file_store import FileStore
 from finetune.service.keys import KeyBook
 from finetune.service.model_names import ModelNames
-from finetune.serving.model_pool import ModelPool
+
+if TYPE_CHECKING:
+    from finetune.serving.model_pool import ModelPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +33,22 @@ class Parts:
     """What stands behind the API."""
 
     jobs: JobStore
-    pool: ModelPool
+    models: "Future[ModelPool]"
+    """The models; the libraries that they need are read while the first requests are answered already."""
     files: FileStore
     keys: KeyBook
     names: ModelNames
     limits: Limits
     figures: Figures = field(default_factory=Figures)
+
+    @property
+    def pool(self) -> "ModelPool":
+        """The models, once they are there; waits for that, so not for an event loop.
+
+        Raises:
+            InputError: they cannot be.
+        """
+        return self.models.result()
 
 
 def _parts(request: Request) -> Parts:
