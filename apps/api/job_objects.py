@@ -173,10 +173,9 @@ def _progress(job: Job, jobs: JobStore) -> dict[str, int]:
     if not steps:
         return {}
     known = {"trained_tokens": sum(int(line.get("tokens", 0)) for line in steps)}
-    total, last = find_recorded(job.output_dir, "max_steps"), steps[-1]["step"]
-    seconds = [line["seconds"] for line in steps[-20:] if math.isfinite(line.get("seconds", math.nan))]
-    if job.state == "running" and isinstance(total, int) and seconds:
-        known["estimated_finish"] = int(time.time() + max(0, total - last) * sum(seconds) / len(seconds))
+    total, last = find_recorded(job.output_dir, "max_steps"), steps[-1]
+    if job.state == "running" and isinstance(total, int) and math.isfinite(last["seconds"]):
+        known["estimated_finish"] = int(time.time() + (total - last["step"]) * last["seconds"] / last["step"])
     return known
 
 

@@ -94,6 +94,8 @@ def test_jobs_are_listed_page_by_page(service, tuned, training_file):
         ).id
         for _ in range(3)
     ]
+    running = client.fine_tuning.jobs.retrieve(waiting[0])
+    assert running.status in ("queued", "running") and (running.estimated_finish or 2**40) > running.created_at
     listed = [job.id for job in client.fine_tuning.jobs.list(limit=2)]
     assert listed == [*reversed(waiting), *[job for job in listed if job not in waiting]] and tuned.id in listed
     for job_id in waiting:
