@@ -116,7 +116,10 @@ def show_list(arguments: Sequence[str]) -> None:
     states: Any = settings.states
     if settings.limit < 1:
         raise InputError(f"limit: found {settings.limit}, expected at least 1")
-    for job in reversed(store.list(states=states, limit=settings.limit)):
+    found = store.list(states=states, limit=settings.limit)
+    if not found:
+        print(f"No such jobs in {settings.folder}: `python -m finetune.runs queue --help` says how to add one")
+    for job in reversed(found):
         print(f"{job.id}  {job.kind:<12}  {_state(job):<18}  {_age(job):>9}  {_about(job)}".rstrip())
 
 
