@@ -49,7 +49,7 @@ class NewJobSettings(QueueSettings):
 class ListSettings(QueueSettings):
     """Which jobs to list."""
 
-    states: list[str] | None = None
+    states: str | list[str] | None = None
     """Only jobs in these states, such as queued running; by default all."""
     limit: int = 50
     """The newest so many."""
@@ -78,7 +78,7 @@ class ShowSettings(JobSettings):
 class WorkSettings(QueueSettings):
     """A worker."""
 
-    devices: list[str] | None = None
+    devices: str | list[str] | None = None
     """What carries out one job each: cpu, or what CUDA_VISIBLE_DEVICES may hold, such as 0 1; by default every GPU, or
     else the CPU."""
     slurm: int = 0
@@ -113,7 +113,7 @@ def show_list(arguments: Sequence[str]) -> None:
     """Lists jobs, oldest first."""
     settings = load_config(ListSettings, arguments, command="python -m finetune.runs list")
     store = JobStore(settings.folder, create=False)
-    states: Any = settings.states
+    states: Any = [settings.states] if isinstance(settings.states, str) else settings.states
     if settings.limit < 1:
         raise InputError(f"limit: found {settings.limit}, expected at least 1")
     found = store.list(states=states, limit=settings.limit)
@@ -162,7 +162,8 @@ def work(arguments: Sequence[str]) -> None:
 
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
     launcher: Any = "slurm" if settings.slurm else "local"
-    devices = settings.devices or find_devices(launcher, settings.slurm)
+    given = [settings.devices] if isinstance(settings.devices, str) else settings.devices
+    devices = given or find_devices(launcher, settings.slurm)
     worker = Worker(JobStore(settings.folder), devices=devices, launcher=launcher, callback_url=settings.callback_url)
     print(f"{settings.folder}: works on {', '.join(devices)}; Ctrl-C ends the worker, what runs goes on", flush=True)
     worker.work()

@@ -85,6 +85,15 @@ def test_a_job_that_is_not_there_or_not_the_only_one_is_said(here):
             _do(f"show {name}")
 
 
+def test_one_state_or_one_device_needs_no_brackets(here, capsys):
+    _do("queue sft --max_steps 3")
+    for states, said in (("queued", "ftjob-"), ("queued failed", "ftjob-"), ("failed", "No such jobs in service")):
+        capsys.readouterr()
+        _do(f"list --states {states}")
+        assert capsys.readouterr().out.startswith(said)
+    assert load_config(WorkSettings, ["--devices", "cpu"]).devices == "cpu"
+
+
 def test_a_queue_that_is_there_is_listed_in_a_process_that_loads_nothing_heavy(here):
     _do("queue sft --max_steps 3")
     program = (
