@@ -17,7 +17,7 @@ demo-smollm2: .venv/installed-smollm2 ## fine-tunes a real chat model of 98 MB i
 		finetune/sft.py --config configs/sft_smollm2.yaml
 
 test: .venv/installed-dev ## every test that takes seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile -q
 
 test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure
 	$(BIN)/python -m pytest -m long -q

@@ -82,7 +82,10 @@ def describe_full_disk(error: BaseException) -> str | None:
 
 def free_bytes(target: Path) -> int:
     """Bytes that are free where a file or folder is, or would be."""
-    return next(shutil.disk_usage(path).free for path in (target, *target.absolute().parents) if path.exists())
+    for path in (target, *target.absolute().parents):
+        with suppress(FileNotFoundError):  # or another process takes it away between two looks
+            return shutil.disk_usage(path).free
+    return shutil.disk_usage(Path.cwd()).free
 
 
 def bytes_beneath(path: Path) -> int:

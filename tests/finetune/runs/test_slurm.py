@@ -58,6 +58,7 @@ def slurm(tmp_path, monkeypatch):
     return place
 
 
+@pytest.mark.long
 def test_jobs_run_in_slurm_are_found_again_and_cancelled_there_and_a_refusal_is_its_words(slurm, tmp_path):
     (tmp_path / "chats.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
     store = JobStore(tmp_path / "service")
