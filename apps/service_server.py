@@ -72,6 +72,7 @@ def make_parts(settings: ServiceSettings) -> Parts:
             reply_tokens=settings.reply_tokens,
             reply_seconds=settings.reply_seconds,
             queued_jobs=settings.queued_jobs,
+            requests_of_a_model=settings.rows + settings.waiting,
         ),
     )
 

@@ -15,7 +15,7 @@ BEARER = HTTPBearer(auto_error=False, description="A key of `python -m apps.serv
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 
 
-def may_read(request: Request, parts: Shared, credentials: Credentials) -> str:
+async def may_read(request: Request, parts: Shared, credentials: Credentials) -> str:
     """The id of the key that a request came with; empty where the service has no keys.
 
     Raises:
@@ -24,7 +24,7 @@ def may_read(request: Request, parts: Shared, credentials: Credentials) -> str:
     return _identify(request, parts, credentials)[0]
 
 
-def may_train(request: Request, parts: Shared, credentials: Credentials) -> str:
+async def may_train(request: Request, parts: Shared, credentials: Credentials) -> str:
     """The same of a request that starts, changes or removes something.
 
     Raises:

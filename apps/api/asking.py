@@ -3,9 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOOKS_PER_SECOND = 5
 SEEDS = 2**31
+RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,10 @@ class Asked:
 
     parts: Parts
     model: str
-    streams: Sequence[ReplyStream]
+    streams: list[ReplyStream]
     began: float
+    place: str
+    _left: list[bool] = field(default_factory=list)
 
     @property
     def prompt_tokens(self) -> int:
@@ -50,9 +53,12 @@ class Asked:
         return sum(stream.prompt_tokens for stream in self.streams)
 
     def close(self) -> None:
-        """Ends what is still under way."""
+        """Ends what is still under way, and makes room for others."""
         for stream in self.streams:
             stream.close()
+        if not self._left:
+            self._left.append(True)
+            self.parts.under_way[self.place] -= 1
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Ended]]:
         """What comes, with the number of its choice over all prompts.
@@ -83,32 +89,50 @@ class Asked:
             tokens.labels(self.model, "read").inc(ended.prompt_tokens)
 
 
-async def ask(parts: Parts, body: ReplyBody, prompts: "Sequence[EncodedPrompt]", limits: ReplyLimits) -> Asked:
-    """Puts prompts to the model that a request names.
+async def ask(
+    parts: Parts, body: ReplyBody, encode: "Callable[[], Sequence[EncodedPrompt]]", limits: ReplyLimits
+) -> Asked:
+    """Puts prompts to the model that a request names, once they are `encode`d, which waits for the model.
 
     Raises:
         ApiError: too many wait already.
         InputError: the request cannot be answered by this model.
     """
-    began, sampling = time.monotonic(), _sampling(body)
-    streams: list[ReplyStream] = []
+    _enter(parts, limits.place)
+    asked = Asked(parts, body.model, [], time.monotonic(), limits.place)
     try:
-        for prompt in prompts:
-            request = ReplyRequest(
-                prompt_ids=prompt.ids,
-                most_tokens=limits.most_tokens,
-                sampling=sampling,
-                stop_ids=prompt.stop_ids,
-                stop_texts=body.stop_texts,
-                choices=body.n or 1,
-                logprobs=limits.logprobs,
-            )
-            streams.append(await run_in_threadpool(_ask_one, parts, limits.place, request))
+        await run_in_threadpool(_put, asked, body, encode, limits)
     except Full as full:
-        for stream in streams:
-            stream.close()
+        asked.close()
         raise ApiError(429, str(full), code="queue_full", retry=full.seconds) from None
-    return Asked(parts, body.model, streams, began)
+    except BaseException:
+        asked.close()
+        raise
+    return asked
+
+
+def _enter(parts: Parts, place: str) -> None:
+    """Counts a request, unless there are so many of its model already that it would only be refused later."""
+    most = parts.limits.requests_of_a_model
+    if parts.under_way[place] >= most:
+        said = f"model: {most} requests of it are under way or wait, and no more may: come again in {RETRY_SECONDS} s"
+        raise ApiError(429, said, code="queue_full", retry=RETRY_SECONDS)
+    parts.under_way[place] += 1
+
+
+def _put(asked: Asked, body: ReplyBody, encode: "Callable[[], Sequence[EncodedPrompt]]", limits: ReplyLimits) -> None:
+    sampling = _sampling(body)
+    for prompt in encode():
+        request = ReplyRequest(
+            prompt_ids=prompt.ids,
+            most_tokens=limits.most_tokens,
+            sampling=sampling,
+            stop_ids=prompt.stop_ids,
+            stop_texts=body.stop_texts,
+            choices=body.n or 1,
+            logprobs=limits.logprobs,
+        )
+        asked.streams.append(asked.parts.pool.ask(limits.place, request))
 
 
 @asynccontextmanager
@@ -151,10 +175,6 @@ def _sampling(body: ReplyBody) -> Sampling:
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed
     temperature = 1.0 if body.temperature is None else body.temperature
     return Sampling(temperature=temperature, top_p=1.0 if body.top_p is None else body.top_p, seed=seed)
-
-
-def _ask_one(parts: Parts, place: str, request: ReplyRequest) -> ReplyStream:
-    return parts.pool.ask(place, request)
 
 
 async def _merged(streams: Sequence[ReplyStream]) -> AsyncIterator[tuple[int, Piece | Ended]]:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from apps.api.access import Reader
 from apps.api.asking import Asked, ReplyLimits, ask, most_tokens, new_id, watched
@@ -49,9 +48,8 @@ async def _ask(parts: Parts, body: ChatBody) -> Asked:
     most = most_tokens(parts, body.limit, field)
     messages = read_messages(body.messages, "body", "messages")
     place = parts.names.place_of(body.model)
-    prompt = await run_in_threadpool(lambda: parts.pool.encode_chat(place, messages))
     limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.alternatives)
-    return await ask(parts, body, [prompt], limits)
+    return await ask(parts, body, lambda: [parts.pool.encode_chat(place, messages)], limits)
 
 
 async def _whole(asked: Asked, body: ChatBody, reply_id: str, created: int) -> ChatCompletion:

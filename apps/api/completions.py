@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from apps.api.access import Reader
 from apps.api.asking import Asked, ReplyLimits, ask, most_tokens, new_id, watched
@@ -44,9 +43,8 @@ async def _ask(parts: Parts, body: CompletionBody) -> Asked:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     most = most_tokens(parts, body.max_tokens, "max_tokens")
     place = parts.names.place_of(body.model)
-    encoded = await run_in_threadpool(lambda: [parts.pool.encode_text(place, prompt) for prompt in prompts])
     limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.logprobs)
-    return await ask(parts, body, encoded, limits)
+    return await ask(parts, body, lambda: [parts.pool.encode_text(place, prompt) for prompt in prompts], limits)
 
 
 async def _whole(asked: Asked, body: CompletionBody, head: dict[str, Any]) -> TextCompletion:

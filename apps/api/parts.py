@@ -1,5 +1,6 @@
 """What the routes share: the queue, the models, the files, the keys, and how much of each a request may take."""
 
+from collections import Counter
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,8 @@ class Limits:
     """How long a reply may take, the wait for its turn included."""
     queued_jobs: int
     """Jobs that may wait."""
+    requests_of_a_model: int
+    """Requests of one model that may be under way or wait; more are refused before they cost anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class Parts:
     names: ModelNames
     limits: Limits
     figures: Figures = field(default_factory=Figures)
+    under_way: Counter[str] = field(default_factory=Counter)
+    """Requests by the place of their model; only the event loop counts them."""
 
     @property
     def pool(self) -> "ModelPool":
@@ -51,7 +56,7 @@ class Parts:
         return self.models.result()
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 

@@ -56,6 +56,8 @@ class ModelNames:
         Raises:
             NoSuchModel: there is none.
         """
+        if name in self.named:
+            return NamedModel(name, self.named[name], self._began, OWN)
         found = self._of_job_named(name) if name.startswith(TUNED) else None
         found = found or next((model for model in self.all() if model.name == name), None)
         if found is None:
