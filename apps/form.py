@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from configs import InputError
 from finetune.replies.side import CHAT
 from scratch_models.decoding.sampling_settings import Sampling
+from tokenizer_ext.pages.shortened import shorten
 
 MAXIMUM_CHARACTERS = 20_000
 MAXIMUM_TOKENS = 1024
 MAXIMUM_TEMPERATURE = 2.0
 MAXIMUM_TOP_K = 200
 MAXIMUM_SEED = 2**32 - 1
+SHOWN_CHARACTERS = 80
 
 RAW = "raw"
 FORMATS = {
@@ -77,18 +79,27 @@ def _text(prompt: object) -> str:
 
 def _prompt_format(which: str, prompt_format: object) -> str:
     if not isinstance(prompt_format, str) or prompt_format not in FORMATS:
-        raise InputError(f"{which} format: found {reprlib.repr(prompt_format)}, expected one of {', '.join(FORMATS)}")
+        raise InputError(f"{which} format: found {_shown(prompt_format)}, expected one of {', '.join(FORMATS)}")
     return prompt_format
 
 
 def _number(name: str, value: object, lowest: float, highest: float) -> float:
     # A comparison with NaN is false, so NaN is refused as well.
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-        raise InputError(f"{name}: found {reprlib.repr(value)}, expected a number from {lowest:g} to {highest:g}")
+        raise InputError(f"{name}: found {_shown(value)}, expected a number from {lowest:g} to {highest:g}")
     return float(value)
 
 
 def _whole(name: str, value: object, lowest: int, highest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest or value % 1:
-        raise InputError(f"{name}: found {reprlib.repr(value)}, expected a whole number from {lowest} to {highest}")
+        raise InputError(f"{name}: found {_shown(value)}, expected a whole number from {lowest} to {highest}")
     return int(value)
+
+
+def _shown(value: object) -> str:
+    """A value that may be anything, in a few words.
+
+    >>> len(_shown({"a" * 99: ["b" * 99] * 9})) <= SHOWN_CHARACTERS
+    True
+    """
+    return shorten(reprlib.repr(value), SHOWN_CHARACTERS)

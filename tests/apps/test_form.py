@@ -82,6 +82,13 @@ def test_a_format_that_does_not_exist_is_refused_with_those_that_do(which, value
 
 @given(st.tuples(*[JSON | st.just(good) for good in GOOD]))
 @example(("a", "raw", "chat", 1e-300, 0, 1e-300, 0.0, 1.0))
+@example(
+    (
+        "a",
+        {"\x1f" * 9: {"\U00018d09" * 4: 1e16, "0\x1f\U00018d09": "00\x1f\U00018cd6\U0001da8c"}, "000": None},
+        *GOOD[2:],
+    )
+)
 def test_whatever_is_sent_is_read_in_range_or_refused(values):
     try:
         asked = read_form(*values)
