@@ -48,10 +48,11 @@ def started(folder: Path, *arguments: str, port: int | None = None) -> Iterator[
     try:
         while True:
             assert process.poll() is None and time.monotonic() < end, output.read_text()
-            if (found := ADDRESS.search(output.read_text())) and _answers(found[1]):
+            found = ADDRESS.findall(output.read_text())  # the last one is of this start
+            if found and _answers(found[-1]):
                 break
             time.sleep(0.05)
-        yield Service(found[1], folder, output, process)
+        yield Service(found[-1], folder, output, process)
     finally:
         process.terminate()
         process.wait(40)
