@@ -3,8 +3,8 @@
 #   docker build --target cpu -t graft .      docker build --target cuda -t graft .
 #   docker run -p 127.0.0.1:8000:8000 -v graft:/data graft
 #
-# PIP_INDEX: the package index of torch's CPU build, as pytorch.org names it for "CPU"; without it pip's own torch is
-# taken, which on Linux brings CUDA.
+# Without a build argument pip's own torch is taken, which on Linux brings CUDA. For the CPU build name the package index
+# that pytorch.org shows for "CPU": --build-arg PIP_EXTRA_INDEX_URL=...
 
 ARG PYTHON=3.12
 
@@ -36,6 +36,6 @@ FROM base AS cuda
 RUN cd /opt/graft && pip install -c constraints.txt -e '.[all]'
 
 FROM base AS cpu
-ARG PIP_INDEX
-RUN cd /opt/graft && pip install ${PIP_INDEX:+--index-url $PIP_INDEX} torch==2.13.0
+# pip reads it by itself, and takes a version with a local part, such as 2.13.0+cpu, before one without.
+ARG PIP_EXTRA_INDEX_URL
 RUN cd /opt/graft && pip install -c constraints.txt -e '.[all]'

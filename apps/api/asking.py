@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from apps.api.parts import Parts
 from apps.shapes.bodies import ReplyBody
 from apps.shapes.errors import ApiError
-from finetune.serving.reply_request import Ended, Full, Piece, ReplyRequest
+from finetune.serving.reply_request import Ended, Full, Piece, ReplyRequest, TokenScore
 from finetune.serving.reply_stream import ReplyStream
 from scratch_models.decoding.sampling_settings import Sampling
 
@@ -37,6 +37,15 @@ class ReplyLimits:
 
 
 @dataclass(frozen=True)
+class WholeReply:
+    """One choice, ended."""
+
+    text: str
+    tokens: Sequence[TokenScore]
+    ended: Ended
+
+
+@dataclass
 class Asked:
     """Prompts that are being answered, each by as many choices."""
 
@@ -45,19 +54,24 @@ class Asked:
     streams: list[ReplyStream]
     began: float
     place: str
-    _left: list[bool] = field(default_factory=list)
+    is_closed: bool = False
 
     @property
     def prompt_tokens(self) -> int:
         """Tokens of all prompts."""
         return sum(stream.prompt_tokens for stream in self.streams)
 
+    @property
+    def choices(self) -> int:
+        """Replies to all prompts together."""
+        return sum(stream.choices for stream in self.streams)
+
     def close(self) -> None:
         """Ends what is still under way, and makes room for others."""
         for stream in self.streams:
             stream.close()
-        if not self._left:
-            self._left.append(True)
+        if not self.is_closed:
+            self.is_closed = True
             self.parts.under_way[self.place] -= 1
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Ended]]:
@@ -81,6 +95,24 @@ class Asked:
             raise ApiError(504, f"the reply took longer than {limit:g} seconds: ask for fewer tokens") from None
         finally:
             self.close()
+
+    async def whole(self) -> list[WholeReply]:
+        """All replies, once each has ended.
+
+        Raises:
+            ApiError: it took longer than a reply may, or the client has gone.
+        """
+        texts, tokens = ["" for _ in range(self.choices)], [list[TokenScore]() for _ in range(self.choices)]
+        ended: dict[int, Ended] = {}
+        async for number, event in self.events():
+            if isinstance(event, Ended):
+                ended[number] = event
+            else:
+                texts[number] += event.text
+                tokens[number] += event.tokens
+        if len(ended) < self.choices:
+            raise ApiError(499, "the client has gone")
+        return [WholeReply(texts[number], tokens[number], ended[number]) for number in range(self.choices)]
 
     def _count(self, ended: Ended) -> None:
         tokens = self.parts.figures.tokens

@@ -53,32 +53,22 @@ async def _ask(parts: Parts, body: ChatBody) -> Asked:
 
 
 async def _whole(asked: Asked, body: ChatBody, reply_id: str, created: int) -> ChatCompletion:
-    texts: dict[int, list[str]] = {number: [] for number in range(body.n or 1)}
-    tokens: dict[int, list[TokenScore]] = {number: [] for number in texts}
-    ended: dict[int, Ended] = {}
-    async for number, event in asked.events():
-        if isinstance(event, Ended):
-            ended[number] = event
-        else:
-            texts[number].append(event.text)
-            tokens[number].extend(event.tokens)
-    if len(ended) < len(texts):
-        raise ApiError(499, "the client has gone")
+    replies = await asked.whole()
     choices = [
         ChatChoice(
             index=number,
-            message=ChatMessage(content="".join(texts[number])),
-            logprobs=_logprobs(tokens[number]) if body.logprobs else None,
-            finish_reason=ended[number].reason,
+            message=ChatMessage(content=reply.text),
+            logprobs=_logprobs(reply.tokens) if body.logprobs else None,
+            finish_reason=reply.ended.reason,
         )
-        for number in texts
+        for number, reply in enumerate(replies)
     ]
     return ChatCompletion(
         id=reply_id,
         created=created,
         model=body.model,
         choices=choices,
-        usage=usage_of(asked, ended.values()),
+        usage=usage_of(asked, [reply.ended for reply in replies]),
         system_fingerprint=asked.parts.names.fingerprint(body.model),
     )
 
@@ -113,7 +103,7 @@ async def _chunks(
             yield {**head, "choices": [], "usage": usage_of(asked, ended).model_dump()}
 
 
-def usage_of(asked: Asked, ended: Any) -> Usage:
+def usage_of(asked: Asked, ended: Sequence[Ended]) -> Usage:
     """Tokens that were read and generated."""
     generated = sum(one.completion_tokens for one in ended)
     return Usage(

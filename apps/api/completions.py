@@ -12,7 +12,6 @@ from apps.api.asking import Asked, ReplyLimits, ask, most_tokens, new_id, watche
 from apps.api.chat import usage_of
 from apps.api.parts import Parts, Shared
 from apps.shapes.bodies import CompletionBody
-from apps.shapes.errors import ApiError
 from apps.shapes.objects import TextChoice, TextCompletion, TextLogprobs
 from apps.shapes.server_sent import STREAMED, stream
 from finetune.serving.reply_request import Ended, TokenScore
@@ -48,34 +47,23 @@ async def _ask(parts: Parts, body: CompletionBody) -> Asked:
 
 
 async def _whole(asked: Asked, body: CompletionBody, head: dict[str, Any]) -> TextCompletion:
-    number_of = len(asked.streams) * (body.n or 1)
-    texts: list[list[str]] = [[] for _ in range(number_of)]
-    tokens: list[list[TokenScore]] = [[] for _ in range(number_of)]
-    ended: dict[int, Ended] = {}
-    async for number, event in asked.events():
-        if isinstance(event, Ended):
-            ended[number] = event
-        else:
-            texts[number].append(event.text)
-            tokens[number].extend(event.tokens)
-    if len(ended) < number_of:
-        raise ApiError(499, "the client has gone")
+    replies = await asked.whole()
     choices = [
         TextChoice(
             index=number,
-            text="".join(texts[number]),
-            logprobs=None if body.logprobs is None else _logprobs(tokens[number], 0),
-            finish_reason=ended[number].reason,
+            text=reply.text,
+            logprobs=None if body.logprobs is None else _logprobs(reply.tokens, 0),
+            finish_reason=reply.ended.reason,
         )
-        for number in range(number_of)
+        for number, reply in enumerate(replies)
     ]
-    return TextCompletion(**head, choices=choices, usage=usage_of(asked, ended.values()))
+    return TextCompletion(**head, choices=choices, usage=usage_of(asked, [reply.ended for reply in replies]))
 
 
 async def _chunks(
     request: Request, asked: Asked, body: CompletionBody, head: dict[str, Any]
 ) -> AsyncIterator[dict[str, Any]]:
-    said, ended = [0] * len(asked.streams) * (body.n or 1), []
+    said, ended = [0] * asked.choices, list[Ended]()
     async with watched(request, asked):
         async for number, event in asked.events():
             if isinstance(event, Ended):

@@ -1,13 +1,9 @@
-"""The service's figures as Prometheus reads them: requests, seconds, tokens, and what waits where.
+"""The service's figures as Prometheus reads them: requests, seconds, tokens.
 
 https://prometheus.io/docs/instrumenting/exposition_formats; names after https://prometheus.io/docs/practices/naming.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
@@ -28,22 +24,6 @@ class Figures:
         )
         self.tokens = Counter("graft_tokens", "Tokens read and generated.", ("model", "kind"), registry=self.registry)
 
-    def watch(self, name: str, what: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Adds figures that are read when they are asked for, one a label."""
-        self.registry.register(_Read(name, what, label, read))
-
     def as_text(self) -> bytes:
         """All figures in Prometheus' text format."""
         return generate_latest(self.registry)
-
-
-class _Read(Collector):
-    def __init__(self, name: str, what: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        self.name, self.what, self.label, self.read = name, what, label, read
-
-    def collect(self) -> Iterable[Metric]:
-        """The figures now."""
-        family = GaugeMetricFamily(self.name, self.what, labels=[self.label])
-        for value, number in self.read().items():
-            family.add_metric([value], number)
-        yield family
