@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from apps.api.parts import Parts
 from apps.shapes.bodies import ReplyBody
 from apps.shapes.errors import ApiError
+from finetune.service.model_names import NamedModel
 from finetune.serving.reply_request import Ended, Full, Piece, ReplyRequest, TokenScore
 from finetune.serving.reply_stream import ReplyStream
 from scratch_models.decoding.sampling_settings import Sampling
@@ -30,8 +31,7 @@ RETRY_SECONDS = 5
 class ReplyLimits:
     """Where replies end, and what is told of their tokens."""
 
-    place: str
-    """Of the model."""
+    model: NamedModel
     most_tokens: int
     logprobs: int | None
 
@@ -50,10 +50,9 @@ class Asked:
     """Prompts that are being answered, each by as many choices."""
 
     parts: Parts
-    model: str
+    model: NamedModel
     streams: list[ReplyStream]
     began: float
-    place: str
     is_closed: bool = False
 
     @property
@@ -72,7 +71,7 @@ class Asked:
             stream.close()
         if not self.is_closed:
             self.is_closed = True
-            self.parts.under_way[self.place] -= 1
+            self.parts.under_way[self.model.place] -= 1
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Ended]]:
         """What comes, with the number of its choice over all prompts.
@@ -86,7 +85,7 @@ class Asked:
                 async for number, event in _merged(self.streams):
                     if first:
                         seconds = time.monotonic() - self.began
-                        self.parts.figures.first_token.labels(self.model).observe(seconds)
+                        self.parts.figures.first_token.labels(self.model.name).observe(seconds)
                         first = False
                     if isinstance(event, Ended):
                         self._count(event)
@@ -116,22 +115,22 @@ class Asked:
 
     def _count(self, ended: Ended) -> None:
         tokens = self.parts.figures.tokens
-        tokens.labels(self.model, "generated").inc(ended.completion_tokens)
+        tokens.labels(self.model.name, "generated").inc(ended.completion_tokens)
         if ended.choice == 0:
-            tokens.labels(self.model, "read").inc(ended.prompt_tokens)
+            tokens.labels(self.model.name, "read").inc(ended.prompt_tokens)
 
 
 async def ask(
     parts: Parts, body: ReplyBody, encode: "Callable[[], Sequence[EncodedPrompt]]", limits: ReplyLimits
 ) -> Asked:
-    """Puts prompts to the model that a request names, once they are `encode`d, which waits for the model.
+    """Puts prompts to a model, once they are `encode`d, which waits for the model.
 
     Raises:
         ApiError: too many wait already.
         InputError: the request cannot be answered by this model.
     """
-    _enter(parts, limits.place)
-    asked = Asked(parts, body.model, [], time.monotonic(), limits.place)
+    _enter(parts, limits.model.place)
+    asked = Asked(parts, limits.model, [], time.monotonic())
     try:
         await run_in_threadpool(_put, asked, body, encode, limits)
     except Full as full:
@@ -164,7 +163,9 @@ def _put(asked: Asked, body: ReplyBody, encode: "Callable[[], Sequence[EncodedPr
             choices=body.n or 1,
             logprobs=limits.logprobs,
         )
-        asked.streams.append(asked.parts.pool.ask(limits.place, request))
+        asked.streams.append(asked.parts.pool.ask(limits.model.place, request))
+    if asked.is_closed:  # while the model was waited for
+        asked.close()
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ async def create_chat_completion(
     asked = await _ask(parts, body)
     reply_id, created = new_id("chatcmpl"), int(time.time())
     if body.stream:
-        return stream(_chunks(request, asked, body, reply_id, created))
+        return stream(_chunks(request, asked, body, reply_id, created), asked.close)
     async with watched(request, asked):
         return await _whole(asked, body, reply_id, created)
 
@@ -47,9 +47,9 @@ async def _ask(parts: Parts, body: ChatBody) -> Asked:
         raise ApiError(400, "top_logprobs: found without logprobs, expected logprobs: true", param="top_logprobs")
     most = most_tokens(parts, body.limit, field)
     messages = read_messages(body.messages, "body", "messages")
-    place = parts.names.place_of(body.model)
-    limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.alternatives)
-    return await ask(parts, body, lambda: [parts.pool.encode_chat(place, messages)], limits)
+    model = parts.names.find(body.model)
+    limits = ReplyLimits(model=model, most_tokens=most, logprobs=body.alternatives)
+    return await ask(parts, body, lambda: [parts.pool.encode_chat(model.place, messages)], limits)
 
 
 async def _whole(asked: Asked, body: ChatBody, reply_id: str, created: int) -> ChatCompletion:
@@ -69,7 +69,7 @@ async def _whole(asked: Asked, body: ChatBody, reply_id: str, created: int) -> C
         model=body.model,
         choices=choices,
         usage=usage_of(asked, [reply.ended for reply in replies]),
-        system_fingerprint=asked.parts.names.fingerprint(body.model),
+        system_fingerprint=asked.model.fingerprint,
     )
 
 
@@ -82,7 +82,7 @@ async def _chunks(
         "object": "chat.completion.chunk",
         "created": created,
         "model": body.model,
-        "system_fingerprint": asked.parts.names.fingerprint(body.model),
+        "system_fingerprint": asked.model.fingerprint,
     }
 
     def chunk(number: int, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:

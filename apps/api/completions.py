@@ -30,10 +30,10 @@ async def create_completion(
         "object": "text_completion",
         "created": int(time.time()),
         "model": body.model,
-        "system_fingerprint": parts.names.fingerprint(body.model),
+        "system_fingerprint": asked.model.fingerprint,
     }
     if body.stream:
-        return stream(_chunks(request, asked, body, head))
+        return stream(_chunks(request, asked, body, head), asked.close)
     async with watched(request, asked):
         return await _whole(asked, body, head)
 
@@ -41,9 +41,9 @@ async def create_completion(
 async def _ask(parts: Parts, body: CompletionBody) -> Asked:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     most = most_tokens(parts, body.max_tokens, "max_tokens")
-    place = parts.names.place_of(body.model)
-    limits = ReplyLimits(place=place, most_tokens=most, logprobs=body.logprobs)
-    return await ask(parts, body, lambda: [parts.pool.encode_text(place, prompt) for prompt in prompts], limits)
+    model = parts.names.find(body.model)
+    limits = ReplyLimits(model=model, most_tokens=most, logprobs=body.logprobs)
+    return await ask(parts, body, lambda: [parts.pool.encode_text(model.place, prompt) for prompt in prompts], limits)
 
 
 async def _whole(asked: Asked, body: CompletionBody, head: dict[str, Any]) -> TextCompletion:

@@ -4,10 +4,11 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from apps.shapes.errors import LOG, ApiError, error_body, of_input
 from configs import InputError
@@ -19,9 +20,26 @@ STREAMED: dict[int | str, dict[str, Any]] = {
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def stream(objects: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
-    """The objects as they come; an error on the way is the last of them, as the official client expects it."""
-    return StreamingResponse(_lines(objects), media_type="text/event-stream", headers=HEADERS)
+class _Stream(StreamingResponse):
+    """Events that end what they come from, also where the client left before the first: no line is asked for then."""
+
+    def __init__(self, objects: AsyncIterator[dict[str, Any]], close: Callable[[], object]) -> None:
+        super().__init__(_lines(objects), media_type="text/event-stream", headers=HEADERS)
+        self.close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.close()
+
+
+def stream(objects: AsyncIterator[dict[str, Any]], close: Callable[[], object] = lambda: None) -> StreamingResponse:
+    """The objects as they come; an error on the way is the last of them, as the official client expects it.
+
+    `close` is called at the end, whatever ended it.
+    """
+    return _Stream(objects, close)
 
 
 async def _lines(objects: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:

@@ -36,6 +36,11 @@ class NamedModel:
     """Unix seconds."""
     owner: str
 
+    @property
+    def fingerprint(self) -> str:
+        """What the API says of its state: a folder of a job or run never changes once it is there."""
+        return f"fp_{self.created:x}"
+
 
 class ModelNames:
     """The models of one service."""
@@ -73,11 +78,6 @@ class ModelNames:
             NoSuchModel: there is none.
         """
         return self.find(name).place
-
-    def fingerprint(self, name: str) -> str:
-        """What the API says of a model's state: a folder of a job or run never changes once it is there."""
-        found = self.find(name)
-        return f"fp_{found.created:x}"
 
     def _finished_runs(self) -> Iterator[NamedModel]:
         if not self.runs.is_dir():

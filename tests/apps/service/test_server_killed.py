@@ -1,13 +1,17 @@
 """A server that is killed loses no job, no file and no run: started again, it finds them as they are."""
 
 import json
+import os
+import random
 import signal
 import time
 
 import pytest
 
+from finetune.runs.job_store import JobStore
 from tests.apps.service.conftest import SETTINGS, conversations, run_folder, upload
 from tests.apps.service.served import started, wait_for
+from tests.finetune.runs.carried_out import attempts_begun, wait_until_ended
 from tests.finetune.tiny_models import save_tiny_base
 
 
@@ -37,6 +41,27 @@ def test_a_run_goes_on_without_its_server_and_is_found_again(tmp_path):
     numbers = [step["step"] for step in steps if "loss_nats" in step]
     assert numbers == list(range(1, 3001))  # each once: it was never begun again
     _print_throughput([step for step in steps if "loss_nats" in step], before)
+
+
+@pytest.mark.long
+def test_a_hundred_jobs_are_carried_out_once_and_in_order_while_the_server_and_their_supervisors_are_killed(tmp_path):
+    save_tiny_base(tmp_path / "tiny")
+    (tmp_path / "chats.jsonl").write_text(conversations(4))
+    store, draw = JobStore(tmp_path / "service"), random.Random(0)
+    jobs = [store.add("inspect_data", {"data": str(tmp_path / "chats.jsonl")}) for _ in range(100)]
+    for kill in range(10):
+        with started(tmp_path, "--models", "tiny") as server:
+            time.sleep(draw.uniform(0.1, 12))
+            server.process.kill()
+            if kill % 2 and (running := store.list(states=["running"])) and running[0].pid:
+                os.kill(running[0].pid, signal.SIGKILL)  # whoever attends the run, which goes on
+            server.process.wait()
+    with started(tmp_path, "--models", "tiny"):
+        ended = wait_until_ended(store, *jobs, seconds=3600)
+    assert [job.state for job in ended] == ["succeeded"] * 100
+    assert [attempts_begun(job) for job in ended] == [1] * 100
+    began = [job.started_at or 0 for job in ended]
+    assert began == sorted(began)
 
 
 def _wait_for_steps(metrics, lines: int) -> None:
