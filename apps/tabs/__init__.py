@@ -1,0 +1,1 @@
+"""The studio's page: a module a tab, and what the tabs share."""

@@ -1,0 +1,22 @@
+"""The studio's page: its tabs in their order, and its heading."""
+
+import gradio as gr
+
+from apps.tabs import compare
+from apps.tabs.look import escape
+from apps.tabs.studio_parts import StudioParts
+
+TABS = {"Compare": compare.build}
+WAITING_REQUESTS = 16
+
+
+def build_page(studio: StudioParts) -> gr.Blocks:
+    """The whole page."""
+    title = f"{studio.assistant} beside {studio.base}" if studio.assistant else studio.base
+    with gr.Blocks(title=f"Graft: {title}", analytics_enabled=False) as page:
+        gr.HTML(f"<h1>Graft studio</h1><p>{escape(title)}</p>", elem_id="heading")
+        with gr.Tabs():
+            for name, build in TABS.items():
+                with gr.Tab(name, id=name.lower(), elem_id=f"tab-{name.lower()}", render_children=True):
+                    build(studio)
+    return page.queue(max_size=WAITING_REQUESTS, api_open=False)
