@@ -25,6 +25,11 @@ def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -
 
     Ids show under the pointer, with the weight in the loss of what counts less than 1.
     """
+    return page(title, [STYLE, *mask_parts(rendered, chat)])
+
+
+def mask_parts(rendered: RenderedConversation, chat: ChatFormat) -> list[str]:
+    """What stands on that page below its title; the page that shows it has the colours."""
     learned = sum(rendered.supervised)
     end = chat.tokenizer.convert_ids_to_tokens(chat.end_id)
     ends = sum(flag for id_, flag in zip(rendered.input_ids, rendered.supervised, strict=True) if id_ in chat.stop_ids)
@@ -40,17 +45,11 @@ def mask_as_html(rendered: RenderedConversation, chat: ChatFormat, title: str) -
     spans = "".join(
         _span(text, ids, weight, chat.control_ids) for text, ids, weight in token_texts(rendered, chat.tokenizer)
     )
-    return page(
-        title,
-        [
-            STYLE,
-            table(["", ""], counts, numbers=True),
-            paragraph(
-                "Each token begins at a line; point at one to see its id. Bold are the chat format's own tokens."
-            ),
-            f'<div class="tokens">{spans}</div>',
-        ],
-    )
+    return [
+        table(["", ""], counts, numbers=True),
+        paragraph("Each token begins at a line; point at one to see its id. Bold are the chat format's own tokens."),
+        f'<div class="tokens">{spans}</div>',
+    ]
 
 
 def token_texts(

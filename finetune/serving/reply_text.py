@@ -6,7 +6,7 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerFast
 
 from finetune.serving.reply_request import TokenScore
-from tokenizer_ext.bpe.byte_characters import from_visible
+from tokenizer_ext.inspection.pieces import PieceBytes
 
 UNFINISHED = "\ufffd"
 """What decoders write for bytes that are not yet a character."""
@@ -17,8 +17,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.backend = tokenizer.backend_tokenizer
-        self.added = {id_: token.content for id_, token in self.backend.get_added_tokens_decoder().items()}
-        self.by_bytes = "ByteLevel" in repr(self.backend.decoder)
+        self.bytes = PieceBytes(tokenizer)
         self.of = lru_cache(maxsize=1 << 16)(self._of)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -27,21 +26,8 @@ class TokenTexts:
 
     def _of(self, id_: int) -> tuple[str, tuple[int, ...]]:
         """The text and the bytes of one id, as it stands within a text; neither for an id without a token."""
-        found = self._bytes(id_)
+        found = self.bytes.of(id_)
         return found.decode(errors="replace"), tuple(found)
-
-    def _bytes(self, id_: int) -> bytes:
-        if id_ in self.added:
-            return self.added[id_].encode()
-        token: str = self.backend.id_to_token(id_) or ""
-        if self.by_bytes:
-            try:
-                return from_visible(token)
-            except KeyError:
-                return token.encode()
-        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):  # a byte that the vocabulary lacks
-            return bytes([int(token[3:5], 16)])
-        return token.replace("▁", " ").encode()
 
 
 class ReplyText:

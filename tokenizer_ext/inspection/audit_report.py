@@ -97,6 +97,11 @@ def undertrained_sentence(audit: Audit) -> str:
 
 def to_html(audit: Audit, name: str) -> str:
     """One page that needs nothing beside it."""
+    return page(f"Audit of {name}", audit_parts(audit))
+
+
+def audit_parts(audit: Audit) -> list[str]:
+    """What stands on that page below its title."""
     counted = _counted(audit)
     worst = [(audit.quoted([id_]), f"{measure:.3f}") for id_, measure in audit.undertrained.worst]
     parts = [
@@ -123,7 +128,7 @@ def to_html(audit: Audit, name: str) -> str:
     if reasons:
         header = ["token", "why"]
         parts += [heading("Tokens that no text was found for"), table(header, reasons[:_SHOWN_ON_THE_PAGE])]
-    return page(f"Audit of {name}", parts)
+    return parts
 
 
 def _counted(audit: Audit) -> list[tuple[int, str, str, Sequence[int]]]:
