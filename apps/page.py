@@ -9,9 +9,9 @@ from apps import side_by_side
 from apps.form import MAXIMUM_CHARACTERS
 from apps.guarding.guard import Guard, Rules
 from apps.guarding.hosts import hosts_of, is_loopback
+from apps.guarding.queue_requests import CLOSED, checks_of
 from apps.pair import Pair
-from apps.queue_requests import CLOSED, checks_of
-from apps.tabs.look import CSS, escape, theme
+from apps.showing.look import CSS, escape, theme
 
 WAITING_REQUESTS = 16
 # JSON can spell a character in 12 bytes. Four times the longest prompt, so that one a little too long gets its count.

@@ -21,7 +21,15 @@ KEYS = "keys"
 
 
 def serve(settings: ServiceSettings) -> None:
-    """Listens until it is asked to end.
+    """Listens until it is asked to end."""
+    check_reach(settings)
+    from apps.service_server import run_server
+
+    run_server(settings)
+
+
+def check_reach(settings: ServiceSettings) -> None:
+    """Refuses to begin where nobody could be answered, or where anybody would be.
 
     Raises:
         InputError: the address cannot be listened on, or other machines would reach a service without keys.
@@ -32,9 +40,6 @@ def serve(settings: ServiceSettings) -> None:
             f"host {settings.host}: other machines reach it, and there is no key: "
             f"python -m apps.service keys --add NAME --may train --folder {settings.folder}"
         )
-    from apps.service_server import run_server
-
-    run_server(settings)
 
 
 def manage_keys(settings: KeysSettings) -> None:

@@ -72,7 +72,7 @@ class ServiceSettings:
         found: dict[str, str] = {}
         for entry in [self.models] if isinstance(self.models, str) else self.models:
             name, equals, place = entry.partition("=")
-            name, place = (name, place) if equals else (_short(entry), entry)
+            name, place = (name, place) if equals else (short_name(entry), entry)
             if not name or not place or name in found:
                 raise InputError(f"models: found {entry!r}, expected a model or NAME=MODEL, each name once")
             found[name] = place
@@ -97,10 +97,10 @@ class KeysSettings:
             raise InputError("add and remove: found both, expected one")
 
 
-def _short(place: str) -> str:
+def short_name(place: str) -> str:
     """What a model is called that was given no name: a folder by its own name, all else as it is written.
 
-    >>> _short("openai-community/gpt2"), _short("smollm2")
+    >>> short_name("openai-community/gpt2"), short_name("smollm2")
     ('openai-community/gpt2', 'smollm2')
     """
     return Path(place).resolve().name if Path(place).is_dir() else place

@@ -9,7 +9,7 @@ import gradio as gr
 from apps.form import MAXIMUM_SEED, MAXIMUM_TEMPERATURE, MAXIMUM_TOKENS, MAXIMUM_TOP_K, read_form
 from apps.pair import Pair, formats_of
 from apps.panes import Pane, answer_side_by_side
-from apps.tabs.look import escape
+from apps.showing.look import escape
 from configs import InputError
 from finetune.replies.side import Side, name_exactly
 from tokenizer_ext.pages.shortened import shorten

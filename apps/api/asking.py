@@ -162,6 +162,7 @@ def _put(asked: Asked, body: ReplyBody, encode: "Callable[[], Sequence[EncodedPr
             stop_texts=body.stop_texts,
             choices=body.n or 1,
             logprobs=limits.logprobs,
+            calculator=prompt.calculator,
         )
         asked.streams.append(asked.parts.pool.ask(limits.model.place, request))
     if asked.is_closed:  # while the model was waited for

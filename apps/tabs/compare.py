@@ -1,10 +1,136 @@
-"""The tab that asks several models the same and streams their replies side by side."""
+"""The tab that asks several models the same, turn after turn, and streams their replies side by side."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import gradio as gr
 
-from apps.tabs.studio_parts import StudioParts
+from apps.comparing import compare_dialogue, compare_layout
+from apps.comparing.compare_form import AskedOfAll, read_form
+from apps.comparing.compare_layout import Layout
+from apps.showing.look import escape
+from apps.showing.stops import Stops
+from apps.showing.studio_models import HIDDEN, model_of, names_of, proof_of, refuse
+from apps.showing.studio_parts import StudioParts
+from apps.showing.transcript import figures_of, render_now, render_turns
+from configs import InputError
+from finetune.serving.asked_together import SideAsked, SideState, ask_together
+from finetune.serving.dialogue import MOST_SIDES, Dialogue
+
+REQUESTS_AT_ONCE = 16
 
 
 def build(studio: StudioParts) -> None:
     """Lays out the tab and wires it."""
-    gr.Markdown(f"{studio.base}")
+    layout, stops = compare_layout.lay_out(studio), Stops()
+    _wire(studio, layout, stops)
+    compare_dialogue.wire(studio, layout)
+    gr.context.Context.root_block.unload(stops.leave)
+
+
+def _wire(studio: StudioParts, layout: Layout, stops: Stops) -> None:
+    def put(request: gr.Request, *values: object) -> Iterator[list[Any]]:
+        asked = _read(studio, values)
+        dialogue = _put(asked, asked.dialogue, asked.prompt)
+        for first, shown in _answer(studio, asked, dialogue, stops, request):
+            yield [*shown, "" if first else gr.skip()]
+
+    def again(request: gr.Request, *values: object) -> Iterator[list[Any]]:
+        asked = _read(studio, values, needs_prompt=False).with_seeds_moved(1)
+        if not asked.dialogue.turns:
+            raise refuse(InputError("dialogue: has no turn yet, expected one to ask again: type a prompt"))
+        dialogue = _put(asked, asked.dialogue.without_last(), asked.dialogue.turns[-1].prompt)
+        seeds = [side.sampling.seed for side in asked.sides]
+        moved = [seeds[0], *seeds, *[gr.skip()] * (MOST_SIDES - len(seeds))]
+        for _, shown in _answer(studio, asked, dialogue, stops, request):
+            yield [*shown, *moved]
+
+    shown = [*layout.shown, layout.kept]
+    _wire_asking(layout, stops, [layout.ask.click, layout.prompt.submit], put, [*shown, layout.prompt])
+    seeds = [layout.seed, *(side.seed for side in layout.sides)]
+    _wire_asking(layout, stops, [layout.again.click], again, [*shown, *seeds])
+    layout.stop.click(stops.stop, queue=False, **HIDDEN)
+
+
+def _wire_asking(
+    layout: Layout, stops: Stops, triggers: list[Any], answer: Callable[..., Any], outputs: list[Any]
+) -> None:
+    """Asks on a trigger; meanwhile only Stop can be pressed."""
+
+    def begin(request: gr.Request) -> list[Any]:
+        stops.begin(request)
+        return [gr.update(interactive=False), gr.update(interactive=False), gr.update(interactive=True)]
+
+    def end() -> list[Any]:
+        return [gr.update(interactive=True), gr.update(interactive=True), gr.update(interactive=False)]
+
+    buttons = [layout.ask, layout.again, layout.stop]
+    begun = gr.on(triggers, begin, None, buttons, queue=False, **HIDDEN)
+    replies = begun.then(
+        answer,
+        layout.form,
+        outputs,
+        preprocess=False,
+        concurrency_limit=REQUESTS_AT_ONCE,
+        concurrency_id="replies",
+        **HIDDEN,
+    )
+    for ended in (replies.then, replies.failure):  # after an error, such as a full queue, only the second is run
+        ended(end, None, buttons, queue=False, **HIDDEN)
+
+
+def _read(studio: StudioParts, values: tuple[object, ...], *, needs_prompt: bool = True) -> AskedOfAll:
+    try:
+        return read_form(names_of(studio), values, needs_prompt=needs_prompt)
+    except InputError as error:  # the last replies stay
+        raise refuse(error) from None
+
+
+def _put(asked: AskedOfAll, before: Dialogue, prompt: str) -> Dialogue:
+    try:
+        return before.put(asked.names, prompt)
+    except InputError as error:
+        raise refuse(error) from None
+
+
+def _answer(
+    studio: StudioParts, asked: AskedOfAll, dialogue: Dialogue, stops: Stops, request: gr.Request
+) -> Iterator[tuple[bool, list[Any]]]:
+    """What the panes and the kept dialogue show, again and again until all have replied, the first time marked."""
+    sides = _asked(studio, asked, dialogue)
+    prompt, stop = dialogue.turns[-1].prompt, stops.current(request)
+    past = [render_turns(dialogue.turns[:-1], side) for side in range(len(sides))]
+    states: tuple[SideState, ...] = tuple(SideState() for _ in sides)
+    yield True, [*_panes(past, _render(prompt, states), [""] * len(sides)), gr.skip()]
+    unchanged = [gr.skip()] * len(sides)
+    for states in ask_together(sides, stop):
+        yield False, [*_panes(unchanged, _render(prompt, states), unchanged), gr.skip()]
+    notes = [state.refused or figures_of(state.reply) for state in states]
+    whole = dialogue.answered([state.reply.text for state in states], notes)
+    proofs = [escape(proof_of(studio, name)) for name in asked.names]
+    yield False, [*_panes(unchanged, _render(prompt, states), proofs), whole.to_json()]
+
+
+def _asked(studio: StudioParts, asked: AskedOfAll, dialogue: Dialogue) -> list[SideAsked]:
+    try:
+        return [
+            SideAsked(
+                model=model_of(studio, side.model, side.prompt_format),
+                conversation=dialogue.conversation(number, asked.system),
+                reply_tokens=asked.reply_tokens,
+                sampling=side.sampling,
+            )
+            for number, side in enumerate(asked.sides)
+        ]
+    except InputError as error:
+        raise refuse(error) from None
+
+
+def _render(prompt: str, states: Sequence[SideState]) -> list[str]:
+    return [render_now(prompt, state) for state in states]
+
+
+def _panes(past: Sequence[Any], now: Sequence[Any], proofs: Sequence[Any]) -> list[Any]:
+    """For each of four sides what was said before, what is said now, and what exactly says it."""
+    shown = [one for side in zip(past, now, proofs, strict=True) for one in side]
+    return [*shown, *[gr.skip()] * (3 * MOST_SIDES - len(shown))]

@@ -2,9 +2,9 @@
 
 import gradio as gr
 
+from apps.showing.look import escape
+from apps.showing.studio_parts import StudioParts
 from apps.tabs import compare
-from apps.tabs.look import escape
-from apps.tabs.studio_parts import StudioParts
 
 TABS = {"Compare": compare.build}
 WAITING_REQUESTS = 16

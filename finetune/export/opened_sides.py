@@ -142,6 +142,16 @@ def _generation_config(folder: Path, model: PreTrainedModel) -> GenerationConfig
     return GenerationConfig.from_model_config(model.config)
 
 
+def open_server(name: str, variable: str = SideSettings.base_key_variable) -> ServedSide:
+    """A model on a server, which answers.
+
+    Raises:
+        InputError: it does not, or the key is not set.
+
+    """
+    return _open_server(name, "chat", variable, SideSettings())
+
+
 def _open_server(name: str, choice: FormatChoice, variable: str, settings: SideSettings) -> ServedSide:
     address = read_address(name)
     with progress(f"waiting for {address.url}"):  # it may load its model first

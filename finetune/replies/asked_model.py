@@ -36,6 +36,16 @@ class PartialReply:
     """What it has taken the model, without what whoever asks does between the pieces."""
     ended: str = ""
     """Why it ended; empty while it goes on."""
+    waits_for: str = ""
+    """What holds up a reply that has not begun, where that is known."""
+    first_seconds: float | None = None
+    """Until its first token came, where that is known."""
+    nats: float | None = None
+    """What the tokens that the model chose itself cost it, in all, where that is known: minus their log-probability."""
+    own_tokens: int = 0
+    """How many those are."""
+    own_bytes: int = 0
+    """The bytes of their text."""
 
 
 @dataclass(frozen=True, kw_only=True)

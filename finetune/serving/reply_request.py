@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from configs import InputError
 from scratch_models.decoding.sampling_settings import Sampling
+
+if TYPE_CHECKING:
+    from finetune.replies.calculator_decoding import ReplyCalculator
 
 MOST_ALTERNATIVES = 20
 """As OpenAI's API has it."""
@@ -28,6 +31,8 @@ class ReplyRequest:
     """Replies to the one prompt."""
     logprobs: int | None = None
     """How many of the likeliest ids to name at each place, 0 for the chosen alone; None for no logprobs at all."""
+    calculator: "ReplyCalculator | None" = None
+    """What completes the arithmetic of a reply, where the model learned to open it."""
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -60,6 +65,9 @@ class TokenScore:
     logprob: float
     top: tuple[Alternative, ...] = ()
     """The likeliest ids in its place, the likeliest first; the chosen is among them only where it is one of them."""
+    id: int = -1
+    is_own: bool = True
+    """Whether the model chose it; a calculator gave the others."""
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,21 @@ class ReplyRow:
     def __post_init__(self) -> None:
         self.generator = row_generator(self.request.sampling, self.choice)
         self.text = ReplyText(self.texts, self.request.stop_texts)
+        self.listener = self.request.calculator.listen() if self.request.calculator else None
 
     @property
     def most_ids(self) -> int:
         """Ids of the prompt and of the longest reply."""
         return len(self.request.prompt_ids) + self.limit
+
+    @property
+    def is_given(self) -> bool:
+        """Whether its next id is a calculator's."""
+        return self.listener is not None and self.listener.speaks
+
+    def hear(self, id_: int) -> int:
+        """The next id: what a calculator says, else what was chosen."""
+        return self.listener.next_id(id_) if self.listener else id_
 
     def take(self, id_: int, score: TokenScore | None) -> bool:
         """Gives the stream what the next id adds; whether the reply goes on."""
@@ -78,7 +88,7 @@ def choose(rows: Sequence[ReplyRow], logits: Tensor) -> Chosen:
     for place, row in enumerate(rows):
         sampling = row.request.sampling
         groups.setdefault((sampling.temperature, sampling.top_k, sampling.top_p), []).append(place)
-    chosen = Chosen([-1] * len(rows))
+    chosen, given = Chosen([-1] * len(rows)), [row.is_given for row in rows]
     for places in groups.values():
         theirs = logits if len(places) == len(rows) else logits[torch.tensor(places, device=logits.device)]
         try:
@@ -90,17 +100,19 @@ def choose(rows: Sequence[ReplyRow], logits: Tensor) -> Chosen:
                 except InputError as error:
                     chosen.broken[place] = error
     scored = [place for place, row in enumerate(rows) if row.request.logprobs is not None]
-    _score(rows, [place for place in scored if place not in chosen.broken], logits, chosen)
+    _score(rows, [place for place in scored if place not in chosen.broken], logits, chosen, given)
     return chosen
 
 
 def _draw(rows: Sequence[ReplyRow], places: Sequence[int], logits: Tensor, chosen: Chosen) -> None:
     ids = next_ids(logits, rows[0].request.sampling, [row.generator for row in rows]).tolist()
-    for place, id_ in zip(places, ids, strict=True):
-        chosen.ids[place] = id_
+    for number, (place, id_) in enumerate(zip(places, ids, strict=True)):
+        chosen.ids[place] = rows[number].hear(id_)
 
 
-def _score(rows: Sequence[ReplyRow], places: Sequence[int], logits: Tensor, chosen: Chosen) -> None:
+def _score(
+    rows: Sequence[ReplyRow], places: Sequence[int], logits: Tensor, chosen: Chosen, given: Sequence[bool]
+) -> None:
     if not places:
         return
     logprobs = logits[torch.tensor(places, device=logits.device)].float().log_softmax(dim=-1)  # (places, V)
@@ -109,4 +121,6 @@ def _score(rows: Sequence[ReplyRow], places: Sequence[int], logits: Tensor, chos
         texts, asked, id_ = rows[place].texts, rows[place].request.logprobs, chosen.ids[place]
         pairs = zip(ids[number, :asked].tolist(), likeliest[number, :asked].tolist(), strict=True)
         top = tuple(Alternative(*texts.of(other), logprob) for other, logprob in pairs)
-        chosen.scores[place] = TokenScore(*texts.of(id_), float(logprobs[number, id_]), top)
+        chosen.scores[place] = TokenScore(
+            *texts.of(id_), float(logprobs[number, id_]), top, id_, is_own=not given[place]
+        )

@@ -56,6 +56,20 @@ class ReplyStream:
                 self._error = error
             self._tell()
 
+    def poll(self) -> list[Piece | Ended]:
+        """What has come since it was last read, without waiting.
+
+        Raises:
+            InputError: the model's logits are broken.
+
+        """
+        with self._changed:
+            came = list(self._events)
+            self._events.clear()
+            if not came and self._error is not None and not self._closed:
+                raise self._error
+        return came
+
     def __iter__(self) -> Iterator[Piece | Ended]:
         """Itself."""
         return self

@@ -61,6 +61,11 @@ class RequestQueue:
         """Requests that wait."""
         return len(self._waiting)
 
+    def ahead_of(self, stream: ReplyStream) -> int | None:
+        """How many requests are taken before that of a stream; None once it is taken itself."""
+        with self._changed:
+            return next((place for place, one in enumerate(self._waiting) if one.stream is stream), None)
+
     def put(self, waiting: Waiting) -> None:
         """Adds a request as the last.
 

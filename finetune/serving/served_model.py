@@ -6,6 +6,7 @@ weight by weight and bit for bit, one that is in memory already.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import psutil
 import torch
@@ -17,7 +18,9 @@ from finetune.decoding.decoders import ReadModel, read_model
 from finetune.decoding.growing_batches import BatchByOwnForward, BatchByParts
 from finetune.decoding.linear_layers import Adapter
 from finetune.export.opened_sides import open_local
+from finetune.export.saved_model import find_model
 from finetune.lora.base_under_adapter import is_same_model, strip_lora
+from finetune.replies.calculator_decoding import ReplyCalculator
 from finetune.replies.local_side import LocalSide
 from finetune.replies.prompts import PLAIN_PROMPTS, ChatPromptFormat
 from finetune.serving.reply_stream import ReplyStream
@@ -25,6 +28,7 @@ from finetune.serving.reply_text import TokenTexts
 from finetune.serving.request_queue import BatchLimits
 from finetune.serving.running_batch import RunningBatch
 from scratch_models.decoding.block_decoder import DecoderParts
+from scratch_models.loop.run_folder import find_recorded
 
 SHARE_OF_FREE_MEMORY = 0.25
 """Of what is free, keys and values of a batch may take so much."""
@@ -39,6 +43,7 @@ class EncodedPrompt:
 
     ids: tuple[int, ...]
     stop_ids: tuple[int, ...]
+    calculator: ReplyCalculator | None = None
 
 
 @dataclass(eq=False)
@@ -51,12 +56,31 @@ class ServedModel:
     adapter: Adapter | None
     note: str = ""
     """Why it decodes through its own forward, one batch after another; empty where it does not."""
+    calculator: bool = False
+    """Whether it was trained with a calculator, which then completes its arithmetic in a chat."""
     streams: list[ReplyStream] = field(default_factory=list)
     """Replies that may still be under way."""
 
     def __post_init__(self) -> None:
         self.texts = TokenTexts(self.side.tokenizer)
-        self._chat: ChatFormat | None = None
+
+    @property
+    def proof(self) -> str:
+        """What exactly answers: the hash of its weights, the base that an adapter of it lies over, its chat format."""
+        over = f"adapter on, over {self.batch.name} in memory" if self.adapter else "no adapter"
+        return f"{self.side.identity} · {over} · {self.side.chat_format}"
+
+    @cached_property
+    def in_chat(self) -> ChatPromptFormat:
+        """How it is asked in a chat.
+
+        Raises:
+            InputError: it has no chat format.
+
+        """
+        prompt_format = self.side.in_chat(calculator=self.calculator).prompt_format
+        assert isinstance(prompt_format, ChatPromptFormat)
+        return prompt_format
 
     @property
     def chat_format(self) -> ChatFormat:
@@ -66,11 +90,7 @@ class ServedModel:
             InputError: it has none.
 
         """
-        if self._chat is None:
-            prompt_format = self.side.in_chat().prompt_format
-            assert isinstance(prompt_format, ChatPromptFormat)
-            self._chat = prompt_format.chat
-        return self._chat
+        return self.in_chat.chat
 
     def encode_chat(self, messages: Sequence[Message], tools: str | None = None) -> EncodedPrompt:
         """The messages up to where the assistant speaks.
@@ -79,7 +99,8 @@ class ServedModel:
             InputError: it has no chat format, or its template refuses these messages.
 
         """
-        return EncodedPrompt(tuple(self.chat_format.render_prompt(messages, tools)), self.chat_format.stop_ids)
+        asked = self.in_chat
+        return EncodedPrompt(tuple(asked.prompt_ids(messages, tools)), asked.stop_ids, asked.calculator)
 
     def encode_text(self, text: str) -> EncodedPrompt:
         """Text to go on with: control tokens in it are letters and signs."""
@@ -94,13 +115,13 @@ def open_served(name: str, batches: Iterable[RunningBatch], limits: BatchLimits)
         InputError: there is no such model.
 
     """
-    side = open_local(name)
+    side, calculator = open_local(name), find_recorded(find_model(name), "calculator") is True
     read = read_model(side.model, lay_out=True)
     if read.parts is None:
         note = f"decodes through its own forward, one batch after another: {read.why_not}"
         whole = replace(limits, prompt_ids_at_once=limits.cached_ids)  # nobody joins later
         batch = RunningBatch(name, side.model, lambda: BatchByOwnForward(side.model), whole)
-        return ServedModel(side, batch, None, note)
+        return ServedModel(side, batch, None, note, calculator)
     adapter = read.own if any(read.own.products) else None
     alone = _probe(read, adapter)
     # Its own generation config says where its replies end, also over a base that has another.
@@ -115,7 +136,7 @@ def open_served(name: str, batches: Iterable[RunningBatch], limits: BatchLimits)
     difference = float((_probe(over_base, adapter) - alone).abs().max())
     if not difference <= SAME_LOGITS * float(alone.abs().max()):
         raise InputError(f"{name}: its logits over the base in memory differ by {difference:.1e}: merge it first")
-    return ServedModel(replace(side, model=base.model), base, adapter)
+    return ServedModel(replace(side, model=base.model), base, adapter, calculator=calculator)
 
 
 @torch.inference_mode()

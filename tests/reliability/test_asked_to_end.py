@@ -199,10 +199,10 @@ def test_an_evaluation_of_minutes_does_not_hold_up_the_end(tmp_path, processes, 
 
 @pytest.mark.long
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
-    launcher = start(tmp_path / "run", 1, width=512, layers=12, blocks_per_batch=2048, block_size=64)
+    launcher = start(tmp_path / "run", 1, width=512, layers=8, blocks_per_batch=512, block_size=64)
     (worker,) = workers_of(launcher)
     worker.send_signal(signal.SIGINT)
     time.sleep(2.5)
     worker.send_signal(signal.SIGINT)
     worker.wait(timeout=3)
-    assert "CalledProcessError" in launcher.communicate()[1] and "exit status 130"
+    assert "exit status 130" in launcher.communicate()[1]

@@ -2,11 +2,11 @@
 
 import warnings
 
-import transformers
-
 
 def quiet_libraries() -> None:
     """Leaves the terminal to the run: no second progress bar, no advice for the authors of other training loops."""
+    import transformers  # takes seconds, and `printable` is wanted by what starts at once
+
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft")
