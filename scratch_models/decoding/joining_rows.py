@@ -35,9 +35,7 @@ class PromptReader(BlockDecoder):
     def go_on(self, most_ids: int) -> Tensor | None:
         """Reads at most so many ids of each prompt; the logits after the last ids, (B, V), once they are all read."""
         start = self.length
-        ids = self.input_ids[:, start : start + most_ids]  # (B, T)
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
-        stream = self._read(ids, positions, None)  # (B, T, D)
+        stream = self.read_stretch(most_ids)  # (B, T, D)
         for row, end in enumerate(self.prompt_ids):
             if start < end <= self.length:
                 self.last[row] = stream[row, end - 1 - start]
@@ -45,6 +43,13 @@ class PromptReader(BlockDecoder):
             return None
         last = torch.stack([stream for stream in self.last if stream is not None])  # (B, D)
         return self.parts.head(self.parts.final_norm(last))
+
+    def read_stretch(self, most_ids: int) -> Tensor:
+        """Reads at most so many ids of each prompt; what the last block makes of each, (B, T, D)."""
+        start = self.length
+        ids = self.input_ids[:, start : start + most_ids]  # (B, T)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device).expand_as(ids)  # (B, T)
+        return self._read(ids, positions, None)
 
 
 class JoiningRows(BlockDecoder):

@@ -1,0 +1,35 @@
+"""How tokens changed over many texts, told after each one."""
+
+from collections.abc import Iterable, Iterator
+
+from configs import InputError
+from finetune.service.given_texts import GivenText
+from finetune.service.most_changed import MostChanged
+from finetune.serving.model_difference import MOST_TOKENS, ModelPair, TooLong
+from finetune.serving.put_prompts import Manner
+
+
+def score_texts(pair: ModelPair, texts: Iterable[GivenText], manner: Manner, most_texts: int) -> Iterator[MostChanged]:
+    """How tokens changed over texts: after each one that was read, the same object once more.
+
+    Raises:
+        InputError: the texts cannot be read.
+    """
+    found = MostChanged()
+    for number, given in enumerate(texts):
+        if number >= most_texts:
+            found.left_out[f"not read: more than {most_texts:,}"] += 1
+            continue
+        if not given.text.strip():
+            found.left_out["without a reply"] += 1
+            continue
+        try:
+            # A text that follows nothing has no other manner than its own.
+            own = manner if given.messages else "own"
+            found.add(given.source, pair.score(given.messages, given.text, own).difference)
+        except TooLong:
+            found.left_out[f"longer than {MOST_TOKENS:,} tokens, or than the model reads"] += 1
+        except InputError as error:
+            found.left_out[str(error)] += 1
+        yield found
+    yield found
