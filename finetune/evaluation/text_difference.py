@@ -48,6 +48,8 @@ class Reading:
     """Those that each id is scored by, (P, V) at a time, in order."""
     unscored: int = 0
     """How many ids at the beginning have none: 1 where nothing stands before the text."""
+    given: frozenset[int] = frozenset()
+    """Places of ids that the model does not say itself; their scores are left out."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ class _Scoring:
         for pair, logprob, rank, *top in zip(
             pairs, own[:, 0].tolist(), ranks.tolist(), ids.tolist(), values.tolist(), strict=True
         ):
-            self.tokens.append(ScoredToken(*pair, logprob, rank, tuple(map(Likely, *top))))
+            score = () if len(self.tokens) in self.reading.given else (logprob, rank, tuple(map(Likely, *top)))
+            self.tokens.append(ScoredToken(*pair, *score))
         return logprobs
 
 

@@ -6,10 +6,12 @@ from configs import InputError
 from finetune.service.given_texts import GivenText
 from finetune.service.most_changed import MostChanged
 from finetune.serving.model_difference import MOST_TOKENS, ModelPair, TooLong
-from finetune.serving.put_prompts import Manner
+from finetune.serving.put_texts import AUTO
 
 
-def score_texts(pair: ModelPair, texts: Iterable[GivenText], manner: Manner, most_texts: int) -> Iterator[MostChanged]:
+def score_texts(
+    pair: ModelPair, texts: Iterable[GivenText], prompt_format: str, most_texts: int
+) -> Iterator[MostChanged]:
     """How tokens changed over texts: after each one that was read, the same object once more.
 
     Raises:
@@ -24,8 +26,8 @@ def score_texts(pair: ModelPair, texts: Iterable[GivenText], manner: Manner, mos
             found.left_out["without a reply"] += 1
             continue
         try:
-            # A text that follows nothing has no other manner than its own.
-            own = manner if given.messages else "own"
+            # A text that follows nothing has no prompt format.
+            own = prompt_format if given.messages else AUTO
             found.add(given.source, pair.score(given.messages, given.text, own).difference)
         except TooLong:
             found.left_out[f"longer than {MOST_TOKENS:,} tokens, or than the model reads"] += 1

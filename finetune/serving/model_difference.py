@@ -11,7 +11,7 @@ from configs import InputError
 from finetune.conversations.messages import Message
 from finetune.decoding.all_logits import all_logits
 from finetune.evaluation.text_difference import Reading, TextDifference, compare_readings
-from finetune.serving.put_prompts import Manner, PutText, put_text
+from finetune.serving.put_texts import PutText, put_text
 from finetune.serving.served_model import ServedModel
 from tokenizer_ext.huggingface.hf_model import positions_of
 
@@ -44,14 +44,14 @@ class ModelPair:
         fewer, more = sorted((first.get_vocab(), second.get_vocab()), key=len)
         return all(more.get(token) == id_ for token, id_ in fewer.items())
 
-    def score(self, messages: Sequence[Message], text: str, manner: Manner) -> ScoredText:
+    def score(self, messages: Sequence[Message], text: str, prompt_format: str) -> ScoredText:
         """A text behind messages, as both score it.
 
         Raises:
-            InputError: a model cannot be asked in this manner, or it is too long.
+            InputError: a model cannot be put in this prompt format, or it is too long.
         """
-        base = put_text(self.base, messages, text, manner)
-        return self.score_ids(base, put_text(self.tuned, messages, text, manner))
+        base = put_text(self.base, messages, text, prompt_format)
+        return self.score_ids(base, put_text(self.tuned, messages, text, prompt_format))
 
     def score_ids(self, base: PutText, tuned: PutText) -> ScoredText:
         """A text of which the ids are known.
@@ -88,4 +88,4 @@ def _reading(model: ServedModel, put: PutText, where: str) -> Reading:
     ids = [*put.prompt_ids, *put.ids][:-1]  # nothing of the text follows its last id
     first = max(0, len(put.prompt_ids) - 1)
     logits = all_logits(model.side.model, model.adapter, ids, first=first) if ids else ()
-    return Reading(put.ids, pieces, logits, unscored=0 if put.prompt_ids else 1)
+    return Reading(put.ids, pieces, logits, 0 if put.prompt_ids else 1, put.given)
