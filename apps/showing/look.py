@@ -38,6 +38,31 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
   color: var(--body-text-color); }
 #composer { position: sticky; bottom: 0; z-index: 5; }
 #examples button { white-space: normal; text-align: left; overflow-wrap: anywhere; }
+/* Difference */
+.tokens { line-height: 2; overflow-wrap: anywhere; --up: #3b82f6; --down: #f97316; }
+.token { font: .875rem/1.4 var(--font-mono); padding: .05rem .1rem; margin: 0 1px; border-radius: 3px; cursor: pointer;
+  white-space: pre-wrap; text-align: left; color: var(--body-text-color); border-bottom: 1px solid transparent; }
+.token.up { background: color-mix(in srgb, var(--up) calc(var(--heat) * .65), transparent); }
+.token.down { background: color-mix(in srgb, var(--down) calc(var(--heat) * .65), transparent); }
+.token:hover, .token:focus-visible { border-bottom-color: currentColor; outline: 2px solid var(--primary-600); }
+.said[role=tooltip] { display: none; position: fixed; z-index: 50; right: 8px; bottom: 8px;
+  width: max-content; max-width: calc(100vw - 16px); max-height: 50vh; overflow: hidden; padding: .6rem .8rem;
+  white-space: pre; font: .78rem/1.45 var(--font-mono); text-align: left; pointer-events: none; border-radius: 8px;
+  color: var(--body-text-color); background: var(--background-fill-primary);
+  border: 1px solid var(--border-color-primary); box-shadow: 0 6px 24px rgb(0 0 0 / .25); }
+.token:hover + .said, .token:focus-visible + .said { display: block; }
+.likely-columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 1rem; }
+.likely-columns ol { list-style: none; padding: 0; margin: 0; }
+.likely-columns h4 { margin: .3rem 0; overflow-wrap: anywhere; }
+.likely-columns .likely { width: 100%; display: flex; justify-content: space-between; gap: 1rem; padding: .15rem .5rem;
+  font: 400 .875rem/1.5 var(--font-mono); border-radius: 4px; color: var(--body-text-color); cursor: pointer;
+  border: 1px solid var(--border-color-primary); background: none; font-variant-numeric: tabular-nums; margin: 1px 0; }
+.likely-columns .likely:hover, .likely-columns .likely:focus-visible { background: var(--background-fill-secondary); }
+.wide { overflow-x: auto; max-width: 100%; }
+.wide table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
+.wide th, .wide td { text-align: left; padding: .3rem .6rem; white-space: nowrap; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
+.wide mark { background: color-mix(in srgb, #f97316 35%, transparent); color: inherit; }
 @media (max-width: 640px) {
   .gradio-container .app { padding: 12px !important; }
   .talk { min-height: 5rem; max-height: 34vh; }

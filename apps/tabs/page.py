@@ -4,9 +4,9 @@ import gradio as gr
 
 from apps.showing.look import escape
 from apps.showing.studio_parts import StudioParts
-from apps.tabs import compare
+from apps.tabs import compare, difference
 
-TABS = {"Compare": compare.build}
+TABS = {"Compare": compare.build, "Difference": difference.build}
 WAITING_REQUESTS = 16
 
 
