@@ -2,9 +2,9 @@
 
 import gradio as gr
 
-from apps.judging import changed_texts
-from apps.judging.scored_page import COMPUTES, MOST_FORCED, NOTHING_YET, ScoredPage
-from apps.judging.token_marks import COLOURS
+from apps.comparing import changed_texts
+from apps.comparing.scored_page import COMPUTES, MOST_FORCED, NOTHING_YET, ScoredPage
+from apps.comparing.token_marks import COLOURS
 from apps.showing.studio_models import FORMATS, HIDDEN
 from apps.showing.studio_parts import StudioParts
 

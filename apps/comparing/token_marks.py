@@ -98,7 +98,7 @@ def visible(text: bytes) -> str:
     r"""Bytes as text on one line in which spaces, ends of line and broken characters can be seen.
 
     >>> visible(b"\n a\xc3")
-    '⏎␣a\\xc3'
+    '⏎ a\\xc3'
     """
     shown = text.decode(errors="backslashreplace").replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
     if shown.startswith(" "):

@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from apps.judging.scored_page import COMPUTES
-from apps.judging.token_marks import changed_rows
+from apps.comparing.scored_page import COMPUTES
+from apps.comparing.token_marks import changed_rows
 from apps.showing.field_values import choice, text, whole
 from apps.showing.look import escape
 from apps.showing.stops import Stops

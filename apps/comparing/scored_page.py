@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.judging.token_marks import COLOURS, LEGENDS, LikelySide, likely_of, marks_of, visible
+from apps.comparing.token_marks import COLOURS, LEGENDS, LikelySide, likely_of, marks_of, visible
 from apps.showing.field_values import MOST_CHARACTERS, choice, text, whole
 from apps.showing.look import escape
 from apps.showing.studio_models import FORMATS, HIDDEN, model_of, refuse

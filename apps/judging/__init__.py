@@ -1,1 +1,0 @@
-"""The parts of the tabs that judge two models: the marks of a scored text, and blind votes."""
