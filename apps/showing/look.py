@@ -67,6 +67,67 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
   .gradio-container .app { padding: 12px !important; }
   .talk { min-height: 5rem; max-height: 34vh; }
 }
+/* Tokens, Inside, Extend */
+.shown :is(h2, h3) { font-size: 1.05rem; font-weight: 650; margin: .6rem 0 .3rem; overflow-wrap: anywhere; }
+.shown table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; font-size: .9rem; }
+.shown :is(th, td) { text-align: left; vertical-align: top; padding: .25rem .5rem; overflow-wrap: anywhere; }
+.shown :is(th, td) { border: 0; border-bottom: 1px solid var(--border-color-primary); }
+.shown :is(table, tr) { border: 0 !important; }
+.shown .number { text-align: right !important; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.shown p { color: var(--body-text-color-subdued); font-size: .9rem; margin: .4rem 0; overflow-wrap: anywhere; }
+/* Tokens */
+.columns { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.columns section { min-width: 0; }
+.pieces { font: .95rem/2 var(--font-mono); overflow-wrap: anywhere; }
+.piece { font: inherit; line-height: 1.5; display: inline; padding: .1rem .12rem; margin: 0 1px 0 0; border: 0; }
+.piece { border-radius: 4px; color: var(--body-text-color); white-space: pre-wrap; text-align: left; cursor: help; }
+.piece i { font-style: normal; font-size: .85em; color: var(--body-text-color-subdued); }
+.p0 { background: hsl(210 90% 50% / .2); }
+.p1 { background: hsl(45 95% 50% / .25); }
+.p2 { background: hsl(150 70% 40% / .22); }
+.p3 { background: hsl(330 80% 55% / .2); }
+.p4 { background: hsl(265 80% 60% / .22); }
+.p5 { background: hsl(20 90% 50% / .22); }
+.piece.only { box-shadow: inset 0 -3px 0 var(--primary-600); }
+.piece.added { font-weight: 700; }
+.piece:focus-visible { outline: 2px solid var(--primary-600); outline-offset: 1px; }
+.piece .detail { display: none; position: fixed; z-index: 1000; left: 50%; bottom: 12px; transform: translateX(-50%); }
+.piece .detail { width: max-content; max-width: min(94vw, 60rem); max-height: 45vh; overflow: auto; }
+.piece .detail { font: .85rem/1.5 var(--font-mono); font-weight: 400; color: var(--body-text-color); }
+.piece .detail { background: var(--background-fill-primary); border: 1px solid var(--border-color-primary); }
+.piece .detail { padding: .6rem .9rem; border-radius: 8px; box-shadow: 0 4px 18px rgb(0 0 0 / .3); }
+.piece .detail { pointer-events: none; }
+.piece:is(:hover, :focus) .detail { display: block; }
+.piece:hover .detail { z-index: 1001; }
+.tokens { font: .95rem/2 var(--font-mono); white-space: pre-wrap; overflow-wrap: anywhere; }
+.tokens span { color: var(--body-text-color); background: hsl(215 15% 50% / .14); padding: .15rem 0; }
+.tokens span { border-left: 1px solid var(--border-color-primary); }
+.tokens span.learned { background: hsl(140 65% 40% / .35); }
+.tokens span.control { font-weight: 700; }
+/* Inside */
+.shown caption { text-align: left; color: var(--body-text-color-subdued); padding: .2rem 0; }
+.looked { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; padding: 0; margin: .3rem 0; }
+.looked li { font: .9rem var(--font-mono); padding: .1rem .35rem; border-radius: 4px; overflow-wrap: anywhere; }
+.looked li { border: 1px solid var(--border-color-primary); }
+.looked small { color: var(--body-text-color-subdued); margin-right: .3rem; }
+.looked .marked { background: hsl(175 70% 40% / .3); border-color: var(--primary-600); }
+.shown .bars :is(th, td) { border: 0; padding: .1rem .4rem; vertical-align: middle; font-weight: 400; }
+.shown .bars th { font-family: var(--font-mono); text-align: right; width: 1%; white-space: nowrap; }
+.bars .share { width: 99%; }
+.bars i { display: block; height: .7rem; min-width: 1px; width: calc(100% * var(--share)); border-radius: 2px; }
+.bars i { background: hsl(175 70% 40% / .7); }
+.scrolled { overflow: auto; max-height: 46rem; }
+.scrolled:focus-visible { outline: 2px solid var(--primary-600); }
+.shown :is(.heads, .lens, .head) { width: auto; font-size: .78rem; border-collapse: separate; border-spacing: 1px; }
+.shown :is(.heads, .lens, .head) :is(th, td) { border: 0; white-space: nowrap; padding: .1rem .35rem; }
+.shown :is(.heads, .lens, .head) tbody th { position: sticky; left: 0; background: var(--background-fill-primary); }
+.shown :is(.heads, .lens, .head) :is(td, th) { font-family: var(--font-mono); }
+:is(.heads, .lens) td { background: hsl(140 65% 40% / calc(.75 * var(--share, 0))); }
+.head td { background: hsl(215 75% 50% / var(--share, 0)); }
+.shown .head tbody td { width: 1rem; min-width: 1rem; height: 1rem; padding: 0; }
+.shown .head thead th { vertical-align: bottom; padding: 0; }
+.head thead span { writing-mode: vertical-rl; transform: rotate(180deg); display: inline-block; }
+.heads .marked { outline: 2px solid var(--primary-600); outline-offset: -2px; }
 """
 
 
@@ -94,4 +155,13 @@ def escape(text: str) -> str:
     >>> escape("<b>{{x}}")
     '&lt;b&gt;&#123;&#123;x&#125;&#125;'
     """
-    return html.escape(text).replace("{", "&#123;").replace("}", "&#125;")
+    return inert(html.escape(text))
+
+
+def inert(markup: str) -> str:
+    """HTML in which Gradio's templates find nothing to fill in.
+
+    >>> inert("<p>${x}</p>")
+    '<p>$&#123;x&#125;</p>'
+    """
+    return markup.replace("{", "&#123;").replace("}", "&#125;")

@@ -37,7 +37,7 @@ def make_figures(
         "left_out": dict(reading.left_out),
         "attention": pack_attention(reading.attention) if reading.attention else None,
         "lens": read_lens(reading, texts),
-        "next": [_likeliest(row, texts, NEXT_SHOWN) for row in probabilities],
+        "next": [likeliest(row, texts, NEXT_SHOWN) for row in probabilities],
         "nearest": [{"id": id_, "text": _text(texts, id_), "rows": _named(_others(id_, rows), texts)} for id_ in ids],
         "directions": [_describe(find_direction(text, rows, texts), texts) for text in directions],
     }
@@ -91,7 +91,7 @@ def read_lens(reading: Reading, texts: Mapping[int, str]) -> list[list[dict[str,
         stages.append(
             [
                 {
-                    "top": _likeliest(row, texts, LENS_SHOWN),
+                    "top": likeliest(row, texts, LENS_SHOWN),
                     "actual": None if id_ is None else _rounded(float(row[id_])),
                 }
                 for row, id_ in zip(probabilities, following, strict=True)
@@ -100,7 +100,8 @@ def read_lens(reading: Reading, texts: Mapping[int, str]) -> list[list[dict[str,
     return stages
 
 
-def _likeliest(probabilities: Tensor, texts: Mapping[int, str], shown: int) -> list[dict[str, Any]]:
+def likeliest(probabilities: Tensor, texts: Mapping[int, str], shown: int) -> list[dict[str, Any]]:
+    """The tokens with the most probability, (V), the likeliest first."""
     best = probabilities.topk(min(shown, len(probabilities)))
     return [
         {"id": id_, "text": _text(texts, id_), "probability": _rounded(probability)}

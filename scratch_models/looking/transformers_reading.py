@@ -34,17 +34,29 @@ def check_architecture(name: str) -> None:
         kind = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: no usable config.json ({on_one_line(error, 160)}), {EXPECTED}") from None
+    check_kind(kind, name)
+
+
+def check_kind(kind: object, where: str) -> None:
+    """Refuses a `model_type` that cannot be looked into.
+
+    Raises:
+        InputError: it is none of those that can.
+    """
     if kind not in FINAL_NORMS:
-        raise InputError(f"{name}: its model_type is {kind!r}, expected one of {', '.join(FINAL_NORMS)}")
+        raise InputError(f"{where}: its model_type is {kind!r}, expected one of {', '.join(FINAL_NORMS)}")
 
 
 @torch.no_grad()
 def read_with_transformers(model: PreTrainedModel, ids: Sequence[int], where: str) -> Reading:
     """What the model computes of these ids; `where` names it in an error.
 
+    From then on the model computes attention written out.
+
     Raises:
-        InputError: the prompt has no token, or more than the model has positions.
+        InputError: the prompt has no token, or more than the model has positions, or it is of another architecture.
     """
+    check_kind(model.config.model_type, where)
     refuse_too_long(ids, positions_of(model), where)
     model.set_attn_implementation("eager")  # the others never hold the weights
     row = torch.tensor([list(ids)], device=model.device)  # (1, T)
