@@ -22,8 +22,8 @@ test: .venv/installed-dev ## every test that takes seconds
 test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure
 	$(BIN)/python -m pytest -m long -q
 
-app: .venv/installed-all ## the playground on the newest run
-	$(BIN)/python -m apps.playground
+app: .venv/installed-all ## the studio on the newest run
+	$(BIN)/python -m apps.studio
 
 serve: .venv/installed-all ## the service: OpenAI's API over a queue of runs
 	$(BIN)/python -m apps.service

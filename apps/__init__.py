@@ -1,1 +1,1 @@
-"""The playground: shows, computes nothing, keeps no state."""
+"""The studio and the service: show, compute nothing, keep no state."""

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from apps.guarding.hosts import check_address, is_loopback
+from apps.guarding.reach import check_reach
 from apps.service_settings import KeysSettings, ServiceSettings
-from configs import InputError, run_entry
+from configs import run_entry
 from finetune.service.keys import KeyBook
 
 KEYS = "keys"
@@ -22,24 +22,10 @@ KEYS = "keys"
 
 def serve(settings: ServiceSettings) -> None:
     """Listens until it is asked to end."""
-    check_reach(settings)
+    check_reach(settings.host, settings.port, Path(settings.folder))
     from apps.service_server import run_server
 
     run_server(settings)
-
-
-def check_reach(settings: ServiceSettings) -> None:
-    """Refuses to begin where nobody could be answered, or where anybody would be.
-
-    Raises:
-        InputError: the address cannot be listened on, or other machines would reach a service without keys.
-    """
-    check_address(settings.host, settings.port)
-    if not is_loopback(settings.host) and not KeyBook(Path(settings.folder)).all():
-        raise InputError(
-            f"host {settings.host}: other machines reach it, and there is no key: "
-            f"python -m apps.service keys --add NAME --may train --folder {settings.folder}"
-        )
 
 
 def manage_keys(settings: KeysSettings) -> None:

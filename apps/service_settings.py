@@ -1,5 +1,6 @@
 """The settings of the service and of its keys, which the entry and what it starts both read."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 from configs import InputError
 
 DEFAULT_FOLDER = "service"
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class ServiceSettings:
                 raise InputError(f"{name}: found {getattr(self, name)}, expected a number above 0")
         if not 1 <= self.port <= 65535:
             raise InputError(f"port: found {self.port}, expected a number from 1 to 65535")
+        _check_hosts(self.other_names)
         _ = self.named  # refuses a name that is given twice
 
     @property
@@ -95,6 +98,12 @@ class KeysSettings:
     def __post_init__(self) -> None:
         if self.add is not None and self.remove is not None:
             raise InputError("add and remove: found both, expected one")
+
+
+def _check_hosts(names: list[str]) -> None:
+    wrong = next((name for name in names if not HOST_NAME.fullmatch(name)), None)
+    if wrong is not None:
+        raise InputError(f"allowed_hosts: found {wrong!r}, expected a host's name without scheme and port")
 
 
 def short_name(place: str) -> str:

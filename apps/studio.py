@@ -9,34 +9,16 @@ there is none the base that ships with the project. Nothing leaves this machine,
 listens on 127.0.0.1 and brings its own fonts and scripts.
 """
 
-from dataclasses import dataclass, field
+from pathlib import Path
 
-from apps.service import check_reach
-from apps.service_settings import ServiceSettings
+from apps.guarding.reach import check_reach
+from apps.studio_settings import StudioSettings
 from configs import run_entry
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudioSettings(ServiceSettings):
-    """The studio, and the service behind it."""
-
-    base: str | None = None
-    """A run, folder, Hub name, GGUF file, adapter, or `embedded`; by default what the other's run was started from."""
-    tuned: str | None = None
-    """The model to show beside it, named in the same ways; by default the newest finished run."""
-    models: str | list[str] = field(default_factory=list)
-    """Other models that can be chosen, named in the same ways, or NAME=one of these."""
-    servers: str | list[str] = field(default_factory=list)
-    """Servers of OpenAI's API whose models can be chosen too, such as `http://127.0.0.1:8000/v1#model`."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable with the API key of those servers; need not be set where they ask for none."""
-    port: int = 7860
-    """Port to listen on."""
 
 
 def main(settings: StudioSettings) -> None:
     """Chooses the models, then listens until it is asked to end."""
-    check_reach(settings)
+    check_reach(settings.host, settings.port, Path(settings.folder))
     from apps.service_server import run_server
     from apps.studio_models import choose
 

@@ -12,7 +12,7 @@ from finetune.replies.server_address import is_server, read_address
 from scratch_models.loop.run_folder import RECORD, find_recorded, newest_run
 
 if TYPE_CHECKING:
-    from apps.studio import StudioSettings
+    from apps.studio_settings import StudioSettings
     from finetune.replies.side import Side
 
 ASSISTANTS = ("sft", "dpo")  # runs that leave one; training of new rows alone teaches no chat

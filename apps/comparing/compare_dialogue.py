@@ -16,7 +16,9 @@ from configs import InputError
 from finetune.service.kept_rows import keep_row
 from finetune.serving.dialogue import MOST_SIDES, Dialogue, read_dialogue
 
-PLAIN: dict[str, Any] = {**HIDDEN, "queue": False, "preprocess": False}
+TOLD: dict[str, Any] = {**HIDDEN, "preprocess": False}
+PLAIN = {**TOLD, "queue": False}
+"""Of what is done at once; only what goes through the queue can say something beside its outputs."""
 SAVES = """
 (name, content) => {
   const link = document.createElement('a');
@@ -36,7 +38,7 @@ def wire(studio: StudioParts, layout: Layout) -> None:
     _wire_page(studio, layout)
     _wire_exports(studio, layout)
     for side, components in enumerate(layout.sides):
-        components.keep.click(_keeping(studio, side), [layout.kept, layout.system], None, **PLAIN)
+        components.keep.click(_keeping(studio, side), [layout.kept, layout.system], None, **TOLD)
 
 
 def _wire_turns(layout: Layout) -> None:
@@ -73,7 +75,7 @@ def _wire_page(studio: StudioParts, layout: Layout) -> None:
     models = [side.model for side in layout.sides]
     settings = [layout.prompt, layout.temperature, layout.top_k, layout.top_p, layout.seed, layout.tokens]
     page = gr.context.Context.root_block
-    page.load(restore, layout.kept, [*layout.shown, *models, layout.count, *settings], **PLAIN)
+    page.load(restore, layout.kept, [*layout.shown, *models, layout.count, *settings], **TOLD)
 
 
 def _wire_exports(studio: StudioParts, layout: Layout) -> None:

@@ -1,6 +1,7 @@
 """The Compare tab laid out: the sides, the prompt under them, how replies are sampled."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -72,59 +73,23 @@ def lay_out(studio: StudioParts) -> Layout:
     """The tab."""
     names = names_of(studio)
     first = [studio.base, studio.assistant or studio.base, *[studio.base] * (MOST_SIDES - 2)]
-    columns = []
+    panes: list[dict[str, Any]] = []
     with gr.Row(equal_height=False, elem_id="sides"):
         for number, name in enumerate(first):
             with gr.Column(min_width=260, visible=number < 2, elem_id=f"side-{number}", elem_classes="side") as column:
-                columns.append((column, *_pane(number, name, names)))
-    prompt, buttons = _prompt(studio)
+                panes.append({"column": column, **_pane(number, name, names)})
+    prompt = _prompt(studio)
     with gr.Accordion("Sampling, format and number of sides", open=False, elem_id="settings"):
         shared = _sampling()
-        own = [_own(number, name, visible=number < 2) for number, name in enumerate(first)]
+        own = [_own(number, visible=number < 2) for number in range(MOST_SIDES)]
     kept = gr.BrowserState("", storage_key=KEPT_AS, secret=KEPT_AS)
-    sides = [
-        Side(
-            column=column,
-            model=model,
-            past=past,
-            now=now,
-            proof=proof,
-            keep=keep,
-            prompt_format=prompt_format,
-            own=row,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-        )
-        for (column, model, past, now, proof, keep), (row, prompt_format, temperature, top_p, seed) in zip(
-            columns, own, strict=True
-        )
-    ]
-    count, system, temperature, top_k, top_p, seed, tokens, apart = shared
-    ask, stop, again, undo, new = buttons
-    layout = Layout(
-        sides=sides,
-        count=count,
-        prompt=prompt,
-        ask=ask,
-        stop=stop,
-        again=again,
-        undo=undo,
-        new=new,
-        system=system,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        tokens=tokens,
-        apart=apart,
-        kept=kept,
-    )
+    sides = [Side(**one, **how) for one, how in zip(panes, own, strict=True)]
+    layout = Layout(sides=sides, kept=kept, **prompt, **shared)
     _wire_sides(layout)
     return layout
 
 
-def _pane(number: int, name: str, names: list[str]) -> tuple[gr.Dropdown, gr.HTML, gr.HTML, gr.HTML, gr.Button]:
+def _pane(number: int, name: str, names: list[str]) -> dict[str, Any]:
     letter = LETTERS[number]
     label = ("A: the base", "B: the assistant")[number] if number < 2 else letter
     model = gr.Dropdown(names, value=name, label=label, elem_id=f"model-{number}", filterable=True)
@@ -133,10 +98,10 @@ def _pane(number: int, name: str, names: list[str]) -> tuple[gr.Dropdown, gr.HTM
         now = gr.HTML(elem_id=f"now-{number}", js_on_load=COPIES)
     proof = gr.HTML(elem_id=f"proof-{number}", elem_classes="status")
     keep = gr.Button(f"Keep {letter}'s replies as a training row", size="sm", elem_id=f"keep-{number}")
-    return model, past, now, proof, keep
+    return {"model": model, "past": past, "now": now, "proof": proof, "keep": keep}
 
 
-def _prompt(studio: StudioParts) -> tuple[gr.Textbox, list[gr.Button]]:
+def _prompt(studio: StudioParts) -> dict[str, Any]:
     with gr.Group(elem_id="composer"):
         prompt = gr.Textbox(
             label="Prompt",
@@ -157,10 +122,10 @@ def _prompt(studio: StudioParts) -> tuple[gr.Textbox, list[gr.Button]]:
             for question in studio.examples:
                 one = gr.Button(short_label(question), size="sm", min_width=200)
                 one.click(lambda question=question: question, None, prompt, queue=False, **HIDDEN)
-    return prompt, [ask, stop, again, undo, new]
+    return {"prompt": prompt, "ask": ask, "stop": stop, "again": again, "undo": undo, "new": new}
 
 
-def _sampling() -> tuple[gr.components.Component, ...]:
+def _sampling() -> dict[str, Any]:
     with gr.Row():
         count = gr.Radio([1, 2, 3, 4], value=2, label="Sides", elem_id="count")
         apart = gr.Checkbox(False, label="Sample each side in its own way", elem_id="apart")
@@ -176,10 +141,11 @@ def _sampling() -> tuple[gr.components.Component, ...]:
             0, minimum=0, maximum=MOST_SEED, step=1, label="Seed", info="The same noise on all sides.", elem_id="seed"
         )
         tokens = gr.Slider(1, MOST_TOKENS, FIRST_TOKENS, step=1, label="Most tokens of a reply", elem_id="tokens")
-    return count, system, temperature, top_k, top_p, seed, tokens, apart
+    found = {"count": count, "apart": apart, "system": system, "temperature": temperature}
+    return {**found, "top_k": top_k, "top_p": top_p, "seed": seed, "tokens": tokens}
 
 
-def _own(number: int, name: str, *, visible: bool) -> tuple[gr.Row, gr.Dropdown, gr.Slider, gr.Slider, gr.Number]:
+def _own(number: int, *, visible: bool) -> dict[str, Any]:
     letter = LETTERS[number]
     prompt_format = gr.Dropdown(
         [(words, known) for known, words in FORMATS.items()],
@@ -193,7 +159,8 @@ def _own(number: int, name: str, *, visible: bool) -> tuple[gr.Row, gr.Dropdown,
         temperature = gr.Slider(0, HOTTEST, 0, step=0.05, label=f"Temperature of {letter}")
         top_p = gr.Slider(0.05, 1, 1, step=0.05, label=f"Top-p of {letter}")
         seed = gr.Number(0, minimum=0, maximum=MOST_SEED, step=1, label=f"Seed of {letter}")
-    return row, prompt_format, temperature, top_p, seed
+    how = {"temperature": temperature, "top_p": top_p, "seed": seed}
+    return {"own": row, "prompt_format": prompt_format, **how}
 
 
 def _wire_sides(layout: Layout) -> None:

@@ -18,6 +18,7 @@ from finetune.serving.asked_together import SideAsked, SideState, ask_together
 from finetune.serving.dialogue import MOST_SIDES, Dialogue
 
 REQUESTS_AT_ONCE = 16
+ASK = {"api_name": "ask", "api_visibility": "public"}
 
 
 def build(studio: StudioParts) -> None:
@@ -46,16 +47,16 @@ def _wire(studio: StudioParts, layout: Layout, stops: Stops) -> None:
             yield [*shown, *moved]
 
     shown = [*layout.shown, layout.kept]
-    _wire_asking(layout, stops, [layout.ask.click, layout.prompt.submit], put, [*shown, layout.prompt])
+    _wire_asking(layout, stops, [layout.ask.click, layout.prompt.submit], put, [*shown, layout.prompt], **ASK)
     seeds = [layout.seed, *(side.seed for side in layout.sides)]
     _wire_asking(layout, stops, [layout.again.click], again, [*shown, *seeds])
     layout.stop.click(stops.stop, queue=False, **HIDDEN)
 
 
 def _wire_asking(
-    layout: Layout, stops: Stops, triggers: list[Any], answer: Callable[..., Any], outputs: list[Any]
+    layout: Layout, stops: Stops, triggers: list[Any], answer: Callable[..., Any], outputs: list[Any], **public: Any
 ) -> None:
-    """Asks on a trigger; meanwhile only Stop can be pressed."""
+    """Asks on a trigger; meanwhile only Stop can be pressed. What is `public` Gradio's own client can call too."""
 
     def begin(request: gr.Request) -> list[Any]:
         stops.begin(request)
@@ -73,7 +74,7 @@ def _wire_asking(
         preprocess=False,
         concurrency_limit=REQUESTS_AT_ONCE,
         concurrency_id="replies",
-        **HIDDEN,
+        **HIDDEN | public,
     )
     for ended in (replies.then, replies.failure):  # after an error, such as a full queue, only the second is run
         ended(end, None, buttons, queue=False, **HIDDEN)

@@ -1,4 +1,4 @@
-"""The settings that compare and the playground share: how each of two models is asked, and how a server is."""
+"""The settings that compare and the studio share: how each of two models is asked, and how a server is."""
 
 import math
 import re

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import psutil
 import torch
+from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.chat.chat_format import ChatFormat
@@ -29,6 +30,7 @@ from finetune.serving.request_queue import BatchLimits
 from finetune.serving.running_batch import RunningBatch
 from scratch_models.decoding.block_decoder import DecoderParts
 from scratch_models.loop.run_folder import find_recorded
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 SHARE_OF_FREE_MEMORY = 0.25
 """Of what is free, keys and values of a batch may take so much."""
@@ -123,7 +125,7 @@ def open_served(name: str, batches: Iterable[RunningBatch], limits: BatchLimits)
         batch = RunningBatch(name, side.model, lambda: BatchByOwnForward(side.model), whole)
         return ServedModel(side, batch, None, note, calculator)
     adapter = read.own if any(read.own.products) else None
-    alone = _probe(read, adapter)
+    alone = _probe(read, side.model, adapter)
     # Its own generation config says where its replies end, also over a base that has another.
     side = replace(side, generation_config=side.model.generation_config)
     strip_lora(side.model)
@@ -133,16 +135,17 @@ def open_served(name: str, batches: Iterable[RunningBatch], limits: BatchLimits)
         read = read_model(side.model, lay_out=True)
         base = RunningBatch(name, side.model, lambda: BatchByParts(read), fitting)
     over_base = read_model(base.model, lay_out=True)
-    difference = float((_probe(over_base, adapter) - alone).abs().max())
+    difference = float((_probe(over_base, base.model, adapter) - alone).abs().max())
     if not difference <= SAME_LOGITS * float(alone.abs().max()):
         raise InputError(f"{name}: its logits over the base in memory differ by {difference:.1e}: merge it first")
     return ServedModel(replace(side, model=base.model), base, adapter, calculator=calculator)
 
 
 @torch.inference_mode()
-def _probe(read: ReadModel, adapter: Adapter | None) -> torch.Tensor:
+def _probe(read: ReadModel, model: PreTrainedModel, adapter: Adapter | None) -> torch.Tensor:
     """Logits after a few ids."""
-    logits = BatchByParts(read).begin([list(range(1, 1 + PROBE_IDS))], [adapter]).go_on(PROBE_IDS)
+    rows, length = model.get_input_embeddings().num_embeddings, min(PROBE_IDS, positions_of(model) or PROBE_IDS)
+    logits = BatchByParts(read).begin([[id_ % rows for id_ in range(1, 1 + length)]], [adapter]).go_on(length)
     assert logits is not None, "all ids were read"
     return logits
 

@@ -61,13 +61,13 @@ def finish(report: Report, base: str, trainable: TrainableModel, chat: ChatForma
 
 
 def opens_both(run: Path) -> str:
-    """The command that opens base and assistant in the browser; of these runs the playground finds `runs/sft*` itself.
+    """The command that opens base and assistant in the browser; of these runs the studio finds `runs/sft*` itself.
 
     >>> opens_both(Path("runs/sft-1")), opens_both(Path("runs/prose"))
-    ('make app', 'python -m apps.playground --tuned runs/prose')
+    ('make app', 'python -m apps.studio --tuned runs/prose')
     """
     found = run.parent == RUNS and run.name.startswith("sft")
-    return "make app" if found else f"python -m apps.playground --tuned {run}"
+    return "make app" if found else f"python -m apps.studio --tuned {run}"
 
 
 def describe_proof(final: Path) -> str:

@@ -1,4 +1,4 @@
-"""A tiny base and assistant, also in folders as runs leave them, and the playground that serves them."""
+"""A tiny base and assistant, also in folders as runs leave them, and the studio that serves them."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -46,5 +46,5 @@ def folders(tmp_path_factory, plain_tokenizer, chat_tokenizer) -> tuple[Path, Pa
 
 @pytest.fixture(scope="session")
 def served(folders, tmp_path_factory) -> Iterator[Served]:
-    """The playground on a free port."""
+    """The studio on a free port."""
     yield from serve(folders[1], tmp_path_factory.mktemp("served"))

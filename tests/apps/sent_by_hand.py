@@ -1,4 +1,4 @@
-"""Requests to the playground without its page."""
+"""Requests to the studio without its page."""
 
 import http.client
 import json
@@ -8,7 +8,11 @@ from urllib.parse import urlsplit
 
 from tests.apps.served import Served
 
-FORM = ["what is abs?", "raw", "chat", 0.8, 0, 1, 0, 5]
+SHARED = ("what is abs?", "", 2, "", 0.8, 0, 1, 0, 5, False)
+"""Prompt, dialogue, sides, system, temperature, top-k, top-p, seed, most tokens, whether each side has its own."""
+OF_SIDES = ("tiny-base", "raw", 0, 1, 0, "sft-7", "chat", 0, 1, 0, *("tiny-base", "auto", 0, 1, 0) * 2)
+FORM = [*SHARED, *OF_SIDES]
+TOKENS = 8
 JOIN, RUN, CANCEL = "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"
 Answer = tuple[int, str, dict[str, str]]
 
@@ -34,19 +38,22 @@ def send(
 
 
 def asking_index(served: Served) -> int:
-    """Gradio's number of the function that asks both."""
+    """Gradio's number of the function that asks all sides."""
     config = json.loads(send(served, "GET", "/config")[1])
-    return next(event["id"] for event in config["dependencies"] if len(event["inputs"]) == len(FORM))
+    return next(event["id"] for event in config["dependencies"] if event["api_name"] == "ask")
 
 
 def call(index: int, **changed: object) -> dict[str, Any]:
-    """What the page sends to ask both."""
+    """What the page sends to ask all sides."""
     return {"data": FORM, "fn_index": index, "session_hash": "attack", **changed}
 
 
 def fill_queue(served: Served, index: int) -> tuple[list[str], list[Answer]]:
-    """Asks for long replies 30 times: the events that wait, and the answers that the others got."""
-    answers = [send(served, "POST", JOIN, json.dumps(call(index, data=[*FORM[:7], 1024]))) for _ in range(30)]
+    """Asks for long replies 50 times: the events that wait, and the answers that the others got."""
+    answers = [
+        send(served, "POST", JOIN, json.dumps(call(index, data=[*FORM[:TOKENS], 1024, *FORM[TOKENS + 1 :]])))
+        for _ in range(30)
+    ]
     accepted = [json.loads(words)["event_id"] for status, words, _ in answers if status == 200]
     return accepted, [answer for answer in answers if answer[0] == 503]
 

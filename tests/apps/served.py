@@ -1,4 +1,4 @@
-"""The playground in a process of its own, watched for whatever it asks of other machines."""
+"""The studio in a process of its own, watched for whatever it asks of other machines."""
 
 import os
 import re
@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.house.repository import ROOT
 
 MARKUP = "<b>bold</b> <img src=x onerror=alert(1)> **1** `2` $3$ {{4}} ${5} 数 🙂\n"
 SECONDS_TO_START = 120
-ADDRESS = re.compile(r"Playground: (http://127\.0\.0\.1:\d+/)")
+ADDRESS = re.compile(r"Studio: (http://127\.0\.0\.1:\d+/)")
 
-# Writes down every other machine that the process turns to, then starts the playground.
+# Writes down every other machine that the process turns to, then starts the studio.
 WATCHED_START = """
 import runpy, sys
 log = sys.argv.pop(1)
@@ -25,13 +27,13 @@ def watch(event, arguments):
     if isinstance(host, tuple) and host[0] not in (None, "127.0.0.1", "localhost"):
         print(event, host, file=open(log, "a"))
 sys.addaudithook(watch)
-runpy.run_module("apps.playground", run_name="__main__", alter_sys=True)
+runpy.run_module("apps.studio", run_name="__main__", alter_sys=True)
 """
 
 
 @dataclass(frozen=True)
 class Served:
-    """The playground in a process of its own."""
+    """The studio in a process of its own."""
 
     address: str
     output: Path
@@ -43,7 +45,7 @@ class Served:
 
 
 def serve(run: Path, folder: Path) -> Iterator[Served]:
-    """The playground of a run on a free port, with `folder` to work in."""
+    """The studio of a run on a free port, with `folder` to work in."""
     output, outside = folder / "output", folder / "outside"
     outside.touch()
     command = [sys.executable, "-c", WATCHED_START, str(outside), "--tuned", str(run), "--port", str(free_port())]
@@ -51,13 +53,21 @@ def serve(run: Path, folder: Path) -> Iterator[Served]:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment())
     end = time.monotonic() + SECONDS_TO_START
     try:
-        while not (found := ADDRESS.search(output.read_text())):
+        while not (found := ADDRESS.search(output.read_text())) or not _is_made(found[1]):
             assert process.poll() is None and time.monotonic() < end, output.read_text()
             time.sleep(0.1)
         yield Served(found[1], output, outside, process.pid)
     finally:
         process.terminate()
-        process.wait()
+        process.wait(60)
+
+
+def _is_made(address: str) -> bool:
+    """Whether the page is there; the service listens before."""
+    try:
+        return httpx.get(address, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def free_port() -> int:
@@ -69,6 +79,6 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, except that nothing tells libraries to stay at home: the playground has to by itself."""
+    """That of this process, except that nothing tells libraries to stay at home: the studio has to by itself."""
     kept = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {**kept, "GRADIO_ANALYTICS_ENABLED": "True", "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""The guard before an application that is not the playground: who may ask, under which name, and how much."""
+"""The guard before an application that is not the studio: who may ask, under which name, and how much."""
 
 import asyncio
 import time

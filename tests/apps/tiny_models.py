@@ -1,4 +1,4 @@
-"""Tiny models for the tests of the playground: one that says varied things, one that says a given text."""
+"""Tiny models for the tests of the studio: one that says varied things, one that says a given text."""
 
 import torch
 from torch.nn.functional import normalize

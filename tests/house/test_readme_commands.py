@@ -81,7 +81,7 @@ def test_the_settings_of_a_command_are_read(command: str, monkeypatch):
     ],
 )
 def test_a_command_of_the_table_runs(command: str, place: Path):
-    if "apps.playground" in command:
+    if "apps.studio" in command:
         assert "<html" in _page_of([*_shortened(command), "--port", str(free_port())], place)
         return
     ended = subprocess.run(_shortened(command), capture_output=True, text=True, cwd=place, env=_environment())

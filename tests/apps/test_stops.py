@@ -3,7 +3,8 @@
 import gradio as gr
 import pytest
 
-from apps.side_by_side import LABEL_CHARACTERS, Stops, short_label
+from apps.comparing.compare_layout import LABEL_CHARACTERS, short_label
+from apps.showing.stops import Stops
 
 
 def _page(session: str) -> gr.Request:
