@@ -52,7 +52,7 @@ def fill_queue(served: Served, index: int) -> tuple[list[str], list[Answer]]:
     """Asks for long replies 50 times: the events that wait, and the answers that the others got."""
     answers = [
         send(served, "POST", JOIN, json.dumps(call(index, data=[*FORM[:TOKENS], 1024, *FORM[TOKENS + 1 :]])))
-        for _ in range(30)
+        for _ in range(50)
     ]
     accepted = [json.loads(words)["event_id"] for status, words, _ in answers if status == 200]
     return accepted, [answer for answer in answers if answer[0] == 503]

@@ -63,11 +63,13 @@ def serve(run: Path, folder: Path) -> Iterator[Served]:
 
 
 def _is_made(address: str) -> bool:
-    """Whether the page is there; the service listens before."""
+    """Whether page and models are there; the service listens before."""
     try:
-        return httpx.get(address, timeout=10).status_code == 200
-    except httpx.TransportError:
+        ready = httpx.get(f"{address}readyz", timeout=10).json()["models"]
+        made = httpx.get(address, timeout=10).status_code == 200
+    except (httpx.TransportError, ValueError):
         return False
+    return made and ready != "being read" and all(model["state"] != "loading" for model in ready)
 
 
 def free_port() -> int:
