@@ -32,6 +32,8 @@ class DeltaSettings:
     """New folder for the delta, or for the extended model."""
 
     def __post_init__(self) -> None:
+        if self.first_new_id is not None and self.first_new_id < 0:
+            raise InputError(f"first_new_id: found {self.first_new_id}, expected 0 or more")
         makes, applies = self.extended is not None, self.base is not None and self.delta is not None
         if makes == applies or (makes and (self.base or self.delta)):
             raise InputError(

@@ -59,6 +59,8 @@ class ExtendSettings:
     """Shows what would be added and what it is worth; loads no weights and writes nothing."""
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed: found {self.seed}, expected 0 or more")
         _wanted(self, ())
         if self.corpus is None and self.words is None and not self.control_tokens:
             raise InputError("corpus: missing, expected a text file, or --words FILE or --control_tokens without one")

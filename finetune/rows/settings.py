@@ -59,6 +59,8 @@ class NewRowsSettings(LoopSettings):
         of_conversations = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
         for name in (*of_text, *of_conversations, "evaluation_conversations"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        first = self.first_new_id
+        self.expect("first_new_id", first is None or first >= 0, "0 or more")
         rate = self.output_learning_rate
         self.expect("output_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
         if self.corpus is not None and self.data is not None:
