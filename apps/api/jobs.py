@@ -30,7 +30,7 @@ NEEDED = {"sft": "conversations", "dpo": "pairs"}
 @ROUTER.post("", response_model=JobObject)
 async def create_job(parts: Shared, trainer: Trainer, body: Annotated[JobBody, Body()]) -> JobObject:
     """Queues a job."""
-    return await run_in_threadpool(_create, parts, trainer, body)
+    return await run_in_threadpool(create, parts, trainer, body)
 
 
 @ROUTER.get("", response_model=Page[JobObject])
@@ -134,7 +134,13 @@ def queue(parts: Parts, kind: str, settings: dict[str, Any], owner: str, name: s
     return parts.jobs.add(kind, settings, name=name, owner=owner, details=details)
 
 
-def _create(parts: Parts, trainer: str, body: JobBody) -> JobObject:
+def create(parts: Parts, trainer: str, body: JobBody, **own: Any) -> JobObject:
+    """Queues a job as a request describes it, with settings of the service's `own`.
+
+    Raises:
+        ApiError: a file or a setting is not what the method needs.
+        InputError: what the entry would refuse of the settings.
+    """
     training = find_file(parts, body.training_file, "training_file")
     validation = find_file(parts, body.validation_file, "validation_file") if body.validation_file else None
     base = parts.names.place_of(body.model)
@@ -145,7 +151,7 @@ def _create(parts: Parts, trainer: str, body: JobBody) -> JobObject:
             raise ApiError(400, f"{param}: {file.id} holds {file.kind}, expected {NEEDED[kind]}", param=param)
     details = body.model_dump(exclude={"seed", "suffix"}, exclude_none=True)
     details["hyperparameters"] = hyperparameters_of(body).model_dump(exclude={"beta"})
-    job = queue(parts, kind, settings, trainer, body.suffix or "", details)
+    job = queue(parts, kind, {**settings, **own}, trainer, body.suffix or "", details)
     return as_job(job, parts.jobs)
 
 

@@ -63,6 +63,12 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 .wide th, .wide td { text-align: left; padding: .3rem .6rem; white-space: nowrap; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 .wide mark { background: color-mix(in srgb, #f97316 35%, transparent); color: inherit; }
+/* Runs */
+.settings > .form { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
+.wide { overflow-x: auto; }
+.wide table { width: 100%; border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+.wide td, .wide th { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--border-color-primary); }
+#run-log textarea { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
 @media (max-width: 640px) {
   .gradio-container .app { padding: 12px !important; }
   .talk { min-height: 5rem; max-height: 34vh; }

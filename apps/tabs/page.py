@@ -4,9 +4,15 @@ import gradio as gr
 
 from apps.showing.look import escape
 from apps.showing.studio_parts import StudioParts
-from apps.tabs import compare, difference, inside, tokens
+from apps.tabs import compare, difference, inside, runs, tokens
 
-TABS = {"Compare": compare.build, "Difference": difference.build, "Tokens": tokens.build, "Inside": inside.build}
+TABS = {
+    "Compare": compare.build,
+    "Difference": difference.build,
+    "Tokens": tokens.build,
+    "Runs": runs.build,
+    "Inside": inside.build,
+}
 WAITING_REQUESTS = 16
 
 

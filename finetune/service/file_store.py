@@ -6,6 +6,7 @@
 A folder begins with a dot until its file is whole and was read; a kill leaves nothing that counts as a file.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -89,6 +90,21 @@ class FileStore:
             InputError: there is none.
         """
         remove_whole(self.folder / self.get(file_id).id)
+
+    def keep_text(self, name: str, text: str, purpose: str) -> StoredFile:
+        """A text as a file; one of the same content that is there already is not kept twice.
+
+        Raises:
+            InputError: it holds nothing that can be used, or is too long.
+        """
+        content = text.encode()
+        digest, suffix = hashlib.sha256(content).hexdigest(), _suffix_of(name)
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield content
+
+        known = next((file for file in self.all() if (file.sha256, file.suffix) == (digest, suffix)), None)
+        return known or asyncio.run(self.receive(name, parts())).keep(purpose)
 
     async def receive(self, name: str, parts: AsyncIterator[bytes]) -> "Received":
         """Writes a file as it arrives, never more than may be.

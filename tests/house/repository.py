@@ -60,7 +60,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("serving", "runs"),
         "service",
     ),
-    "apps": ("shapes", "guarding", "api", "showing", "comparing", "tabs"),
+    "apps": ("shapes", "guarding", "api", "showing", "comparing", "running", "tabs"),
 }
 
 

@@ -1,0 +1,38 @@
+"""Runs as HTML: the table of all, and what is known of one."""
+
+import time
+from collections.abc import Sequence
+
+from apps.showing.look import escape
+from finetune.service.watched_runs import WatchedRun, describe
+
+EMPTY = '<p class="waiting">No run yet. Start one below, or in a terminal: accelerate launch finetune/sft.py</p>'
+HEAD = ("run", "kind", "state", "how far", "begun")
+
+
+def table_of(runs: Sequence[WatchedRun]) -> str:
+    """All runs, the newest first."""
+    if not runs:
+        return EMPTY
+    rows = "".join(_row(run) for run in runs)
+    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def details_of(run: WatchedRun) -> str:
+    """What is known of one run."""
+    facts = [run.kind, run.state, *describe(run, run.figures), str(run.folder)]
+    error = f'<p class="refused">{escape(run.error)}</p>' if run.error else ""
+    return f'<p class="status">{escape(" · ".join(facts))}</p>{error}'
+
+
+def title_of(run: WatchedRun) -> str:
+    """What a run is called in a list of choices."""
+    return f"{run.label or run.name} · {run.kind} · {run.state}"
+
+
+def _row(run: WatchedRun) -> str:
+    far = ", ".join(describe(run, run.figures)) or run.error[:120]
+    begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
+    cells = (f"{run.label} ({run.name})" if run.label else run.name, run.kind, run.state, far, begun)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
