@@ -15,8 +15,8 @@ from apps.shapes.errors import ApiError
 from apps.showing.field_values import choice, text
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
-from configs.setting_fields import SettingField, setting_fields
 from finetune.runs.kinds import KINDS
+from finetune.service.setting_fields import SettingField, setting_fields
 
 METHODS = {"supervised": "on conversations", "dpo": "on preferences (DPO)"}
 KIND_OF = {"supervised": "sft", "dpo": "dpo"}

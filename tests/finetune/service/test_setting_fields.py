@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 
 from configs import InputError
-from configs.setting_fields import SettingField, setting_fields
 from finetune.preference.settings import DpoSettings
+from finetune.service.setting_fields import SettingField, setting_fields
 from finetune.supervised.settings import SftSettings
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from docstring_parser import parse_from_object
 
-from configs.errors import InputError
+from configs import InputError
 
 Takes = Literal["flag", "choice", "number", "other"]
 
