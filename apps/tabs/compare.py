@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from apps.comparing import compare_dialogue, compare_layout
+from apps.comparing import compare_dialogue, compare_layout, compare_prompts
 from apps.comparing.compare_form import AskedOfAll, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.look import escape
@@ -26,6 +26,7 @@ def build(studio: StudioParts) -> None:
     layout, stops = compare_layout.lay_out(studio), Stops()
     _wire(studio, layout, stops)
     compare_dialogue.wire(studio, layout)
+    compare_prompts.build(studio, layout, _asked)
     gr.context.Context.root_block.unload(stops.leave)
 
 

@@ -1,7 +1,7 @@
 """Takes the pictures of docs/studio.md of a studio that is open.
 
-    python -m apps.studio --base smollm2 --tuned runs/sft-1 &
-    python -m tests.apps.screenshots --url http://127.0.0.1:7860
+python -m apps.studio --base smollm2 --tuned runs/sft-1 &
+python -m tests.apps.screenshots --url http://127.0.0.1:7860
 """
 
 import os

@@ -59,6 +59,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "api",
         ("serving", "runs"),
         "service",
+        "studio",
     ),
     "apps": ("shapes", "guarding", "api", "showing", "comparing", "running", "tabs"),
 }

@@ -1,0 +1,129 @@
+"""Many prompts at once in the Compare tab: asked with nobody watching, counted, shown in a table, saved."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from apps.comparing.compare_dialogue import SAVES
+from apps.comparing.compare_form import AskedOfAll, read_form
+from apps.comparing.compare_layout import Layout
+from apps.showing.field_values import text
+from apps.showing.look import escape
+from apps.showing.stops import Stops
+from apps.showing.studio_models import HIDDEN, names_of, refuse
+from apps.showing.studio_parts import StudioParts
+from configs import InputError
+from finetune.serving.asked_together import SideAsked
+from finetune.serving.dialogue import Dialogue
+from finetune.studio.many_prompts import AnsweredPrompt, answer_all, read_prompts, slices, to_jsonl
+
+MOST_TEXT = 400_000
+MOST_WORD = 200
+SHOWN_ROWS = 100
+Asks = Callable[[StudioParts, AskedOfAll, Dialogue], list[SideAsked]]
+
+
+def build(studio: StudioParts, layout: Layout, asks: Asks) -> None:
+    """Lays it out under the dialogue; the sides and how they are sampled are those of the tab."""
+    stops = Stops()
+    with gr.Accordion("Many prompts", open=False, elem_id="many"):
+        prompts = gr.Textbox(
+            label="Prompts",
+            lines=4,
+            max_lines=12,
+            placeholder='One a line, or lines of JSON: {"question": "1+1?", "answer": "2"}',
+            elem_id="many-prompts",
+        )
+        with gr.Row():
+            contains = gr.Textbox("", label="Count replies that contain", max_lines=1, elem_id="many-contains")
+            starts = gr.Textbox("", label="Count replies that start with", max_lines=1, elem_id="many-starts")
+        with gr.Row():
+            start = gr.Button("Answer all", variant="primary", elem_id="many-start")
+            stop = gr.Button("Stop", interactive=False, elem_id="many-stop")
+            save = gr.Button("Save as JSONL", elem_id="many-save")
+        shown = gr.HTML(elem_id="many-shown")
+    lines, name = gr.State(""), gr.Textbox(visible=False)
+    content = gr.Textbox(visible=False)
+
+    def answer(request: gr.Request, *values: object) -> Iterator[list[Any]]:
+        try:
+            yield from _answer(studio, asks, stops, request, values)
+        except InputError as error:
+            raise refuse(error) from None
+
+    def begin(request: gr.Request) -> list[Any]:
+        stops.begin(request)
+        return [gr.update(interactive=False), gr.update(interactive=True)]
+
+    begun = start.click(begin, None, [start, stop], queue=False, **HIDDEN)
+    running: dict[str, Any] = {**HIDDEN, "preprocess": False, "concurrency_limit": 2, "concurrency_id": "many"}
+    replies = begun.then(answer, [*layout.form, prompts, contains, starts], [shown, lines], **running)
+    for ended in (replies.then, replies.failure):
+        ended(
+            lambda: [gr.update(interactive=True), gr.update(interactive=False)],
+            None,
+            [start, stop],
+            queue=False,
+            **HIDDEN,
+        )
+    stop.click(stops.stop, queue=False, **HIDDEN)
+    saved = save.click(lambda found: ("replies.jsonl", found), lines, [name, content], queue=False, **HIDDEN)
+    saved.success(None, [name, content], None, js=SAVES, queue=False, **HIDDEN)
+    gr.context.Context.root_block.unload(stops.leave)
+
+
+def _answer(
+    studio: StudioParts, asks: Asks, stops: Stops, request: gr.Request, values: Sequence[object]
+) -> Iterator[list[Any]]:
+    *form, given, contains, starts = values
+    asked = read_form(names_of(studio), form, needs_prompt=False)
+    prompts = read_prompts(text("prompts", given, MOST_TEXT))
+    counted = text("contains", contains, MOST_WORD), text("starts with", starts, MOST_WORD)
+    yield [_progress(0, len(prompts)), ""]
+
+    def sides(prompt: str) -> list[SideAsked]:
+        return asks(studio, asked, Dialogue().put(asked.names, prompt))
+
+    done: list[AnsweredPrompt] = []
+    for done in answer_all(prompts, sides, stops.current(request)):
+        yield [_progress(len(done), len(prompts)) + _table(done, asked.names, *counted), gr.skip()]
+    ended = "" if len(done) == len(prompts) else f"<p class='status'>Stopped after {len(done)} of {len(prompts)}.</p>"
+    yield [ended + _table(done, asked.names, *counted), to_jsonl(done, asked.names)]
+
+
+def _progress(done: int, of: int) -> str:
+    said = f"{done} of {of} prompts answered"
+    bar = f'<progress max="{of}" value="{done}" aria-label="{said}"></progress>'
+    return f'<p class="status" role="status">{said} {bar}</p>'
+
+
+def _table(answered: Sequence[AnsweredPrompt], names: Sequence[str], contains: str, starts: str) -> str:
+    if not answered:
+        return ""
+    counts = [slices(answered, side, contains, starts) for side in range(len(names))]
+    rows = [
+        (name, [of_side.get(name, "0") for of_side in counts]) for name in dict.fromkeys(k for c in counts for k in c)
+    ]
+    known = [one.given.answer for one in answered]
+    head = ["prompt", *(["answer"] if any(known) else []), *names]
+    body = [
+        [one.given.prompt, *([one.given.answer or ""] if any(known) else []), *(_said(state) for state in one.states)]
+        for one in answered[:SHOWN_ROWS]
+    ]
+    more = (
+        f"<p class='status'>{len(answered) - SHOWN_ROWS} more are in the file.</p>"
+        if len(answered) > SHOWN_ROWS
+        else ""
+    )
+    return _html(["", *names], [[name, *found] for name, found in rows]) + _html(head, body) + more
+
+
+def _said(state: Any) -> str:
+    return str(state.refused or state.reply.text)
+
+
+def _html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
