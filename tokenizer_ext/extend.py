@@ -9,7 +9,7 @@ would gain, and writes nothing. Train the new rows next: `python -m finetune.new
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,14 @@ from configs import InputError, run_entry
 from configs.whole_folder import check_new_folder
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
-from tokenizer_ext.extension.corpus_files import WordForms, read_documents, read_words, sort_texts, word_forms
+from tokenizer_ext.extension.corpus_files import (
+    WordForms,
+    read_documents,
+    read_left_out,
+    read_words,
+    sort_texts,
+    word_forms,
+)
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
 
 
@@ -47,6 +54,8 @@ class ExtendSettings:
     """Longest token to learn, in bytes; by default there is no limit."""
     digits: bool = False
     """Whether tokens with digits may be learned; arithmetic is easier without them."""
+    leave_out: str | None = None
+    """Text file (UTF-8) of tokens that are not learned, one a line as tokenizer.json writes them ("Ġmodel")."""
     control_tokens: list[str] | None = None
     """Special tokens to add after them, such as ["<|user|>"]."""
     rows_multiple: int = 1
@@ -61,7 +70,7 @@ class ExtendSettings:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"seed: found {self.seed}, expected 0 or more")
-        _wanted(self, ())
+        _wanted(self, (), frozenset())
         if self.corpus is None and self.words is None and not self.control_tokens:
             raise InputError("corpus: missing, expected a text file, or --words FILE or --control_tokens without one")
 
@@ -78,6 +87,7 @@ def main(settings: ExtendSettings) -> None:
 
     quiet_libraries()
     check_new_folder(settings.output_dir)
+    left = read_left_out(settings.leave_out) if settings.leave_out else frozenset()
     tokenizer = load_tokenizer(settings.base)
     words, left_out = choose_words(settings, lambda: token_bytes(tokenizer).values())
     if left_out:
@@ -87,7 +97,7 @@ def main(settings: ExtendSettings) -> None:
         for field, path in (("corpus", settings.corpus), ("held_out", settings.held_out), ("protect", settings.protect))
     )
     with progress_shown():
-        plan = make_plan(tokenizer, sort_texts(corpus or (), held_out, protect or ()), _wanted(settings, words))
+        plan = make_plan(tokenizer, sort_texts(corpus or (), held_out, protect or ()), _wanted(settings, words, left))
         if settings.dry_run:
             print(describe_plan(plan))
             return
@@ -128,7 +138,7 @@ def longest_tokens(merges: Sequence[Merge], shown: int = 12) -> str:
     return ", ".join(repr(merge.token_bytes.decode(errors="replace")) for merge in longest)
 
 
-def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
+def _wanted(settings: ExtendSettings, words: Sequence[str], leave_out: Collection[bytes]) -> Wanted:
     check_multiple(settings.rows_multiple)
     return Wanted(
         new_tokens=settings.new_tokens if settings.corpus or settings.new_tokens < 0 else 0,
@@ -137,6 +147,7 @@ def _wanted(settings: ExtendSettings, words: Sequence[str]) -> Wanted:
         minimum_count=settings.minimum_count,
         maximum_bytes=settings.maximum_bytes,
         digits=settings.digits,
+        leave_out=leave_out,
     )
 
 

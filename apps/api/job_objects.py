@@ -26,7 +26,7 @@ TAKEN_FROM = {
 """Settings of a run that a request says in another place."""
 NOT_OVER_THE_NETWORK = (
     *("output_dir", "output", "resume", "config", "dry_run", "inspect", "push_to_hub", "log_with", "corpus", "compile"),
-    *("words", "protect", "held_out", "tuned", "prompt", "tuned_key_variable", "base_key_variable"),
+    *("words", "leave_out", "protect", "held_out", "tuned", "prompt", "tuned_key_variable", "base_key_variable"),
 )
 """Settings that name files or places of the server's machine, or that send something elsewhere."""
 

@@ -134,6 +134,20 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 .shown .head thead th { vertical-align: bottom; padding: 0; }
 .head thead span { writing-mode: vertical-rl; transform: rotate(180deg); display: inline-block; }
 .heads .marked { outline: 2px solid var(--primary-600); outline-offset: -2px; }
+/* Extend */
+.chart { width: 100%; max-width: 46rem; height: auto; color: var(--body-text-color-subdued); }
+.chart text { font-size: 13px; fill: currentColor; }
+.chart .grid { stroke: var(--border-color-primary); }
+.chart .line { fill: none; stroke: var(--primary-600); stroke-width: 2.5; }
+.chart .mark { fill: hsl(25 90% 50%); stroke: var(--background-fill-primary); stroke-width: 2; }
+.shown .proposed td { font-family: var(--font-mono); }
+.shown .scrolled :is(th, td) { overflow-wrap: normal; }
+.shown .proposed :is(th, td) { white-space: nowrap; }
+.shown .proposed button { border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0 .5rem; }
+.shown .proposed button { color: var(--body-text-color); background: var(--background-fill-primary); }
+.shown .log { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 20rem; overflow: auto; font-size: .8rem; }
+.shown .log { background: var(--background-fill-secondary); padding: .6rem; border-radius: 6px; }
+.shown a { color: var(--link-text-color); text-decoration: underline; }
 """
 
 

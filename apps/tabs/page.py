@@ -4,12 +4,13 @@ import gradio as gr
 
 from apps.showing.look import escape
 from apps.showing.studio_parts import StudioParts
-from apps.tabs import compare, difference, inside, runs, tokens
+from apps.tabs import compare, difference, extend, inside, runs, tokens
 
 TABS = {
     "Compare": compare.build,
     "Difference": difference.build,
     "Tokens": tokens.build,
+    "Extend": extend.build,
     "Runs": runs.build,
     "Inside": inside.build,
 }

@@ -6,7 +6,7 @@ from apps.showing import field_values
 from apps.showing.look import inert
 from apps.showing.refusals import says_errors
 from apps.showing.studio_parts import StudioParts
-from finetune.service.own_tokenizers import own_tokenizer
+from finetune.export.own_tokenizers import own_tokenizer
 from finetune.service.shown_mask import mask_as_parts
 from tokenizer_ext.inspection.audit import audit_tokens
 from tokenizer_ext.inspection.audit_report import audit_parts

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,7 +105,10 @@ class FileStore:
             yield content
 
         known = next((file for file in self.all() if (file.sha256, file.suffix) == (digest, suffix)), None)
-        return known or asyncio.run(self.receive(name, parts())).keep(purpose)
+        if known is not None:
+            return known
+        with ThreadPoolExecutor(1) as thread:  # whether or not an event loop runs in this one
+            return thread.submit(asyncio.run, self.receive(name, parts())).result().keep(purpose)
 
     async def receive(self, name: str, parts: AsyncIterator[bytes]) -> "Received":
         """Writes a file as it arrives, never more than may be.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs import InputError, MissingInput
+from tokenizer_ext.bpe.byte_characters import from_visible, visible
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 
 HELD_OUT_EVERY = 10
@@ -63,10 +64,51 @@ def read_documents(path: str | Path, field: str = "corpus") -> list[str]:
         InputError: the file is missing, a folder, empty or not UTF-8.
 
     """
-    documents = [text for text in re.split(r"\n\s*\n", _read_text(Path(path), field)) if text.strip()]
+    documents = split_documents(_read_text(Path(path), field))
     if not documents:
         raise InputError(f"{field} {path}: is empty, expected text to learn tokens from")
     return documents
+
+
+def split_documents(text: str) -> list[str]:
+    r"""The paragraphs of a text, as blank lines separate them.
+
+    >>> split_documents("one\ntwo\n \nthree\n\n\n")
+    ['one\ntwo', 'three']
+    """
+    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def read_left_out(path: str | Path) -> frozenset[bytes]:
+    """The tokens of a text file, one a line as `tokenizer.json` writes them.
+
+    Raises:
+        InputError: the file is missing, a folder or not UTF-8, or a line is no token in that writing.
+
+    """
+    lines = _read_text(Path(path), "leave_out").split("\n")
+    return frozenset(token_of_line(line, f"leave_out {path}:{number}") for number, line in enumerate(lines, 1) if line)
+
+
+def token_of_line(line: str, place: str) -> bytes:
+    """The bytes of a token that is written as in `tokenizer.json`.
+
+    >>> token_of_line("Ġmodel", "leave_out")
+    b' model'
+
+    Raises:
+        InputError: a character of it stands for no byte; it begins with `place`.
+
+    """
+    try:
+        return from_visible(line.removesuffix("\r"))
+    except KeyError as error:
+        found = error.args[0]
+        instead = f": write {visible(found.encode())} for it" if found.isprintable() else ""
+        raise InputError(
+            f"{place}: {line!r} holds {found!r}, expected a token as tokenizer.json writes it, such as "
+            f"{visible(b' model')} for ' model'{instead}"
+        ) from None
 
 
 def read_words(path: str | Path) -> list[str]:

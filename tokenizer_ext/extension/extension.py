@@ -1,6 +1,6 @@
 """A model with the words of a corpus: its vocabulary extended, its tables grown, and what is proved of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
     minimum_count: int = 2,
     maximum_bytes: int | None = None,
     digits: bool = False,
+    leave_out: Collection[bytes] = (),
     rows_multiple: int = 1,
     start: Start = DEFAULT_START,
     seed: int = 0,
@@ -117,9 +118,8 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
 
     `base` is a folder or Hub name; or a model, of transformers or of `scratch_models`, and its tokenizer: then the
     model is changed in place. `corpus`, `protect` and `held_out` are documents: those to protect keep their ids, and
-    bytes per token are measured on those held out, by default every tenth distinct one of the corpus. What becomes a
-    token is said by the fields of `Wanted`. New rows begin as `start` says, drawn by `seed` where it draws, and padding
-    brings the rows to a multiple of `rows_multiple`.
+    bytes per token are measured on those held out, by default every tenth distinct one of the corpus. `Wanted` says
+    what becomes a token. New rows begin as `start` says, and padding brings them to a multiple of `rows_multiple`.
 
     Raises:
         InputError: there is no such base or it holds NaN, its tokenizer is no byte-level BPE, a word cannot be a token
@@ -133,6 +133,7 @@ def extend_vocabulary(  # noqa: PLR0913 - each is a choice of its own, and all h
         minimum_count=minimum_count,
         maximum_bytes=maximum_bytes,
         digits=digits,
+        leave_out=leave_out,
     )
     check_multiple(rows_multiple)
     return grow(base, _plan(base, sort_texts(corpus, held_out, protect), wanted), rows_multiple, start, seed)

@@ -111,7 +111,7 @@ def _learn_at_most(
         first_id=next_token_id(tokenizer),
         minimum_count=wanted.minimum_count,
         maximum_bytes=wanted.maximum_bytes,
-        allow=None if wanted.digits else _holds_no_digit,
+        allow=lambda token: token not in wanted.leave_out and (wanted.digits or _holds_no_digit(token)),
         refused_pairs=refused,
     )
 

@@ -1,6 +1,6 @@
 """What an extension is asked for, checked before any library is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from configs import InputError
@@ -22,6 +22,8 @@ class Wanted:
     """Longest token to learn, in bytes."""
     digits: bool = False
     """Whether tokens with digits may be learned."""
+    leave_out: Collection[bytes] = frozenset()
+    """Tokens that are not learned, whatever they would save."""
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str):
@@ -32,6 +34,8 @@ class Wanted:
             if found < least:
                 raise InputError(f"{name}: found {found}, expected {least} or more")
         for word in self.words:
+            if word.encode(errors="surrogatepass") in self.leave_out:
+                raise InputError(f"words: {word!r} is also one of the tokens to leave out, expected it in one place")
             if inside := [token for token in self.control_tokens if token and token in word]:
                 raise InputError(f"words: {word!r} holds the control token {inside[0]!r}, expected text without it")
 

@@ -1,7 +1,5 @@
 """One tab of the studio on a page of its own, over tiny models, in a browser."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import pytest
-from playwright.sync_api import sync_playwright
 
 from apps.service_server import make_parts
 from apps.service_settings import ServiceSettings
@@ -18,9 +14,6 @@ from apps.showing.look import CSS, theme
 from apps.showing.studio_parts import StudioParts
 from finetune.runs.worker import Worker, find_devices
 from tests.apps.served import free_port
-
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
 
 
 @dataclass
@@ -33,9 +26,7 @@ class Visit:
 
 
 @contextmanager
-def opened(
-    build: Callable[[StudioParts], None], folder: Path, models: list[str], request: pytest.FixtureRequest
-) -> Iterator[Visit]:
+def opened(build: Callable[[StudioParts], None], folder: Path, models: list[str], browser: Any) -> Iterator[Visit]:
     """The tab in a browser; `models` are NAME=FOLDER, the base first and then the assistant. Jobs run."""
     settings = ServiceSettings(folder=str(folder / "service"), runs=str(folder / "runs"), models=models)
     parts = make_parts(settings)
@@ -49,30 +40,14 @@ def opened(
         server_port=free_port(), css=CSS, theme=theme(), prevent_thread_lock=True, quiet=True, footer_links=[]
     )
     try:
-        with _browser(request) as browser:
-            visit = Visit(browser.new_page(viewport={"width": 1280, "height": 900}), studio)
-            visit.page.set_default_timeout(60_000)
-            visit.page.on("console", lambda message: visit.errors.extend([message.text] * (message.type == "error")))
-            visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
-            visit.page.goto(address)
-            yield visit
-            visit.page.close()
+        visit = Visit(browser.new_page(viewport={"width": 1280, "height": 900}), studio)
+        visit.page.set_default_timeout(60_000)
+        visit.page.on("console", lambda message: visit.errors.extend([message.text] * (message.type == "error")))
+        visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        visit.page.goto(address)
+        yield visit
+        visit.page.close()
     finally:
         page.close()
         worker.stop()
         parts.pool.close()
-
-
-@contextmanager
-def _browser(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The browser that other tests of this process use, for there can be one alone; or one of its own."""
-    try:
-        yield request.getfixturevalue("browser")
-        return
-    except pytest.FixtureLookupError:
-        pass
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []  # root's chromium refuses to start in its sandbox
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()

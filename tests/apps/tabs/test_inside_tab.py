@@ -4,17 +4,15 @@ import pytest
 from playwright.sync_api import expect
 
 from apps.tabs import inside
-from tests.apps.tabs.opened_tab import needs_chromium, opened
+from tests.apps.tabs.opened_tab import opened
 from tests.finetune.serving.served import save_models
-
-pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def visit(tmp_path_factory, request):
+def visit(tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("inside")
     base, adapter = save_models(folder / "models", adapters=1)
-    with opened(inside.build, folder, [f"base={base}", f"tuned={adapter}"], request) as visit:
+    with opened(inside.build, folder, [f"base={base}", f"tuned={adapter}"], browser) as visit:
         yield visit
 
 

@@ -6,18 +6,17 @@ import pytest
 from playwright.sync_api import expect
 
 from apps.tabs import tokens
-from tests.apps.tabs.opened_tab import Visit, needs_chromium, opened
+from tests.apps.tabs.opened_tab import Visit, opened
 from tests.finetune.tiny_models import save_tiny_base
 
-pytestmark = needs_chromium
 MARKUP = "It is red.\n<img src=x onerror=alert(1)> {{x}} ${y} 東"
 
 
 @pytest.fixture(scope="module")
-def visit(tmp_path_factory, request) -> Iterator[Visit]:
+def visit(tmp_path_factory, browser) -> Iterator[Visit]:
     folder = tmp_path_factory.mktemp("tokens")
     models = [f"tiny={save_tiny_base(folder / 'tiny')}", "embedded"]
-    with opened(tokens.build, folder, models, request) as visit:
+    with opened(tokens.build, folder, models, browser) as visit:
         yield visit
 
 

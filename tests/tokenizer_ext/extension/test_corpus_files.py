@@ -3,7 +3,7 @@
 import pytest
 
 from configs import InputError
-from tokenizer_ext.extension.corpus_files import read_documents, read_words, sort_texts, word_forms
+from tokenizer_ext.extension.corpus_files import read_documents, read_left_out, read_words, sort_texts, word_forms
 
 
 def test_documents_are_the_paragraphs_of_a_file(tmp_path):
@@ -75,3 +75,14 @@ KNOWN = [b"cat", b" cat", b"dog"]
 )
 def test_a_form_is_left_out_only_where_the_other_one_is_new(words, forms, wanted, left_out):
     assert word_forms(words, forms, KNOWN) == (wanted, left_out)
+
+
+def test_tokens_to_leave_out_are_read_as_tokenizer_json_writes_them(tmp_path):
+    (tmp_path / "struck.txt").write_text("Ġmodel\nĊĊ\n\nÃ©\r\n", encoding="utf-8")
+    assert read_left_out(tmp_path / "struck.txt") == {b" model", b"\n\n", "é".encode()}
+
+
+def test_a_token_with_a_real_space_is_refused_with_its_line_and_what_to_write(tmp_path):
+    (tmp_path / "struck.txt").write_text("Ġmodel\n model\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"struck.txt:2: ' model' holds ' '.*write Ġ for it"):
+        read_left_out(tmp_path / "struck.txt")

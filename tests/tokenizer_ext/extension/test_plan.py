@@ -111,3 +111,18 @@ def test_what_the_corpus_supports_is_said_in_the_words_of_the_wish(small_tokeniz
 def test_a_wish_that_cannot_be_fulfilled_is_refused_before_anything_is_read(wish, found: str):
     with pytest.raises(InputError, match=found):
         Wanted(**wish)
+
+
+def test_a_token_that_is_left_out_is_not_learned_and_the_next_ones_take_its_place(small_tokenizer, texts):
+    usual = make_plan(small_tokenizer, texts, Wanted(new_tokens=30))
+    struck = [usual.merges[0].token_bytes, usual.merges[7].token_bytes]
+    plan = make_plan(small_tokenizer, texts, Wanted(new_tokens=30, leave_out=struck))
+    learned = [merge.token_bytes for merge in plan.merges]
+    assert len(learned) == 30
+    assert not set(learned) & set(struck)
+    assert usual.merges[1].token_bytes in learned
+
+
+def test_a_word_cannot_be_wanted_and_left_out():
+    with pytest.raises(InputError, match="words: ' wyvern' is also one of the tokens to leave out"):
+        Wanted(words=[" wyvern"], leave_out=[b" wyvern"])
