@@ -68,7 +68,7 @@ def build(studio: StudioParts, base: gr.Dropdown, tuned: gr.Dropdown, put: gr.Dr
     begun = read.click(stops.begin, None, None, queue=False, **HIDDEN)
     begun.then(go, [base, tuned, put, pasted, file, most, order], [status, rows, found], **COMPUTES)
     stop.click(stops.stop, None, None, queue=False, **HIDDEN)
-    order.change(_reorder, [order, found], rows, preprocess=False, queue=False, **HIDDEN)
+    order.change(_reorder, [order, found], rows, preprocess=False, concurrency_limit=4, **HIDDEN)
     file.focus(lambda: gr.update(choices=[PASTED, *_files(studio)]), None, file, queue=False, **HIDDEN)
 
 

@@ -59,17 +59,19 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
   border: 1px solid var(--border-color-primary); background: none; font-variant-numeric: tabular-nums; margin: 1px 0; }
 .likely-columns .likely:hover, .likely-columns .likely:focus-visible { background: var(--background-fill-secondary); }
 .wide { overflow-x: auto; max-width: 100%; }
-.wide table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
+.wide table { border: 0 !important; border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
 .wide th, .wide td { text-align: left; padding: .3rem .6rem; white-space: nowrap; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 .wide mark { background: color-mix(in srgb, #f97316 35%, transparent); color: inherit; }
 /* Runs */
 .settings > .form { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
-.wide { overflow-x: auto; }
-.wide table { width: 100%; border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-.wide td, .wide th { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--border-color-primary); }
 #run-log textarea { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
+/* Vote */
+.blind { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; }
+#vote-pane-1, #vote-pane-2 { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: .5rem .9rem; }
+#vote-pane-1 h3, #vote-pane-2 h3 { margin: 0 0 .4rem; font-size: 1rem; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
+  #vote-panes { flex-direction: column; }
   .gradio-container .app { padding: 12px !important; }
   .talk { min-height: 5rem; max-height: 34vh; }
 }

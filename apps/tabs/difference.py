@@ -42,7 +42,7 @@ def build(studio: StudioParts) -> None:
     for number, button in enumerate(replies):
         asked = button.click(page.replying(number), [*page.form[:4], tokens], [said, status], **COMPUTES)
         asked.success(page.score, [*page.form, colour], page.shown, **COMPUTES)
-    colour.change(page.recolour, [colour, shown], [status, marks], preprocess=False, queue=False, **HIDDEN)
+    colour.change(page.recolour, [colour, shown], [status, marks], preprocess=False, concurrency_limit=4, **HIDDEN)
     marks.click(page.pick, [pressed, shown], likely, js=PRESSED % (("token",) * 2), preprocess=False, **HIDDEN)
     forced = [pressed, shown, colour, tokens]
     likely.click(page.force, forced, [said, *page.shown], js=PRESSED % (("force",) * 2), **COMPUTES)

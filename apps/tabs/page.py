@@ -4,7 +4,7 @@ import gradio as gr
 
 from apps.showing.look import escape
 from apps.showing.studio_parts import StudioParts
-from apps.tabs import compare, difference, extend, inside, runs, tokens
+from apps.tabs import compare, difference, extend, inside, runs, tokens, vote
 
 TABS = {
     "Compare": compare.build,
@@ -12,6 +12,7 @@ TABS = {
     "Tokens": tokens.build,
     "Extend": extend.build,
     "Runs": runs.build,
+    "Vote": vote.build,
     "Inside": inside.build,
 }
 WAITING_REQUESTS = 16

@@ -34,8 +34,10 @@ class Difference:
     interval: Interval
 
 
-def wilson_interval(successes: int, trials: int) -> Interval:
+def wilson_interval(successes: float, trials: int) -> Interval:
     """The score interval of a share (Wilson 1927; Newcombe 1998, "Two-sided confidence intervals", method 3).
+
+    Ties that count as half a success make it wider than it need be, never narrower: a half varies less than a whole.
 
     >>> share = wilson_interval(81, 263)
     >>> round(share.low, 4), round(share.high, 4)

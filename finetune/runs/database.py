@@ -1,4 +1,4 @@
-"""The SQLite file of the queue, written by several processes at once, each change one transaction.
+"""An SQLite file such as that of the queue, written by several processes at once, each change one transaction.
 
 A connection belongs to one thread of one process. WAL lets others read while one writes; whoever writes takes the lock
 first (BEGIN IMMEDIATE), so that what a transaction has read stays so until it ends.
@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from configs import InputError, MissingInput
 
-VERSION = 1
-"""What this code writes; `PRAGMA user_version` of the file says what it is of."""
 SECONDS_TO_WAIT = 30.0
 SCHEMA = """
 CREATE TABLE jobs (
@@ -61,18 +60,32 @@ CREATE TABLE deliveries (
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What one kind of file holds."""
+
+    what: str
+    """Its name in messages."""
+    schema: str
+    version: int
+    """What this code writes; `PRAGMA user_version` of the file says what it is of."""
+
+
+QUEUE = Tables(what="queue of runs", schema=SCHEMA, version=1)
+
+
 class Database:
     """Connections to one file."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
+    def __init__(self, path: Path, *, create: bool, tables: Tables = QUEUE) -> None:
         """Opens the file, and makes it where that is asked.
 
         Raises:
             MissingInput: it is not there.
-            InputError: it is no file of the queue, or of a newer version.
+            InputError: it holds something else, or is of a newer version.
 
         """
-        self.path = path
+        self.path, self.tables = path, tables
         self._of_thread = threading.local()
         if create:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -121,13 +134,14 @@ class Database:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and create:
             self._make(connection)
-        elif version > VERSION:
+        elif version > self.tables.version:
+            known = self.tables.version
             raise InputError(
-                f"{self.path}: is of version {version}, this program knows up to {VERSION}: take the newer program "
+                f"{self.path}: is of version {version}, this program knows up to {known}: take the newer program "
                 "that wrote it, or another folder"
             )
         elif version == 0:
-            raise InputError(f"{self.path}: is no queue of runs, expected the file that the service made")
+            raise InputError(f"{self.path}: is no {self.tables.what}, expected the file that the service made")
 
     def _make(self, connection: sqlite3.Connection) -> None:
         """Makes the tables, unless another process has just done so."""
@@ -144,9 +158,9 @@ class Database:
             if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     raise InputError(f"{self.path}: holds tables of another program: choose another folder")
-                for statement in SCHEMA.split(";"):
+                for statement in self.tables.schema.split(";"):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute(f"PRAGMA user_version = {self.tables.version}")
         self.path.chmod(0o600)
 
     @contextmanager
@@ -155,4 +169,4 @@ class Database:
             yield
         except sqlite3.Error as error:
             said = " ".join(str(error).split())
-            raise InputError(f"{self.path}: {said}, expected the readable and writable queue of a service") from error
+            raise InputError(f"{self.path}: {said}, expected the readable and writable {self.tables.what}") from error
