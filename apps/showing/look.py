@@ -59,7 +59,8 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
   border: 1px solid var(--border-color-primary); background: none; font-variant-numeric: tabular-nums; margin: 1px 0; }
 .likely-columns .likely:hover, .likely-columns .likely:focus-visible { background: var(--background-fill-secondary); }
 .wide { overflow-x: auto; max-width: 100%; }
-.wide table { border: 0 !important; border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
+.wide table { border: 0 !important; border-collapse: collapse; width: 100%; font-size: .875rem;
+  font-variant-numeric: tabular-nums; }
 .wide th, .wide td { text-align: left; padding: .3rem .6rem; white-space: nowrap; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important; }
 .wide mark { background: color-mix(in srgb, #f97316 35%, transparent); color: inherit; }
