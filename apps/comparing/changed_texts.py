@@ -50,6 +50,16 @@ def build(studio: StudioParts, base: gr.Dropdown, tuned: gr.Dropdown, put: gr.Dr
         status = gr.HTML("<p>Nothing is read yet.</p>", elem_id="changed-status", elem_classes="status")
         rows, found = gr.HTML(elem_id="changed-rows"), gr.State()
 
+    begun = read.click(stops.begin, None, None, queue=False, **HIDDEN)
+    begun.then(_going(studio, stops), [base, tuned, put, pasted, file, most, order], [status, rows, found], **COMPUTES)
+    stop.click(stops.stop, None, None, queue=False, **HIDDEN)
+    order.change(_reorder, [order, found], rows, preprocess=False, concurrency_limit=4, **HIDDEN)
+    file.focus(lambda: gr.update(choices=[PASTED, *_files(studio)]), None, file, queue=False, **HIDDEN)
+
+
+def _going(studio: StudioParts, stops: Stops) -> Any:
+    """Reads the texts, and tells of each."""
+
     def go(request: gr.Request, *values: object) -> Iterator[list[Any]]:
         stopped = stops.current(request)
         try:
@@ -65,11 +75,7 @@ def build(studio: StudioParts, base: gr.Dropdown, tuned: gr.Dropdown, put: gr.Dr
         except InputError as error:
             raise refuse(error) from None
 
-    begun = read.click(stops.begin, None, None, queue=False, **HIDDEN)
-    begun.then(go, [base, tuned, put, pasted, file, most, order], [status, rows, found], **COMPUTES)
-    stop.click(stops.stop, None, None, queue=False, **HIDDEN)
-    order.change(_reorder, [order, found], rows, preprocess=False, concurrency_limit=4, **HIDDEN)
-    file.focus(lambda: gr.update(choices=[PASTED, *_files(studio)]), None, file, queue=False, **HIDDEN)
+    return go
 
 
 def _score(studio: StudioParts, values: tuple[object, ...]) -> Iterator[MostChanged]:

@@ -41,6 +41,32 @@ def build(studio: StudioParts) -> None:
         ask = gr.Button("Ask both", variant="primary", min_width=120, elem_id="vote-ask")
         following = gr.Button("Ask the next question", min_width=120, elem_id="vote-next")
         stop = gr.Button("Stop", min_width=80, elem_id="vote-stop")
+    settings = _settings(studio)
+    status = gr.HTML("", elem_id="vote-status", elem_classes="status")
+    with gr.Row(equal_height=True, elem_id="vote-panes"):
+        panes = [gr.HTML(head, elem_id=f"vote-pane-{n}", min_height=120) for n, head in enumerate(NO_NAMES, 1)]
+    with gr.Row():
+        buttons = [
+            gr.Button(words, interactive=False, min_width=110, elem_id=name)
+            for words, name in zip(BUTTONS, ELEMENTS, strict=True)
+        ]
+    ballot = gr.State()
+    standings = gr.HTML(page.standings, elem_id="vote-standings")
+    form = [prompt, settings[0], first, second, *settings[1:]]
+    shown = [prompt, status, *panes, *buttons, ballot]
+    for triggers, answer in (([ask.click, prompt.submit], page.ask), ([following.click], page.ask_next)):
+        begun = gr.on(triggers, page.stops.begin, None, None, queue=False, **HIDDEN)
+        begun.then(answer, form, shown, preprocess=False, concurrency_limit=16, concurrency_id="replies", **HIDDEN)
+    stop.click(page.stops.stop, None, None, queue=False, **HIDDEN)
+    for number, button in enumerate(buttons):
+        button.click(partial(page.vote, number), ballot, [*shown[1:], standings], **PLAIN)
+    _wire_export(page, first, second)
+    gr.context.Context.root_block.load(None, None, None, js=KEYS, api_visibility="private")
+    gr.context.Context.root_block.unload(page.stops.leave)
+
+
+def _settings(studio: StudioParts) -> list[gr.components.Component]:
+    """Questions, temperature, seed, most tokens, and how both are asked."""
     with gr.Accordion("Questions and sampling", open=False, elem_id="vote-settings"):
         questions = gr.Textbox(
             "\n".join(" ".join(question.split()) for question in studio.examples),
@@ -55,30 +81,13 @@ def build(studio: StudioParts) -> None:
             tokens = gr.Slider(1, MOST_TOKENS, 128, step=1, label="Most tokens of a reply", elem_id="vote-tokens")
             formats = [(words, name) for name, words in FORMATS.items()]
             put = gr.Dropdown(formats, value="auto", label="How both are asked", elem_id="vote-format")
-    status = gr.HTML("", elem_id="vote-status", elem_classes="status")
-    with gr.Row(equal_height=True, elem_id="vote-panes"):
-        panes = [gr.HTML(head, elem_id=f"vote-pane-{n}", min_height=120) for n, head in enumerate(NO_NAMES, 1)]
-    with gr.Row():
-        buttons = [
-            gr.Button(words, interactive=False, min_width=110, elem_id=name)
-            for words, name in zip(BUTTONS, ELEMENTS, strict=True)
-        ]
-    ballot = gr.State()
-    standings = gr.HTML(page.standings, elem_id="vote-standings")
+    return [questions, temperature, seed, tokens, put]
+
+
+def _wire_export(page: BlindPage, first: gr.Dropdown, second: gr.Dropdown) -> None:
     with gr.Row():
         export = gr.Button("Write the votes as preference pairs", elem_id="vote-export")
         queue = gr.Button("Queue a DPO run of the second model on them", elem_id="vote-queue")
     told = gr.HTML("", elem_id="vote-told", elem_classes="status")
-
-    form = [prompt, questions, first, second, temperature, seed, tokens, put]
-    shown = [prompt, status, *panes, *buttons, ballot]
-    for triggers, answer in (([ask.click, prompt.submit], page.ask), ([following.click], page.ask_next)):
-        begun = gr.on(triggers, page.stops.begin, None, None, queue=False, **HIDDEN)
-        begun.then(answer, form, shown, preprocess=False, concurrency_limit=16, concurrency_id="replies", **HIDDEN)
-    stop.click(page.stops.stop, None, None, queue=False, **HIDDEN)
-    for number, button in enumerate(buttons):
-        button.click(partial(page.vote, number), ballot, [*shown[1:], standings], **PLAIN)
     export.click(page.export, [first, second], told, **PLAIN)
     queue.click(page.queue, [first, second], told, **PLAIN)
-    gr.context.Context.root_block.load(None, None, None, js=KEYS, api_visibility="private")
-    gr.context.Context.root_block.unload(page.stops.leave)

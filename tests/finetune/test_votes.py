@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 from scipy.stats import binomtest
@@ -52,6 +53,7 @@ def won_by(number: int, **more):
 
 def test_no_vote_that_was_kept_is_lost_where_the_process_is_killed(tmp_path):
     voter = subprocess.Popen([sys.executable, "-c", VOTER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert voter.stdout is not None
     said = [voter.stdout.readline().strip() for _ in range(20)]
     os.kill(voter.pid, signal.SIGKILL)
     said += [line.strip() for line in voter.stdout if line.endswith("\n")]
@@ -68,7 +70,7 @@ def test_a_ballot_counts_once_and_its_sides_are_placed_by_a_generator_of_their_o
     with pytest.raises(InputError, match="cast already"):
         book.add(one.cast("b"))
     (read,) = book.all()
-    assert read == kept and read.asked.models[read.winner] == one.names[0]
+    assert read == kept and read.winner is not None and read.asked.models[read.winner] == one.names[0]
     placed = Counter(ballot().names[0] for _ in range(400))
     assert binomtest(placed["base"], 400).pvalue > 1e-6
     assert one.shown == tuple(one.asked.replies[one.asked.models.index(name)] for name in one.names)
@@ -80,7 +82,8 @@ def test_a_ballot_counts_once_and_its_sides_are_placed_by_a_generator_of_their_o
 
 def test_win_rate_interval_and_length_bias_are_those_worked_out_by_hand():
     # The run wins 3 of which 2 are the longer reply; the base 1, the longer one; a tie and a both bad.
-    run_longer, base_longer = {"replies": ("22", "4444")}, {"replies": ("666666", "22")}
+    run_longer: dict[str, Any] = {"replies": ("22", "4444")}
+    base_longer: dict[str, Any] = {"replies": ("666666", "22")}
     votes = [won_by(1, **run_longer), won_by(1, **run_longer), won_by(1, **base_longer), won_by(0, **base_longer)]
     votes += [ballot(**run_longer).cast("tie"), ballot(models=("run", "base"), replies=("22", "4444")).cast("both bad")]
     (found,) = figures_of_pairs(votes)

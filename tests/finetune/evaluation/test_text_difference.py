@@ -1,6 +1,7 @@
 """Scores of a text against scipy's, and texts that two tokenizers cut differently."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def logits():
 def test_probability_rank_likeliest_and_divergence_are_those_of_scipy(logits):
     base, tuned = logits
     readings = Reading(IDS, PIECES, base.split(3)), Reading(IDS, PIECES, tuned.split([1, 2, 1]))
-    found = compare_readings(*readings, share_ids=True)
+    found: Any = compare_readings(*readings, share_ids=True)
     assert found.is_paired and len(found.spans) == 4
     for place, span in enumerate(found.spans):
         for (token,), side in ((span.base, base[place]), (span.tuned, tuned[place])):
@@ -39,19 +40,20 @@ def test_probability_rank_likeliest_and_divergence_are_those_of_scipy(logits):
 
 def test_what_nothing_stands_before_is_not_scored_and_costs_nothing(logits):
     base, tuned = logits
-    found = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [tuned[1:]], 1), share_ids=True)
+    found: Any = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [tuned[1:]], 1), share_ids=True)
     first, *others = found.spans
     assert first.change is None and first.divergence is None and first.base_logprob is not None
     assert all(span.change is not None and span.divergence is not None for span in others)
     nats = -sum(token.logprob for token in found.tuned[1:])
-    assert math.isclose(bits_per_byte(found.tuned), nats / math.log(2) / 3)
+    bits: Any = bits_per_byte(found.tuned)
+    assert math.isclose(bits, nats / math.log(2) / 3)
 
 
 def test_the_divergence_of_a_model_that_knows_more_ids_is_over_those_that_both_know(logits):
     base, tuned = logits
     more = torch.cat([tuned, torch.full((4, 3), 9.0)], dim=-1)
-    exact = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [tuned]), share_ids=True)
-    found = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [more]), share_ids=True)
+    exact: Any = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [tuned]), share_ids=True)
+    found: Any = compare_readings(Reading(IDS, PIECES, [base]), Reading(IDS, PIECES, [more]), share_ids=True)
     for span, expected in zip(found.spans, exact.spans, strict=True):
         assert math.isclose(span.divergence, expected.divergence, abs_tol=1e-5)
         assert span.tuned_logprob < expected.tuned_logprob
@@ -64,11 +66,11 @@ def test_texts_that_are_cut_differently_meet_where_both_have_a_cut(logits):
         Reading([1, 2, 3], [b" ab", b"c", b"de"], [base[:3]]),
         Reading([1, 2, 3], [b"abc", b"d", b"e"], [tuned[:3]]),
     )
-    found = compare_readings(readings[0], readings[1], share_ids=False)
+    found: Any = compare_readings(readings[0], readings[1], share_ids=False)
     assert [(span.bytes, len(span.base), len(span.tuned)) for span in found.spans] == [(b"abc", 2, 1), (b"de", 1, 2)]
     assert not found.is_paired and all(span.divergence is None for span in found.spans)
     assert math.isclose(found.spans[0].base_logprob, found.base[0].logprob + found.base[1].logprob)
-    other = compare_readings(
+    other: Any = compare_readings(
         Reading([1], [b"\xc3\xa9"], [base[:1]]), Reading([1], [b"e"], [tuned[:1]]), share_ids=False
     )
     assert len(other.spans) == 1
@@ -77,9 +79,9 @@ def test_texts_that_are_cut_differently_meet_where_both_have_a_cut(logits):
 def test_most_changed_adds_up_all_places_of_a_token(logits):
     base, tuned = logits
     ids, pieces = [3, 0, 3, 2], [b"x", b"y", b"x", b"z"]
-    found = MostChanged()
+    found: Any = MostChanged()
     for _ in range(2):
-        difference = compare_readings(
+        difference: Any = compare_readings(
             Reading(ids, pieces, [base]), Reading(ids, pieces, [tuned[1:]], 1), share_ids=True
         )
         found.add("a line", difference)
