@@ -1,7 +1,7 @@
 """What happens on the page of the blind vote: two replies without names, a vote, then the names and the standings."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -36,6 +36,8 @@ class BlindPage:
     studio: StudioParts
     book: VoteBook
     stops: Stops
+    equal: set[tuple[object, ...]] = field(default_factory=set)
+    """Prompts to which both replied the same, each with all that the replies come from."""
 
     def ask(self, request: gr.Request, *values: object) -> Iterator[list[Any]]:
         """Asks both what the prompt says."""
@@ -49,6 +51,7 @@ class BlindPage:
         try:
             questions = text("questions", values[1] or "", MOST_QUESTIONS)
             voted = {vote.asked.prompt for vote in self.book.of_pair(self._models(values[2:4]))}
+            voted |= {str(prompt) for prompt, *rest in self.equal if rest == list(self._settings(values))}
             yield from self._ask(request, values, next_question(questions, voted))
         except InputError as error:
             raise refuse(error) from None
@@ -101,8 +104,7 @@ class BlindPage:
     def _ask(self, request: gr.Request, values: Sequence[object], prompt: str) -> Iterator[list[Any]]:
         if not prompt.strip():
             raise InputError("prompt: is empty, expected a question for both")
-        models, sampling = self._models(values[2:4]), self._sampling(values[4:6])
-        most, prompt_format = whole("tokens", values[6], 1, MOST_TOKENS), choice("format", values[7], list(FORMATS))
+        models, sampling, most, prompt_format = self._settings(values)
         sides = [
             SideAsked(
                 model=model_of(self.studio, name, prompt_format),
@@ -130,7 +132,10 @@ class BlindPage:
             most_tokens=most,
             replies=replies,
         )
-        yield [gr.skip(), *_offered(Ballot(asked), is_stopped=stop.is_set())]
+        ballot = Ballot(asked)
+        if ballot.is_equal and not stop.is_set():
+            self.equal.add((prompt, models, sampling, most, prompt_format))
+        yield [gr.skip(), *_offered(ballot, is_stopped=stop.is_set())]
 
     def _models(self, values: Sequence[object]) -> tuple[str, str]:
         names = names_of(self.studio)
@@ -139,10 +144,13 @@ class BlindPage:
             raise InputError(f"second model: is {second} too, expected another one than the first")
         return first, second
 
-    def _sampling(self, values: Sequence[object]) -> Sampling:
-        return Sampling(
-            temperature=number("temperature", values[0], 0, HOTTEST), seed=whole("seed", values[1], 0, MOST_SEED)
+    def _settings(self, values: Sequence[object]) -> tuple[tuple[str, str], Sampling, int, str]:
+        """Both models, how ids are chosen, the most tokens, and the prompt format."""
+        sampling = Sampling(
+            temperature=number("temperature", values[4], 0, HOTTEST), seed=whole("seed", values[5], 0, MOST_SEED)
         )
+        most, prompt_format = whole("tokens", values[6], 1, MOST_TOKENS), choice("format", values[7], list(FORMATS))
+        return self._models(values[2:4]), sampling, most, prompt_format
 
 
 def _offered(ballot: Ballot, *, is_stopped: bool) -> list[Any]:

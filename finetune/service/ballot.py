@@ -99,19 +99,21 @@ def first_shown(shuffle_seed: int) -> int:
     return random.Random(shuffle_seed).randrange(2)
 
 
-def next_question(questions: str, voted: Collection[str]) -> str:
-    r"""The first of the questions, one a line, that has no vote yet.
+def next_question(questions: str, done: Collection[str]) -> str:
+    r"""The first of the questions, one a line, that is not done with: voted on, or replied to alike.
 
     >>> next_question("1+1?\n\n2+2?", {"1+1?"})
     '2+2?'
 
     Raises:
-        InputError: there is none, or all have been voted on.
+        InputError: there is none, or all are done with.
     """
     lines = [line.strip() for line in questions.splitlines() if line.strip()]
     if not lines:
         raise InputError("questions: is empty, expected one a line: or type a prompt and ask both")
-    left = next((line for line in lines if line not in voted), None)
+    left = next((line for line in lines if line not in done), None)
     if left is None:
-        raise InputError(f"questions: all {len(lines)} have a vote on these two models: add others")
+        raise InputError(
+            f"questions: all {len(lines)} have a vote, or the same reply of both: add others, or change the seed"
+        )
     return left

@@ -122,7 +122,7 @@ def test_a_preference_run_on_the_votes_is_queued_or_refused_with_nothing_left(tm
         queue_preference_run(jobs, many, base="run", place="embedded", most_waiting=1)
 
 
-def test_the_next_question_is_the_first_without_a_vote():
+def test_the_next_question_is_the_first_that_is_not_done_with():
     assert next_question(" a? \n\nb?", {"a?"}) == "b?"
     with pytest.raises(InputError, match="all 2 have a vote"):
         next_question("a?\nb?", {"a?", "b?"})
