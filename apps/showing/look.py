@@ -55,10 +55,11 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 .likely-columns ol { list-style: none; padding: 0; margin: 0; }
 .likely-columns h4 { margin: .3rem 0; overflow-wrap: anywhere; }
 .likely-columns .likely { width: 100%; display: flex; justify-content: space-between; gap: 1rem; padding: .15rem .5rem;
-  font: 400 .875rem/1.5 var(--font-mono); border-radius: 4px; color: var(--body-text-color); cursor: pointer;
+  font: 400 .875rem/1.5 var(--font-mono) !important; border-radius: 4px; color: var(--body-text-color); cursor: pointer;
   border: 1px solid var(--border-color-primary); background: none; font-variant-numeric: tabular-nums; margin: 1px 0; }
 .likely-columns .likely:hover, .likely-columns .likely:focus-visible { background: var(--background-fill-secondary); }
 .wide { overflow-x: auto; max-width: 100%; }
+.wide tr { border: 0 !important; }
 .wide table { border: 0 !important; border-collapse: collapse; width: 100%; font-size: .875rem;
   font-variant-numeric: tabular-nums; }
 .wide th, .wide td { text-align: left; padding: .3rem .6rem; white-space: nowrap; border: 0 !important;
