@@ -10,7 +10,7 @@ from pathlib import Path
 
 from configs import InputError
 from finetune.runs.database import Database, Tables
-from finetune.service.ballot import Asked, Vote
+from finetune.studio.ballot import Asked, Vote
 from scratch_models.decoding.sampling_settings import Sampling
 
 FILE = "votes.sqlite"

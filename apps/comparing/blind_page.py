@@ -14,10 +14,10 @@ from apps.showing.studio_models import FORMATS, model_of, names_of, proof_of, re
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.conversations.messages import Conversation, Message
-from finetune.service.ballot import CHOICES, Asked, Ballot, next_question
-from finetune.service.vote_figures import PairFigures, figures_of_pairs
-from finetune.service.vote_pairs import WrittenPairs, queue_preference_run, write_pairs
 from finetune.serving.asked_together import SideAsked, SideState, ask_together
+from finetune.studio.ballot import CHOICES, Asked, Ballot, next_question
+from finetune.studio.vote_figures import PairFigures, figures_of_pairs
+from finetune.studio.vote_pairs import WrittenPairs, queue_preference_run, write_pairs
 from finetune.votes import VoteBook
 from scratch_models.decoding.sampling_settings import Sampling
 

@@ -13,10 +13,10 @@ from apps.showing.stops import Stops
 from apps.showing.studio_models import FORMATS, HIDDEN, refuse
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
-from finetune.service.given_texts import MOST_LETTERS, GivenText, pasted_texts, texts_of_file
-from finetune.service.most_changed import MostChanged
-from finetune.service.scored_texts import score_texts
 from finetune.serving.model_difference import ModelPair
+from finetune.studio.given_texts import MOST_LETTERS, GivenText, pasted_texts, texts_of_file
+from finetune.studio.most_changed import MostChanged
+from finetune.studio.scored_texts import score_texts
 
 PASTED = "what is pasted above"
 MOST_TEXTS, SHOWN_TOKENS = 1000, 50

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from apps.showing.look import escape
 from finetune.evaluation.text_difference import Likely, ScoredToken, Span, TextDifference
-from finetune.service.most_changed import ChangedToken
+from finetune.studio.most_changed import ChangedToken
 
 COLOURS = {
     "change": "Change of log-probability",

@@ -14,9 +14,9 @@ from scipy.stats import binomtest
 from configs import InputError
 from finetune.conversations.pairs import read_pairs
 from finetune.runs.job_store import JobStore
-from finetune.service.ballot import CHOICES, Asked, Ballot, first_shown, next_question
-from finetune.service.vote_figures import figures_of_pairs
-from finetune.service.vote_pairs import queue_preference_run, write_pairs
+from finetune.studio.ballot import CHOICES, Asked, Ballot, first_shown, next_question
+from finetune.studio.vote_figures import figures_of_pairs
+from finetune.studio.vote_pairs import queue_preference_run, write_pairs
 from finetune.votes import VoteBook
 from scratch_models.decoding.sampling_settings import Sampling
 

@@ -9,8 +9,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, rankdata
 
 from finetune.evaluation.text_difference import Reading, bits_per_byte, compare_readings
-from finetune.service.given_texts import pasted_texts
-from finetune.service.most_changed import MostChanged
+from finetune.studio.given_texts import pasted_texts
+from finetune.studio.most_changed import MostChanged
 
 PIECES = [b"ab", b"c", b"d", b"e"]
 IDS = [3, 0, 6, 2]

@@ -8,12 +8,12 @@ from configs import InputError
 from finetune.conversations.messages import Message
 from finetune.decoding.all_logits import all_logits
 from finetune.export.opened_sides import open_local
-from finetune.service.given_texts import pasted_texts
-from finetune.service.scored_texts import score_texts
 from finetune.serving.forced_token import Forced, go_on_from
 from finetune.serving.model_difference import ModelPair
 from finetune.serving.model_pool import ModelPool
 from finetune.serving.put_texts import put_text
+from finetune.studio.given_texts import pasted_texts
+from finetune.studio.scored_texts import score_texts
 from tests.finetune.serving.served import known_texts, prompts, save_models
 
 ASKED = [Message("user", "What colour has the apple number 3?")]

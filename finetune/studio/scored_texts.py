@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 
 from configs import InputError
-from finetune.service.given_texts import GivenText
-from finetune.service.most_changed import MostChanged
 from finetune.serving.model_difference import MOST_TOKENS, ModelPair, TooLong
 from finetune.serving.put_texts import AUTO
+from finetune.studio.given_texts import GivenText
+from finetune.studio.most_changed import MostChanged
 
 
 def score_texts(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from finetune.evaluation.intervals import Interval, wilson_interval
-from finetune.service.ballot import Vote
+from finetune.studio.ballot import Vote
 
 
 @dataclass(frozen=True, kw_only=True)

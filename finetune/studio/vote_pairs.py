@@ -12,7 +12,7 @@ from configs.whole_folder import write_whole
 from finetune.preference.pair_splits import read_preference_splits
 from finetune.runs.job import Job
 from finetune.runs.job_store import JobStore
-from finetune.service.ballot import Vote
+from finetune.studio.ballot import Vote
 
 FOLDER = "votes"
 
