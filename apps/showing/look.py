@@ -141,6 +141,7 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 /* Extend */
 .chart { width: 100%; max-width: 46rem; height: auto; color: var(--body-text-color-subdued); }
 .chart text { font-size: 13px; fill: currentColor; }
+@media (max-width: 640px) { .chart text { font-size: 20px; } }
 .chart .grid { stroke: var(--border-color-primary); }
 .chart .line { fill: none; stroke: var(--primary-600); stroke-width: 2.5; }
 .chart .mark { fill: hsl(25 90% 50%); stroke: var(--background-fill-primary); stroke-width: 2; }

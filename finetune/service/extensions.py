@@ -7,12 +7,12 @@ from typing import Any
 
 from configs import InputError
 from configs.whole_folder import write_whole
+from finetune.export.own_tokenizers import own_tokenizer
 from finetune.export.saved_model import find_model
 from finetune.service.file_store import FileStore, StoredFile
 from tokenizer_ext.extension.corpus_files import read_documents, split_documents, token_of_line, word_forms
 from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
-from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.inspection.proposal import Proposal, propose
 
@@ -41,7 +41,7 @@ class AskedExtension:
         Raises:
             InputError: there is no such base or text, or the text does not support it.
         """
-        tokenizer = load_tokenizer(base_of(self.place))
+        tokenizer = own_tokenizer(base_of(self.place))
         words, _ = word_forms(self.word_lines, "both", token_bytes(tokenizer).values())
         wanted = Wanted(new_tokens=self.new_tokens, words=words, leave_out=self.struck)
         return propose(tokenizer, self._documents(files), wanted)

@@ -28,7 +28,7 @@ def tokens_as_html(proposal: Proposal) -> str:
     body = "".join(_row(token) for token in proposal.tokens[:SHOWN])
     more = len(proposal.tokens) - SHOWN
     rest = paragraph(f"{more:,} more are proposed and not shown.") if more > 0 else ""
-    cells = {"token": "", "saves": " class=number", "uses": " class=number", "made of": "", "strike": ""}
+    cells = {"token": "", "strike": "", "saves": " class=number", "uses": " class=number", "made of": ""}
     header = "".join(f'<th scope="col"{kind}>{cell}</th>' for cell, kind in cells.items())
     return (
         f'{heading("What each saves")}<div class="scrolled" tabindex="0" role="region" aria-label="proposed tokens">'
@@ -50,8 +50,8 @@ def _row(token: ProposedToken) -> str:
     parts = escape(" + ".join(map(show_token, token.parts)))
     strike = f'<button type="button" data-strike="{escape(token.written)}" aria-label="strike {shown}">Strike</button>'
     return (
-        f"<tr><td>{shown}</td><td class=number>{token.saves:,}</td><td class=number>{token.uses:,}</td>"
-        f"<td>{parts}</td><td>{'asked for' if token.is_word else strike}</td></tr>"
+        f"<tr><td>{shown}</td><td>{'asked for' if token.is_word else strike}</td>"
+        f"<td class=number>{token.saves:,}</td><td class=number>{token.uses:,}</td><td>{parts}</td></tr>"
     )
 
 
