@@ -17,8 +17,7 @@ from finetune.service.kept_rows import keep_row
 from finetune.serving.dialogue import MOST_SIDES, Dialogue, read_dialogue
 
 TOLD: dict[str, Any] = {**HIDDEN, "preprocess": False}
-PLAIN = {**TOLD, "queue": False}
-"""Of what is done at once; only what goes through the queue can say something beside its outputs."""
+"""Of what can be refused: only what goes through the queue can say so."""
 SAVES = """
 (name, content) => {
   const link = document.createElement('a');
@@ -48,8 +47,8 @@ def _wire_turns(layout: Layout) -> None:
         return [*_drawn(dialogue.without_last()), dialogue.without_last().to_json(), prompt]
 
     drawn = [*layout.shown, layout.kept, layout.prompt]
-    layout.undo.click(undo, layout.kept, drawn, **PLAIN)
-    layout.new.click(lambda: [*_drawn(Dialogue()), "", gr.skip()], None, drawn, **PLAIN)
+    layout.undo.click(undo, layout.kept, drawn, **TOLD)
+    layout.new.click(lambda: [*_drawn(Dialogue()), "", gr.skip()], None, drawn, queue=False, **HIDDEN)
 
 
 def _wire_page(studio: StudioParts, layout: Layout) -> None:
@@ -92,13 +91,13 @@ def _wire_exports(studio: StudioParts, layout: Layout) -> None:
         jsonl: lambda kept, system: ("dialogue.jsonl", _whole(kept).to_jsonl(text("system", system, MOST_CHARACTERS))),
     }
     for button, make in saving.items():
-        made = button.click(_told(make), [layout.kept, layout.system], [name, content], **PLAIN)
-        made.success(None, [name, content], None, js=SAVES, **{**HIDDEN, "queue": False})
+        made = button.click(_told(make), [layout.kept, layout.system], [name, content], **TOLD)
+        made.success(None, [name, content], None, js=SAVES, queue=False, **HIDDEN)
 
     def make_link(request: gr.Request, *values: object) -> str:
         return f"{request.headers.get('referer', '').partition('?')[0]}?{ASKED}={quote(_link(studio, values))}"
 
-    link.click(_told(make_link), layout.form, address, **PLAIN)
+    link.click(_told(make_link), layout.form, address, **TOLD)
 
 
 def _keeping(studio: StudioParts, side: int) -> Any:

@@ -28,23 +28,12 @@ def build(studio: StudioParts, layout: Layout, asks: Asks) -> None:
     """Lays it out under the dialogue; the sides and how they are sampled are those of the tab."""
     stops = Stops()
     with gr.Accordion("Many prompts", open=False, elem_id="many"):
-        prompts = gr.Textbox(
-            label="Prompts",
-            lines=4,
-            max_lines=12,
-            placeholder='One a line, or lines of JSON: {"question": "1+1?", "answer": "2"}',
-            elem_id="many-prompts",
-        )
-        with gr.Row():
-            contains = gr.Textbox("", label="Count replies that contain", max_lines=1, elem_id="many-contains")
-            starts = gr.Textbox("", label="Count replies that start with", max_lines=1, elem_id="many-starts")
+        given = _given()
         with gr.Row():
             start = gr.Button("Answer all", variant="primary", elem_id="many-start")
             stop = gr.Button("Stop", interactive=False, elem_id="many-stop")
             save = gr.Button("Save as JSONL", elem_id="many-save")
-        shown = gr.HTML(elem_id="many-shown")
-    lines, name = gr.State(""), gr.Textbox(visible=False)
-    content = gr.Textbox(visible=False)
+        shown, lines = gr.HTML(elem_id="many-shown"), gr.State("")
 
     def answer(request: gr.Request, *values: object) -> Iterator[list[Any]]:
         try:
@@ -56,21 +45,34 @@ def build(studio: StudioParts, layout: Layout, asks: Asks) -> None:
         stops.begin(request)
         return [gr.update(interactive=False), gr.update(interactive=True)]
 
+    def end() -> list[Any]:
+        return [gr.update(interactive=True), gr.update(interactive=False)]
+
     begun = start.click(begin, None, [start, stop], queue=False, **HIDDEN)
     running: dict[str, Any] = {**HIDDEN, "preprocess": False, "concurrency_limit": 2, "concurrency_id": "many"}
-    replies = begun.then(answer, [*layout.form, prompts, contains, starts], [shown, lines], **running)
+    replies = begun.then(answer, [*layout.form, *given], [shown, lines], **running)
     for ended in (replies.then, replies.failure):
-        ended(
-            lambda: [gr.update(interactive=True), gr.update(interactive=False)],
-            None,
-            [start, stop],
-            queue=False,
-            **HIDDEN,
-        )
+        ended(end, None, [start, stop], queue=False, **HIDDEN)
     stop.click(stops.stop, queue=False, **HIDDEN)
+    gr.context.Context.root_block.unload(stops.leave)
+    name, content = gr.Textbox(visible=False), gr.Textbox(visible=False)
     saved = save.click(lambda found: ("replies.jsonl", found), lines, [name, content], queue=False, **HIDDEN)
     saved.success(None, [name, content], None, js=SAVES, queue=False, **HIDDEN)
-    gr.context.Context.root_block.unload(stops.leave)
+
+
+def _given() -> list[gr.Textbox]:
+    """The prompts, and what is counted in the replies."""
+    prompts = gr.Textbox(
+        label="Prompts",
+        lines=4,
+        max_lines=12,
+        placeholder='One a line, or lines of JSON: {"question": "1+1?", "answer": "2"}',
+        elem_id="many-prompts",
+    )
+    with gr.Row():
+        contains = gr.Textbox("", label="Count replies that contain", max_lines=1, elem_id="many-contains")
+        starts = gr.Textbox("", label="Count replies that start with", max_lines=1, elem_id="many-starts")
+    return [prompts, contains, starts]
 
 
 def _answer(

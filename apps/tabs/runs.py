@@ -105,25 +105,7 @@ def _doing(studio: StudioParts, what: str) -> Callable[[object], str]:
 
 
 def _form(studio: StudioParts, method: str, chosen: gr.Dropdown) -> None:
-    files = gr.Dropdown(
-        _files(studio, method),
-        value=None,
-        label="Data: a file that was uploaded through the API",
-        elem_id=f"{method}-file",
-    )
-    pasted = gr.Textbox(
-        label="Or lines of JSON, pasted",
-        placeholder='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}',
-        lines=3,
-        max_lines=10,
-        elem_id=f"{method}-pasted",
-    )
-    with gr.Row():
-        model = gr.Dropdown(studio.names, value=studio.base, label="Model to start from", elem_id=f"{method}-model")
-        name = gr.Textbox(label="Name of the run", max_lines=1, elem_id=f"{method}-name")
-    all_settings = gr.Accordion(f"All settings ({len(fields_of(method))})", open=False, elem_id=f"{method}-settings")
-    with all_settings, gr.Row(elem_classes="settings"):
-        settings = [component_of(field, f"{method}-{field.name}") for field in fields_of(method)]
+    form = _fields(studio, method)
     with gr.Row():
         rehearse = gr.Button("Dry run: time, memory, first example", elem_id=f"{method}-dry")
         start = gr.Button("Start", variant="primary", elem_id=f"{method}-start")
@@ -139,16 +121,32 @@ def _form(studio: StudioParts, method: str, chosen: gr.Dropdown) -> None:
 
         return begin
 
-    form = [model, files, pasted, name, *settings]
+    def known() -> list[Any]:
+        return [gr.update(choices=studio.names), gr.update(choices=_files(studio, method))]
+
     rehearse.click(starting(dry_run=True), form, chosen, **QUEUED)
     start.click(starting(dry_run=False), form, chosen, **QUEUED)
-    gr.context.Context.root_block.load(
-        lambda: [gr.update(choices=_files(studio, method)), gr.update(choices=studio.names)],
-        None,
-        [files, model],
-        queue=False,
-        **HIDDEN,
+    gr.context.Context.root_block.load(known, None, form[:2], queue=False, **HIDDEN)
+
+
+def _fields(studio: StudioParts, method: str) -> list[gr.components.Component]:
+    """What `run_form.read_form` reads, in its order."""
+    words = "Data: a file that was uploaded through the API"
+    files = gr.Dropdown(_files(studio, method), value=None, label=words, elem_id=f"{method}-file")
+    pasted = gr.Textbox(
+        label="Or lines of JSON, pasted",
+        placeholder='{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}',
+        lines=3,
+        max_lines=10,
+        elem_id=f"{method}-pasted",
     )
+    with gr.Row():
+        model = gr.Dropdown(studio.names, value=studio.base, label="Model to start from", elem_id=f"{method}-model")
+        name = gr.Textbox(label="Name of the run", max_lines=1, elem_id=f"{method}-name")
+    all_settings = gr.Accordion(f"All settings ({len(fields_of(method))})", open=False, elem_id=f"{method}-settings")
+    with all_settings, gr.Row(elem_classes="settings"):
+        settings = [component_of(field, f"{method}-{field.name}") for field in fields_of(method)]
+    return [model, files, pasted, name, *settings]
 
 
 def _files(studio: StudioParts, method: str) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import openai
 
@@ -48,6 +49,7 @@ class Load:
         lines = Path(settings.data).read_text(encoding="utf-8").splitlines()[: settings.questions]
         self.questions = [json.loads(line)["question"][:400] for line in lines]
         self.models: list[str] = []
+        self.plain: set[str] = set()
         self.known: dict[tuple[str, str], str] = {}
         self.found: Counter[str] = Counter()
         self.waited: list[float] = []
@@ -55,23 +57,32 @@ class Load:
     async def ask(self, model: str, question: str, *, leaves: bool = False) -> tuple[str, float]:
         """The text of a streamed answer, and the seconds to its first chunk."""
         began, first, text = time.perf_counter(), 0.0, ""
-        messages = [{"role": "user", "content": question}]
-        stream = await self.client.chat.completions.create(
-            model=model,
-            messages=messages,  # type: ignore[arg-type]
-            temperature=0,
-            max_completion_tokens=self.settings.reply_tokens,
-            stream=True,
-        )
+        stream = await self._begin(model, question)
         async with stream:
             async for chunk in stream:
-                said = chunk.choices[0].delta.content if chunk.choices else None
+                choice = chunk.choices[0] if chunk.choices else None
+                said = choice and (choice.text if model in self.plain else choice.delta.content)
                 if said:
                     first = first or time.perf_counter() - began
                     text += said
                     if leaves:
                         break
         return text, first
+
+    async def _begin(self, model: str, question: str) -> Any:
+        """The stream of an answer; a model without a chat format goes on with the question as a text."""
+        asked = {"model": model, "temperature": 0, "stream": True}
+        if model not in self.plain:
+            messages, most = [{"role": "user", "content": question}], self.settings.reply_tokens
+            try:
+                create: Any = self.client.chat.completions.create
+                return await create(**asked, messages=messages, max_completion_tokens=most)
+            except openai.BadRequestError as error:
+                if "no chat format" not in str(error):
+                    raise
+                self.plain.add(model)
+        begin: Any = self.client.completions.create
+        return await begin(**asked, prompt=question, max_tokens=self.settings.reply_tokens)
 
     async def know(self) -> list[float]:
         """Asks each question alone; the seconds to the first chunk of each."""

@@ -46,6 +46,15 @@ def test_what_holds_no_prompts_is_refused_with_its_line(text, said):
 class _Echo:
     """Says its prompt backwards."""
 
+    def fits(self, conversation):
+        return True
+
+    def answer(self, conversations, reply_tokens, sampling):
+        raise NotImplementedError
+
+    def costs(self, conversations):
+        return None
+
     def stream(self, conversation, reply_tokens, sampling, stop):
         said = conversation.messages[-2].content[::-1]
         yield PartialReply(text=said[:1], pieces=1)
