@@ -51,7 +51,7 @@ def _one_run() -> tuple[gr.Dropdown, gr.Dropdown, dict[str, gr.Button], list[gr.
         }
     details = gr.HTML(elem_id="run-details")
     plot = gr.LinePlot(
-        pandas.DataFrame(columns=["step", "nats", "of"]),
+        _points([]),
         x="step",
         y="nats",
         color="of",
@@ -76,11 +76,17 @@ def _looking(studio: StudioParts) -> Callable[..., list[Any]]:
         state = f"{table}{chosen}{other}{log[-200:]}"
         if state == seen:
             return [gr.skip()] * 7
-        points = pandas.DataFrame(curves(compared), columns=["step", "nats", "of"])
+        points = _points(compared)
         first = gr.update(choices=names, value=one.name if one else None)
         return [table, first, gr.update(choices=names), details_of(one) if one else "", points, log, state]
 
     return look
+
+
+def _points(runs: list[WatchedRun]) -> Any:
+    """Typed also where there is none: the plot takes its axes from the first that it gets."""
+    points = pandas.DataFrame(curves(runs), columns=["step", "nats", "of"])
+    return points.astype({"step": "int64", "nats": "float64", "of": "string"})
 
 
 def _log_of(studio: StudioParts, run: WatchedRun | None) -> str:

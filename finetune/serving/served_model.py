@@ -69,7 +69,8 @@ class ServedModel:
     @property
     def proof(self) -> str:
         """What exactly answers: the hash of its weights, the base that an adapter of it lies over, its chat format."""
-        over = f"adapter on, over {self.batch.name} in memory" if self.adapter else "no adapter"
+        base = "its base" if self.batch.name == self.side.name else f"{self.batch.name}, which others share"
+        over = f"adapter on, over {base}" if self.adapter else "no adapter"
         return f"{self.side.identity} · {over} · {self.side.chat_format}"
 
     @cached_property
