@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from apps.showing.look import escape
-from finetune.service.watched_runs import WatchedRun, describe
+from finetune.service.watched_runs import WatchedRun, describe, plot
 
 EMPTY = '<p class="waiting">No run yet. Start one below, or in a terminal: accelerate launch finetune/sft.py</p>'
 HEAD = ("run", "kind", "state", "how far", "begun")
@@ -24,6 +24,13 @@ def details_of(run: WatchedRun) -> str:
     facts = [run.kind, run.state, *describe(run, run.figures), str(run.folder)]
     error = f'<p class="refused">{escape(run.error)}</p>' if run.error else ""
     return f'<p class="status">{escape(" · ".join(facts))}</p>{error}'
+
+
+def plot_of(runs: Sequence[WatchedRun]) -> str:
+    """The losses of one run, or of two."""
+    image = plot(runs)
+    words = f"Losses by step of {' and '.join(run.label or run.name for run in runs)}"
+    return f'<img class="plot" src="{image}" alt="{escape(words)}">' if image else ""
 
 
 def title_of(run: WatchedRun) -> str:

@@ -67,6 +67,7 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 .wide mark { background: color-mix(in srgb, #f97316 35%, transparent); color: inherit; }
 /* Runs */
 .settings > .form { display: grid !important; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
+.plot { width: 100%; max-width: 60rem; background: white; border-radius: 8px; }
 #run-log textarea { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; }
 /* Vote */
 .blind { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; }

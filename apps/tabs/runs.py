@@ -4,15 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import pandas  # type: ignore[import-untyped]
 
 from apps.running import run_form
 from apps.running.run_form import METHODS, component_of, fields_of
-from apps.running.run_views import details_of, table_of, title_of
+from apps.running.run_views import details_of, plot_of, table_of, title_of
 from apps.showing.studio_models import HIDDEN, refuse
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
-from finetune.service.watched_runs import WatchedRun, curves, watched_runs
+from finetune.service.watched_runs import WatchedRun, watched_runs
 
 SECONDS_BETWEEN_LOOKS = 2.0
 LOG_LINES = 60
@@ -50,16 +49,7 @@ def _one_run() -> tuple[gr.Dropdown, gr.Dropdown, dict[str, gr.Button], list[gr.
             for name, words in (("pause", "Pause"), ("resume", "Go on"), ("cancel", "Cancel"), ("requeue", "Run again"))
         }
     details = gr.HTML(elem_id="run-details")
-    plot = gr.LinePlot(
-        _points([]),
-        x="step",
-        y="nats",
-        color="of",
-        title="Loss",
-        y_title="loss (nats per token)",
-        height=260,
-        elem_id="run-plot",
-    )
+    plot = gr.HTML(elem_id="run-plot")
     log = gr.Textbox(label="What it printed last", lines=10, max_lines=18, interactive=False, elem_id="run-log")
     return chosen, other, buttons, [details, plot, log]
 
@@ -76,17 +66,11 @@ def _looking(studio: StudioParts) -> Callable[..., list[Any]]:
         state = f"{table}{chosen}{other}{log[-200:]}"
         if state == seen:
             return [gr.skip()] * 7
-        points = _points(compared)
+        drawn = plot_of(compared)
         first = gr.update(choices=names, value=one.name if one else None)
-        return [table, first, gr.update(choices=names), details_of(one) if one else "", points, log, state]
+        return [table, first, gr.update(choices=names), details_of(one) if one else "", drawn, log, state]
 
     return look
-
-
-def _points(runs: list[WatchedRun]) -> Any:
-    """Typed also where there is none: the plot takes its axes from the first that it gets."""
-    points = pandas.DataFrame(curves(runs), columns=["step", "nats", "of"])
-    return points.astype({"step": "int64", "nats": "float64", "of": "string"})
 
 
 def _log_of(studio: StudioParts, run: WatchedRun | None) -> str:

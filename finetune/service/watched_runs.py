@@ -9,9 +9,12 @@ from typing import Any
 from finetune.runs.job import Job
 from finetune.runs.job_store import JobStore
 from scratch_models.loop.run_folder import RECORD, RunFolder
+from tokenizer_ext.pages.plots import as_data_uri, can_plot, new_figure
 
 LOSSES = {"loss_nats": "training", "held_out_loss_nats": "held out"}
 MOST_POINTS = 400
+FEW_POINTS = 30
+PLOT_INCHES = 2.6
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,23 @@ def curves(runs: Sequence[WatchedRun]) -> list[dict[str, Any]]:
             series = f"{run.label or run.name}, {words}" if len(runs) > 1 else words
             points += [{"step": entry["step"], "nats": float(entry[name]), "of": series} for entry in kept]
     return points
+
+
+def plot(runs: Sequence[WatchedRun]) -> str:
+    """The curves of runs as an image in a data URI; empty where there is no point yet, or nothing to draw with."""
+    points = curves(runs)
+    if not points or not can_plot():
+        return ""
+    figure = new_figure(PLOT_INCHES)
+    axes = figure.add_subplot()
+    for series in dict.fromkeys(point["of"] for point in points):
+        of_one = [point for point in points if point["of"] == series]
+        marker = "o" if len(of_one) < FEW_POINTS else None
+        axes.plot([point["step"] for point in of_one], [point["nats"] for point in of_one], label=series, marker=marker)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.legend()
+    return as_data_uri(figure)
 
 
 def describe(run: WatchedRun, figures: Mapping[str, float]) -> list[str]:

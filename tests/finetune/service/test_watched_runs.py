@@ -5,7 +5,7 @@ import json
 import pytest
 
 from finetune.runs.job_store import JobStore
-from finetune.service.watched_runs import MOST_POINTS, WatchedRun, curves, describe, watched_runs
+from finetune.service.watched_runs import MOST_POINTS, WatchedRun, curves, describe, plot, watched_runs
 
 
 def _run(folder, steps: int, *, finished: bool = True):
@@ -56,6 +56,7 @@ def test_curves_are_thinned_keep_their_last_point_and_say_whose_they_are(tmp_pat
         "nats": 1 / steps,
         "of": "training",
     }
+    assert plot(runs).startswith("data:image/svg+xml;base64,") and plot([]) == ""
     assert {point["of"] for point in curves(runs)} == {
         f"{name}, {of}" for name in "ab" for of in ("training", "held out")
     }
