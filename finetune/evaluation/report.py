@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,7 +89,8 @@ def write_report(report: Report, folder: Path) -> None:
 
 def to_html(report: Report) -> str:
     """One page that needs nothing beside it: its plots are inside."""
-    samples = [(one.question, one.base, one.assistant, one.expected) for one in report.samples]
+    differing = sorted(report.samples, key=lambda one: likeness(one.base, one.assistant))
+    samples = [(one.question, one.base, one.assistant, one.expected) for one in differing]
     by_prompt = prompt_rows(report.base_by_prompt)
     asked = any("stop_rate" in entry for entry in report.metrics)
     return page(
@@ -101,14 +103,23 @@ def to_html(report: Report) -> str:
             heading("While it trained"),
             image("Loss by step", plot_losses(report.metrics)),
             *([image("Stop rate by step", plot_stop_rate(report.metrics))] if asked else []),
-            heading("Replies"),
-            table(["question", "base", "assistant", "expected"], samples, kind="samples"),
+            heading("Replies, those that differ most first"),
+            table(["question", "base", "assistant", "expected"], samples, kind="samples", folded=True),
             heading("The base by prompt"),
             table(PROMPT_COLUMNS, by_prompt, numbers=True),
             heading("Facts of the run"),
             table(["", ""], list(report.facts.items())),
         ],
     )
+
+
+def likeness(one: str, other: str) -> float:
+    """How alike two replies are, from 0 to 1: the share of words that stand in both in the same order.
+
+    >>> likeness("the sum of two", "the sum of all"), likeness("a b", "c")
+    (0.75, 0.0)
+    """
+    return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
 def plot_losses(metrics: Sequence[Mapping[str, Any]]) -> str:

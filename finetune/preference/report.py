@@ -92,7 +92,7 @@ def to_html(report: PreferenceReport) -> str:
             image("Loss by step", plot_metrics(report.metrics, LOSSES, "loss of a pair")),
             image("Rewards by step", plot_metrics(report.metrics, REWARD_LINES, "reward (nats times beta)")),
             heading("Replies"),
-            table(["prompt", "reference", "tuned", "chosen", "rejected"], samples, kind="samples"),
+            table(["prompt", "reference", "tuned", "chosen", "rejected"], samples, kind="samples", folded=True),
             heading("Facts of the run"),
             table(["", ""], list(report.facts.items())),
         ],

@@ -80,7 +80,7 @@ def to_html(attacked: Attacked, facts: Mapping[str, Any]) -> str:
             heading("Facts"),
             table(["", ""], [(name, str(value)) for name, value in facts.items()]),
             heading("Every prompt with both replies"),
-            table(["", "prompt", "base", "tuned"], rows, kind="samples"),
+            table(["", "prompt", "base", "tuned"], rows, kind="samples", folded=True),
         ],
     )
 

@@ -152,4 +152,4 @@ def _token_parts(plan: Plan) -> list[str]:
         ),
         paragraph(under_trained),
     ]
-    return [*(warning if rarely else []), heading("New tokens"), table(header, rows)]
+    return [*(warning if rarely else []), heading("New tokens"), table(header, rows, folded=True)]

@@ -4,14 +4,23 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
-table.samples { table-layout: fixed; font-size: .85rem; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #ddd; }
+:root { color-scheme: light dark; --text: #222; --line: #ddd; --quiet: #595959; --back: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e4e4; --line: #444; --quiet: #a8a8a8; --back: #16181b; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--text); background: var(--back); overflow-wrap: anywhere; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; width: 100%; }
+table.samples { table-layout: fixed; font-size: .85rem; min-width: 44rem; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
 td { white-space: pre-wrap; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-img { width: 100%; }
+summary { cursor: pointer; color: var(--quiet); }
+img { width: 100%; background: #fff; border-radius: 6px; }
 """
+SHOWN_ROWS = 12
+"""Of a table that is folded."""
 
 
 def page(title: str, parts: Iterable[str]) -> str:
@@ -47,8 +56,14 @@ def image(name: str, source: str) -> str:
     return f'<p><img alt="{escape(name)}" src="{source}"></p>'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False, kind: str = "") -> str:
-    """A table; with `numbers` every column but the first is set as numbers. A header of empty cells is left out."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False, kind: str = "", folded: bool = False
+) -> str:
+    """A table; with `numbers` every column but the first is set as numbers. A header of empty cells is left out.
+
+    One that is wider than the page moves in a box of its own. Of one that is `folded` the first rows are seen, and the
+    others once they are asked for.
+    """
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "".join(
@@ -56,6 +71,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool
             for place, cell in enumerate(cells)
         )
 
-    body = "\n".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    head = f"<thead><tr>{row(header, 'th')}</tr></thead>" if any(header) else ""
-    return f'<table class="{kind}">{head}<tbody>{body}</tbody></table>'
+    def boxed(some: Sequence[Sequence[str]]) -> str:
+        body = "\n".join(f"<tr>{row(cells, 'td')}</tr>" for cells in some)
+        head = f"<thead><tr>{row(header, 'th')}</tr></thead>" if any(header) else ""
+        return f'<div class="wide" tabindex="0"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+    if not folded or len(rows) <= SHOWN_ROWS:
+        return boxed(rows)
+    rest = f"<details><summary>{len(rows) - SHOWN_ROWS} more</summary>{boxed(rows[SHOWN_ROWS:])}</details>"
+    return boxed(rows[:SHOWN_ROWS]) + rest

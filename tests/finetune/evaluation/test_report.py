@@ -26,7 +26,7 @@ def _scores(bits, checkable=4):
     return Scores(**figures, conversations=8, checkable=checkable)
 
 
-def _report(checkable=4, **changes):
+def make_report(checkable=4, **changes):
     base, other = _scores(2.0, checkable), _scores(2.5, checkable)
     fields = {
         "title": "sft-1: an assistant made from <base> & co",
@@ -68,25 +68,35 @@ class _Page(HTMLParser):
 
 
 def test_the_page_refers_to_nothing_outside_itself():
-    page = _Page(to_html(_report()))
+    page = _Page(to_html(make_report()))
     references = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
     assert len(references) == 3 and all(reference.startswith("data:image/") for reference in references)
     assert {tag for tag, _ in page.tags} <= {
-        *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "img"),
+        *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "img", "div"),
         *("table", "thead", "tbody", "tr", "th", "td"),
     }
     assert page.open == []
 
 
 def test_what_a_model_says_is_shown_and_not_run():
-    html = to_html(_report())
+    html = to_html(make_report())
     assert "<script" not in html and "<img src=http" not in html and "<base>" not in html
     page = _Page(html)
     assert ATTACK in page.cells and 'a "quoted"\n\nreply' in page.cells
 
 
+def test_replies_that_differ_most_come_first_and_many_are_folded():
+    said = [("a b c d", "a b c d"), ("a b c d", "x y z"), ("a b c d", "a b c e")]
+    samples = tuple(SampleReplies(f"question {n}", *said[n % 3], "d") for n in range(30))
+    html = to_html(make_report(samples=samples))
+    order = [int(number) for number in re.findall(r"question (\d+)", html)]
+    assert sorted(order) == list(range(30)) and [number % 3 for number in order] == [1] * 10 + [2] * 10 + [0] * 10
+    seen, _folded = html.split("<details><summary>18 more</summary>")
+    assert len(re.findall(r"question \d+", seen)) == 12 and _Page(html).open == []
+
+
 def test_the_page_has_its_plots_with_the_points_of_the_run():
-    html = to_html(_report())
+    html = to_html(make_report())
     plots = [base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", html)]
     assert len(plots) == 3 and all("<svg" in plot for plot in plots)
     for plot, colour, points in [(1, "#1f77b4", 10), (1, "#ff7f0e", 2), (2, "#2ca02c", 2)]:  # training, held-out, ended
@@ -96,16 +106,16 @@ def test_the_page_has_its_plots_with_the_points_of_the_run():
 
 @pytest.mark.parametrize("metrics", [(), ({"step": 1, "loss_nats": 2.0},)])
 def test_a_run_with_hardly_a_metric_has_a_page(metrics):
-    assert "data:image/svg+xml" in to_html(_report(metrics=metrics))
+    assert "data:image/svg+xml" in to_html(make_report(metrics=metrics))
 
 
 def test_the_json_holds_every_figure_and_reply(tmp_path):
-    write_report(_report(), tmp_path)
+    write_report(make_report(), tmp_path)
     record = json.loads((tmp_path / "report.json").read_text())
     assert set(record) == {"title", "base", "base_by_prompt", "assistant", "samples", "facts"}
     assert record["assistant"] == vars(_scores(1.5))
     assert record["base_by_prompt"]["bare"]["bits_per_byte"] == 2.5
-    assert record["samples"] == [vars(_report().samples[0])]
+    assert record["samples"] == [vars(make_report().samples[0])]
     assert (tmp_path / "report.html").read_text().endswith("</body></html>\n")
 
 
@@ -118,7 +128,11 @@ def test_the_table_is_the_same_in_the_terminal_the_card_and_the_page():
         ["50.0%", "50.0%"],
         ["12.5%", "12.5%"],
     ]
-    page, text, card = to_html(_report()), to_text(_scores(2.0), _scores(1.5)), to_markdown(_scores(2.0), _scores(1.5))
+    page, text, card = (
+        to_html(make_report()),
+        to_text(_scores(2.0), _scores(1.5)),
+        to_markdown(_scores(2.0), _scores(1.5)),
+    )
     for name, base, assistant in rows:
         assert f">{name}<" in page and f"| {name} | {base} | {assistant} |" in card
         assert re.search(rf"^{re.escape(name)} +{base} +{assistant}$", text, re.MULTILINE)
@@ -146,7 +160,7 @@ def test_samples_in_the_terminal_are_three_spread_over_all_and_harmless():
 )
 def test_the_card_names_a_base_that_the_hub_can_know_and_no_other(tmp_path, base, said):
     comparison = Comparison(heading="Against its base", text="a table\n")
-    write_model_card(tmp_path, title="an assistant", base=base, comparison=comparison, facts=_report().facts)
+    write_model_card(tmp_path, title="an assistant", base=base, comparison=comparison, facts=make_report().facts)
     card = (tmp_path / "README.md").read_text()
     front = card.split("---\n")[1]
     assert (f"base_model: {base}\n" in front) == said
