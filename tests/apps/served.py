@@ -53,7 +53,7 @@ def serve(run: Path, folder: Path) -> Iterator[Served]:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment())
     end = time.monotonic() + SECONDS_TO_START
     try:
-        while not (found := ADDRESS.search(output.read_text())) or not _is_made(found[1]):
+        while not (found := ADDRESS.search(output.read_text())) or not is_made(found[1]):
             assert process.poll() is None and time.monotonic() < end, output.read_text()
             time.sleep(0.1)
         yield Served(found[1], output, outside, process.pid)
@@ -62,7 +62,7 @@ def serve(run: Path, folder: Path) -> Iterator[Served]:
         process.wait(60)
 
 
-def _is_made(address: str) -> bool:
+def is_made(address: str) -> bool:
     """Whether page and models are there; the service listens before."""
     try:
         ready = httpx.get(f"{address}readyz", timeout=10).json()["models"]

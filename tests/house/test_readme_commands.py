@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import pytest
 
 from configs import load_config
-from tests.apps.served import ADDRESS, SECONDS_TO_START, free_port
+from tests.apps.served import ADDRESS, SECONDS_TO_START, free_port, is_made
 from tests.finetune.pair_records import write_pairs
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 from tests.house.repository import ROOT, entry_schema
@@ -95,7 +95,7 @@ def _page_of(command: list[str], place: Path) -> str:
         process = subprocess.Popen(command, cwd=place, stdout=file, stderr=subprocess.STDOUT, env=_environment())
     end = time.monotonic() + SECONDS_TO_START
     try:
-        while not (found := ADDRESS.search(output.read_text())):
+        while not (found := ADDRESS.search(output.read_text())) or not is_made(found[1]):
             assert process.poll() is None and time.monotonic() < end, output.read_text()
             time.sleep(0.1)
         with urlopen(found[1]) as answer:
