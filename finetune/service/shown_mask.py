@@ -41,8 +41,8 @@ def mask_as_parts(place: str, text: str) -> list[str]:
 def read_conversation(text: str) -> Conversation:
     """The conversation in a text: a list of messages, or one record of a dataset as `finetune.sft` reads them.
 
-    >>> [message.role for message in read_conversation('[{"role": "user", "content": "1+1?"}]').messages]
-    ['user']
+    >>> [message.content for message in read_conversation('{"question": "1+1?", "answer": "2"}').messages]
+    ['1+1?', '2']
 
     Raises:
         InputError: it is neither.

@@ -89,7 +89,7 @@ class SftSettings(AdapterSettings):
         rate = self.new_rows_learning_rate
         self.expect("new_rows_learning_rate", rate is None or 0 < rate < math.inf, "a finite number above 0")
         self.expect("evaluation_replies", self.evaluation_replies >= 0, "0 or more")
-        self.expect("inspect", self.inspect is None or self.inspect >= 1, "at least 1")
+        self.expect("inspect", self.inspect is None or self.inspect >= 1, "the number of an example, from 1")
         accumulation = self.accumulation_steps
         self.expect("accumulation_steps", accumulation is None or accumulation >= 1, "at least 1")
         if self.method == "full" and rate is not None:

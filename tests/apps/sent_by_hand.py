@@ -13,6 +13,7 @@ SHARED = ("what is abs?", "", 2, "", 0.8, 0, 1, 0, 5, False)
 OF_SIDES = ("tiny-base", "raw", 0, 1, 0, "sft-7", "chat", 0, 1, 0, *("tiny-base", "auto", 0, 1, 0) * 2)
 FORM = [*SHARED, *OF_SIDES]
 TOKENS = 8
+REQUESTS = 80
 JOIN, RUN, CANCEL = "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"
 Answer = tuple[int, str, dict[str, str]]
 
@@ -49,10 +50,10 @@ def call(index: int, **changed: object) -> dict[str, Any]:
 
 
 def fill_queue(served: Served, index: int) -> tuple[list[str], list[Answer]]:
-    """Asks for long replies 50 times: the events that wait, and the answers that the others got."""
+    """Asks for long replies many times: the events that wait, and the answers that the others got."""
     answers = [
         send(served, "POST", JOIN, json.dumps(call(index, data=[*FORM[:TOKENS], 1024, *FORM[TOKENS + 1 :]])))
-        for _ in range(50)
+        for _ in range(REQUESTS)
     ]
     accepted = [json.loads(words)["event_id"] for status, words, _ in answers if status == 200]
     return accepted, [answer for answer in answers if answer[0] == 503]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from gradio_client import Client
 
-from tests.apps.sent_by_hand import CANCEL, FORM, JOIN, RUN, asking_index, call, empty_queue, fill_queue, send
+from tests.apps.sent_by_hand import CANCEL, FORM, JOIN, REQUESTS, RUN, asking_index, call, empty_queue, fill_queue, send
 
 MEGABYTE = 10**6
 REFUSED = range(400, 500)
@@ -166,7 +166,7 @@ def test_a_path_that_the_page_does_not_use_is_refused_with_words(served, method,
 def test_a_full_queue_says_when_to_come_again_and_works_on_once_it_is_empty(served, index):
     accepted, refused = fill_queue(served, index)
     empty_queue(served, index, accepted)
-    assert len(accepted) + len(refused) == 50
+    assert len(accepted) + len(refused) == REQUESTS
     assert len(refused) >= 10
     said = {(words.startswith("Queue is full."), headers["retry-after"]) for _, words, headers in refused}
     assert said == {(True, "10")}

@@ -106,7 +106,7 @@ def test_data_that_cannot_be_used_is_refused(base, folder, capsys, lines, said):
         ({"accumulation_steps": 0}, "accumulation_steps: found 0, expected at least 1"),
         ({"evaluation_replies": -1}, "evaluation_replies: found -1, expected 0 or more"),
         ({"packing": "sometimes"}, "packing is 'sometimes', expected one of auto, never, always"),
-        ({"inspect": 0}, "inspect: found 0, expected the number of an example, 1 to 95"),
+        ({"inspect": 0}, "inspect: found 0, expected the number of an example, from 1"),
         ({"inspect": 96}, "inspect: found 96, expected the number of an example, 1 to 95"),
         ({"push_to_hub": "not a name"}, "push_to_hub: found 'not a name', expected the name of a repository"),
         ({"log_with": "nothing"}, "log_with: found 'nothing', expected one of"),

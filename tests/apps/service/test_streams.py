@@ -1,6 +1,7 @@
 """A stream ends what it comes from, however it ended."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 from apps.shapes.server_sent import stream
 
@@ -33,7 +34,8 @@ def _send_to_a_client_that_leaves_after(messages: int, spec_version: str) -> lis
         await response({"type": "http", "asgi": {"spec_version": spec_version}}, receive, send)
 
     try:
-        asyncio.run(answer())
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of the browser's
+            thread.submit(lambda: asyncio.run(answer())).result()
     except Exception as error:
         ended.append(type(error).__name__)
     return ended
