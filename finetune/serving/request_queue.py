@@ -11,6 +11,8 @@ from finetune.serving.reply_request import Full
 from finetune.serving.reply_row import ReplyRow
 from finetune.serving.reply_stream import ReplyStream
 
+SECONDS_TO_GATHER = 0.02
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLimits:
@@ -87,9 +89,14 @@ class RequestQueue:
             self._changed.notify()
 
     def wait(self, *, is_busy: bool) -> bool:
-        """Waits for a request unless there is other work; whether it is still open."""
+        """Waits for a request unless there is other work; whether it is still open.
+
+        Those that come within a moment of the first, such as the sides of a comparison, are read with it.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting or is_busy)
+            if not is_busy and not self._waiting:
+                self._changed.wait_for(lambda: self._closed or self._waiting)
+                self._changed.wait_for(lambda: self._closed, SECONDS_TO_GATHER)
             return not self._closed
 
     def take(self, free_rows: int, free_ids: int) -> list[Waiting]:
