@@ -85,7 +85,8 @@ def _build_text(studio: StudioParts) -> None:
         preprocess=False,
         concurrency_limit=2,
         api_visibility="private",
-    ).then(None, js=ARROWS, api_visibility="private")
+    )
+    gr.context.Context.root_block.load(None, None, None, js=ARROWS, api_visibility="private")
     for choice in (left, right):
         choice.focus(lambda: gr.update(choices=studio.names), None, choice, show_progress="hidden", **_QUIET)
 

@@ -31,7 +31,7 @@ def test_both_sides_reply_to_enter_whatever_markup_they_say_and_nothing_comes_fr
     expect(page.locator(A)).to_contain_text("150 tokens · first after")
     expect(page.locator(A)).to_contain_text("length: limit of 150 tokens")
     expect(page.locator(B)).to_contain_text(re.compile(r"\d+ tokens? · .* · (end of turn|length)"))
-    assert page.input_value("#prompt textarea") == ""
+    expect(page.locator("#prompt textarea")).to_have_value("")
     said = page.inner_text(f"{A} .said")
     assert "<b>bold</b>" in said and "<img src=x onerror=alert(1)>" in said and "{{4}} ${5} 数 🙂" in said
     assert page.locator(f"{A} .said code").first.inner_text() == "2"  # Markdown is shown as such
@@ -93,7 +93,7 @@ def test_asked_again_with_the_next_seed_and_stopped(visit):
     page.locator("#tokens input[type=number]").blur()
     page.click("#again")
     expect(page.locator("#now-0")).to_contain_text("limit of 3 tokens")
-    assert page.input_value("#seed input") == "1"
+    expect(page.locator("#seed input")).to_have_value("1")
     assert visit.errors == []
 
 

@@ -29,7 +29,7 @@ def test_a_text_is_scored_looked_into_by_keys_gone_on_from_and_many_are_read(vis
     page.locator(".likely[data-force^=tuned]").nth(1).focus()
     page.keyboard.press("Enter")
     expect(page.locator(".likely")).to_have_count(0)
-    assert page.input_value("#difference-text textarea") != TEXT
+    expect(page.locator("#difference-text textarea")).not_to_have_value(TEXT)
     page.get_by_text("The most changed tokens").click()
     page.fill("#changed-texts textarea", f'{{"question": "1+1?", "answer": "2"}}\nabs returns\n{"long " * 2000}')
     page.click("#changed-read")

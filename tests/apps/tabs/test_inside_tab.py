@@ -26,13 +26,14 @@ def test_a_prompt_is_read_and_another_token_and_head_are_chosen_by_keys(visit):
     last = tokens.count()
     expect(tokens.nth(last - 1)).to_have_class("marked")
     expect(page.locator("#inside-square")).to_contain_text("Layer 1, head 1")
-    before = page.inner_text("#inside-next section >> nth=0")
+    first = page.locator("#inside-next section").first
+    before = first.inner_text()
     number = page.get_by_label("number input for Token")
     number.focus()
     number.press("ArrowDown")
     expect(tokens.nth(last - 2)).to_have_class("marked")
     expect(page.locator("#inside-next caption").first).to_contain_text(f"after token {last - 1}")
-    assert page.inner_text("#inside-next section >> nth=0") != before
+    expect(first).not_to_have_text(before, use_inner_text=True)
     page.get_by_label("number input for Head").fill("3")
     expect(page.locator("#inside-square")).to_contain_text("Layer 1, head 3")
     expect(page.locator("#inside-next caption").last).to_contain_text("head 3")
