@@ -24,6 +24,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "pages",
         "foreign",
         "huggingface",
+        "encoders",
         "embeddings",
         "extension",
         "inspection",

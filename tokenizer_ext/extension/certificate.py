@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
+from tokenizer_ext.encoders.agreement import EncoderAgreement
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 from tokenizer_ext.pages.json_records import read_record, write_record
@@ -64,18 +65,6 @@ class Reached:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderAgreement:
-    """Whether other encoders give the ids of the Hugging Face tokenizer."""
-
-    documents: int = 0
-    """Documents encoded by all of them."""
-    unequal_documents: int | None = None
-    """Those in which tiktoken's encoder or the readable twin gives other ids; None where there is none of these."""
-    reason: str = ""
-    """Why there is none."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rows:
     """The rows of embedding and head."""
 
@@ -115,6 +104,9 @@ class Certificate:
     """The same with the extended tokenizer."""
     longer_documents: int = 0
     """Measured documents with more tokens than before."""
+    unlike_base_documents: int | None = None
+    """Texts, those that reach new tokens and those with bytes that the vocabulary lacks included, whose ids are not the
+    base's once new tokens are taken apart into what they are made of."""
     measured_documents: int = 0
     """Documents that were measured: those held out, or all of the corpus where there were too few."""
     held_out_documents: int = 0
@@ -155,6 +147,7 @@ class Certificate:
             "moved_ids": self.moved_ids,
             "moved_special_ids": self.moved_special_ids,
             "longer_documents": self.longer_documents,
+            "unlike_base_documents": self.unlike_base_documents,
             "changed_protected_documents": self.changed_protected_documents,
             "unequal_after_reload": self.unequal_after_reload,
             "encoders": self.encoders.unequal_documents,

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,20 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from configs import InputError
 from configs.disk_space import temporary_folder
-from tokenizer_ext.bpe.bpe import BytePairEncoding
-from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
+from tokenizer_ext.bpe.merge_learning import Merge, base_ids
 from tokenizer_ext.embeddings.tables import Tables, find_tables
+from tokenizer_ext.encoders.agreement import (
+    EncoderAgreement,
+    compare_encoders,
+    encode_in_batches,
+    evenly_spaced_documents,
+    special_ids_of,
+    taken_apart,
+)
+from tokenizer_ext.encoders.unread_bytes import texts_without_a_byte
 from tokenizer_ext.extension.certificate import (
     Certificate,
-    EncoderAgreement,
     Reached,
     Rows,
     TokenizerHashes,
@@ -28,12 +34,12 @@ from tokenizer_ext.extension.certificate import (
 from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.extension.reachability import Witness, find_witnesses
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
-from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
 from tokenizer_ext.pages.progress import shown
 
-DOCUMENTS_PER_BATCH = 1000
 ENCODERS_CHARACTERS = 100_000
 """How much text the encoders are compared on: the readable twin is not fast."""
+TEXTS_WITHOUT_A_BYTE = 20
+"""Beside every so many-th new token a byte is tried that the vocabulary lacks, where it lacks one."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ class TextCounts:
     """Documents with more tokens afterwards."""
     changed: int
     """Documents with other ids afterwards."""
+    unlike: int
+    """Documents whose ids afterwards, the new tokens taken apart again, are not those before."""
 
 
 @shown("checking what moved")
@@ -67,7 +75,9 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
     if not plan.merges:
         return _certify_control_tokens(plan, model, weights_before, rows_before)
     witnesses = find_witnesses(plan.tokenizer, plan.merges, plan.pieces)
-    checked = [*plan.texts.measured, *(witness.text for witness in witnesses)]
+    witness_texts = [witness.text for witness in witnesses]
+    witness_texts += texts_without_a_byte(plan.base, witness_texts[::TEXTS_WITHOUT_A_BYTE])
+    checked = [*plan.texts.measured, *witness_texts]
     reloaded = reload(plan.tokenizer)
     return Certificate(
         base_tokens=first,
@@ -76,7 +86,7 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
         control_tokens=len(plan.control_tokens),
         refused_tokens=plan.refused_tokens,
         **_count_reached(witnesses),
-        **_count_documents(plan),
+        **_count_documents(plan, witness_texts),
         moved_ids=count_moved_ids(plan.base.get_vocab(), reloaded.get_vocab()),
         moved_special_ids=count_moved_ids(special_ids(plan), special_ids_of(reloaded)),
         unequal_after_reload=count_unequal(plan.tokenizer, reloaded, checked),
@@ -126,17 +136,18 @@ def _count_reached(witnesses: Sequence[Witness]) -> dict[str, Any]:
     return {"unreachable_tokens": reached["none"], "reached": by_text}
 
 
-def _count_documents(plan: Plan) -> dict[str, Any]:
+def _count_documents(plan: Plan, witness_texts: Sequence[str]) -> dict[str, Any]:
     """The claims about the lengths and ids of the documents, in the tokenizer before and in the one after."""
     before, after = plain_text_encoder(plan.base), plain_text_encoder(plan.tokenizer)
-    measured = compare(before, after, plan.texts.measured)
-    protected = compare(before, after, plan.texts.protected)
+    read = (plan.texts.measured, plan.texts.protected, witness_texts)
+    measured, protected, witnesses = (compare(before, after, texts, plan.merges) for texts in read)
     text_bytes = sum(len(text.encode()) for text in plan.texts.measured)
     return {
         "bytes_per_token_before": text_bytes / max(measured.tokens_before, 1),
         "bytes_per_token_after": text_bytes / max(measured.tokens_after, 1),
         "longer_documents": measured.longer,
         "measured_documents": measured.documents,
+        "unlike_base_documents": measured.unlike + protected.unlike + witnesses.unlike,
         "held_out_documents": len(plan.texts.held_out),
         "duplicate_documents": plan.texts.duplicates,
         "changed_protected_documents": protected.changed,
@@ -153,14 +164,20 @@ def _count_rows(plan: Plan, tables: Tables, rows_before: int) -> Rows:
     )
 
 
-def compare(before: Tokenizer, after: Tokenizer, documents: Sequence[str]) -> TextCounts:
-    """The tokens of the documents in two encoders."""
+def compare(before: Tokenizer, after: Tokenizer, documents: Sequence[str], merges: Sequence[Merge] = ()) -> TextCounts:
+    """The tokens of the documents in two encoders, of which the second has the tokens of `merges` too."""
     counts: Counter[str] = Counter()
-    for then, now in zip(_encode(before, documents), _encode(after, documents), strict=True):
+    parts = dict(zip([merge.token for merge in merges], base_ids(merges), strict=True))
+    both = (encode_in_batches(encoder, documents) for encoder in (before, after))
+    for then, now in zip(*both, strict=True):
         counts.update(
-            tokens_before=len(then), tokens_after=len(now), longer=int(len(now) > len(then)), changed=int(now != then)
+            tokens_before=len(then),
+            tokens_after=len(now),
+            longer=int(len(now) > len(then)),
+            changed=int(now != then),
+            unlike=int(taken_apart(now, parts) != then),
         )
-    names = ("tokens_before", "tokens_after", "longer", "changed")
+    names = ("tokens_before", "tokens_after", "longer", "changed", "unlike")
     return TextCounts(documents=len(documents), **{name: counts[name] for name in names})
 
 
@@ -171,11 +188,6 @@ def count_moved_ids(before: Mapping[str, int], after: Mapping[str, int]) -> int:
     1
     """
     return sum(after.get(token) != id_ for token, id_ in before.items())
-
-
-def special_ids_of(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
-    """The ids of special tokens."""
-    return {str(added): id_ for id_, added in tokenizer.added_tokens_decoder.items() if added.special}
 
 
 def special_ids(plan: Plan) -> dict[str, int]:
@@ -195,53 +207,5 @@ def count_unequal(saved: PreTrainedTokenizerFast, reloaded: PreTrainedTokenizerF
     """Documents with other ids in the reloaded tokenizer, control tokens in them read as such."""
     every_special = "".join(special_ids_of(saved))
     texts = [*documents, every_special]
-    pairs = zip(_encode(saved.backend_tokenizer, texts), _encode(reloaded.backend_tokenizer, texts), strict=True)
-    return sum(left != right for left, right in pairs)
-
-
-@shown("asking other encoders")
-def compare_encoders(
-    base: PreTrainedTokenizerFast, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
-) -> EncoderAgreement:
-    """Whether tiktoken's encoder and the readable twin give the tokenizer's ids, control tokens in the text included.
-
-    They get the text as its normaliser leaves it, for they have none. An extension that has no such form although its
-    base has one disagrees in every document.
-    """
-    texts = [*documents, "".join(special_ids_of(tokenizer))]
-    twin, reason = _twin_or_reason(tokenizer)
-    if twin is None:
-        lost = _twin_or_reason(base)[0] is not None
-        documents_read = len(texts) if lost else 0
-        return EncoderAgreement(documents=documents_read, unequal_documents=documents_read or None, reason=reason)
-    others = (to_tiktoken(twin, "extended"), twin)  # as `export_tiktoken` makes it, without checking the ranks again
-    unequal = 0
-    for text, ids in zip(texts, _encode(tokenizer.backend_tokenizer, texts), strict=True):
-        plain = normalized(text, tokenizer)
-        unequal += any(list(other.encode(plain, allowed_special="all")) != ids for other in others)
-    return EncoderAgreement(documents=len(texts), unequal_documents=unequal)
-
-
-def _twin_or_reason(tokenizer: PreTrainedTokenizerFast) -> tuple[BytePairEncoding | None, str]:
-    try:
-        return twin_of(tokenizer), ""
-    except InputError as error:
-        return None, str(error)
-
-
-def evenly_spaced_documents(documents: Sequence[str], characters: int) -> list[str]:
-    """Documents of about so many characters in all, evenly from the first to the last.
-
-    >>> evenly_spaced_documents(["aaa", "bbb", "ccc", "ddd"], 6)
-    ['aaa', 'ccc']
-    """
-    total = sum(map(len, documents))
-    return [text[:characters] for text in documents[:: max(-(-total // characters), 1)]]
-
-
-def _encode(encoder: Tokenizer, documents: Sequence[str]) -> Iterator[list[int]]:
-    # In batches, because an encoding takes many times the memory of its ids.
-    for start in range(0, len(documents), DOCUMENTS_PER_BATCH):
-        batch = list(documents[start : start + DOCUMENTS_PER_BATCH])
-        for encoding in encoder.encode_batch_fast(batch, add_special_tokens=False):
-            yield encoding.ids
+    both = (encode_in_batches(one.backend_tokenizer, texts) for one in (saved, reloaded))
+    return sum(left != right for left, right in zip(*both, strict=True))

@@ -17,8 +17,9 @@ from configs.whole_folder import check_new_folder
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.embeddings.saved_weights import check_tensors
 from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
+from tokenizer_ext.encoders.agreement import special_ids_of
 from tokenizer_ext.extension.certificate import hash_tokenizer, hash_weights, read_certificate
-from tokenizer_ext.extension.checks import certify, special_ids_of
+from tokenizer_ext.extension.checks import certify
 from tokenizer_ext.extension.delta_record import (
     DELTA,
     FORMAT,

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.bpe.merge_learning import Merge, Pair, learn_merges
+from tokenizer_ext.encoders.unread_bytes import check_readable
 from tokenizer_ext.extension.corpus_files import Texts
 from tokenizer_ext.extension.growth_curve import GrowthCurve, measure_growth
 from tokenizer_ext.extension.piece_counts import Piece, adjacent_pairs, count_pieces
@@ -63,6 +64,7 @@ def make_plan(base: PreTrainedTokenizerFast, texts: Texts, wanted: Wanted) -> Pl
     if not (wanted.words or wanted.new_tokens):  # then no text changes its ids, so none is read
         control = tuple(wanted.control_tokens)
         return Plan(base=base, tokenizer=add_control_tokens(base, control) if control else base, control_tokens=control)
+    check_readable(texts.to_learn, base)
     log.info("Counting the pieces of %s documents …", f"{len(texts.to_learn):,}")
     refused = adjacent_pairs(texts.protected, base) if texts.protected else frozenset()
     pieces = count_pieces(texts.to_learn, base)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizer_ext.bpe.merge_learning import base_ids
-from tokenizer_ext.extension.certificate import Certificate
+from tokenizer_ext.extension.certificate import Certificate, Rows
 from tokenizer_ext.extension.growth_curve import GrowthCurve, rarely_seen
 from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.extension.report import RARELY, curve_rows, knee_sentence, or_not_measured, tokens_line, verdict
@@ -49,6 +49,10 @@ def claim_rows(certificate: Certificate) -> list[tuple[str, str]]:
         ("special ids moved", or_not_measured(certificate.moved_special_ids)),
         ("bytes per token", f"{before:.3f} → {after:.3f} ({after / before - 1:+.1%})" if before else "no text"),
         ("documents longer in tokens", f"{certificate.longer_documents:,} {texts}"),
+        (
+            "texts whose ids are not the base's once new tokens are taken apart",
+            or_not_measured(certificate.unlike_base_documents),
+        ),
         ("documents held out", f"{certificate.held_out_documents:,}"),
         ("duplicate documents left out", f"{certificate.duplicate_documents:,}"),
         (
@@ -66,12 +70,14 @@ def claim_rows(certificate: Certificate) -> list[tuple[str, str]]:
             + (f": {encoders.reason}" if encoders.reason else ""),
         ),
     ]
-    if rows:
-        found += [
-            ("rows", f"{rows.before:,} → {rows.after:,}, {'tied' if rows.tied else 'not tied'}"),
-            ("new tokens whose row was padding", f"{rows.padding_used:,}"),
-        ]
-    return found
+    return found + (_row_claims(rows) if rows else [])
+
+
+def _row_claims(rows: Rows) -> list[tuple[str, str]]:
+    return [
+        ("rows", f"{rows.before:,} → {rows.after:,}, {'tied' if rows.tied else 'not tied'}"),
+        ("new tokens whose row was padding", f"{rows.padding_used:,}"),
+    ]
 
 
 def hash_rows(certificate: Certificate) -> list[tuple[str, str, str]]:

@@ -12,8 +12,8 @@ from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 
 _WHAT_WORKS = (
-    "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo): learned words need byte-level BPE with all 256 bytes, and so "
-    "do trim, audit and delta; tuning without --new_tokens works"
+    "byte-level BPE (as in GPT-2, Llama 3, Qwen, OLMo, SmolLM2): learned words need it, and so do trim, audit and "
+    "delta; tuning without --new_tokens works"
 )
 _FAMILIES = {
     "Unigram": "SentencePiece Unigram (as in T5, XLNet)",
@@ -53,7 +53,20 @@ def backend_json(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 def other_family(tokenizer: PreTrainedTokenizerFast) -> str:
     """The name of the tokenizer's family where it is not byte-level BPE with all bytes, else nothing."""
-    return _other_family(parse_backend(tokenizer))
+    family = _other_family(parse_backend(tokenizer))
+    missing = b"" if family else missing_bytes(tokenizer)
+    return f"byte-level BPE that lacks {len(missing)} of the 256 bytes" if missing else family
+
+
+def missing_bytes(tokenizer: PreTrainedTokenizerFast) -> bytes:
+    """The bytes that a byte-level BPE vocabulary lacks, such as 21 of SmolLM2's: text with one loses or changes it.
+
+    Raises:
+        InputError: it is another tokenizer; the message names its family.
+
+    """
+    vocabulary = backend_json(tokenizer)["model"]["vocab"]
+    return bytes([byte for byte in range(256) if visible(bytes([byte])) not in vocabulary])
 
 
 def check_byte_level(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -75,8 +88,7 @@ def _other_family(backend: Mapping[str, Any]) -> str:
         return "BPE that marks the ends of words (as in CLIP)"
     if "ByteLevel" not in [*_stages(backend["pre_tokenizer"]), *_stages(backend["normalizer"])]:
         return "SentencePiece BPE (as in Llama 2, Gemma)" if model["byte_fallback"] else "BPE over characters"
-    missing = len(set(visible(bytes(range(256)))) - set(model["vocab"]))
-    return f"byte-level BPE that lacks {missing} of the 256 bytes" if missing else ""
+    return ""
 
 
 def _stages(stage: Mapping[str, Any] | None) -> list[str]:

@@ -24,9 +24,9 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
-from tokenizer_ext.huggingface.byte_level_backend import backend_json
+from tokenizer_ext.huggingface.byte_level_backend import backend_json, missing_bytes
 from tokenizer_ext.huggingface.encoder_proof import USE_THE_FILE, check_ranks, compare
-from tokenizer_ext.huggingface.hf_tokenizer import ranks_of
+from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, ranks_of
 from tokenizer_ext.huggingface.pattern_of_tokenizer import split_pattern_of, with_runs_of_spaces
 
 
@@ -40,6 +40,11 @@ def export_tiktoken(tokenizer: PreTrainedTokenizerFast, name: str) -> tiktoken.E
         InputError: no encoding gives these ids; the message has the reason.
 
     """
+    if missing := missing_bytes(tokenizer):
+        raise InputError(
+            f"tokenizer: found that it lacks {len(missing)} of the 256 bytes, expected all, as tiktoken does; "
+            f"{USE_THE_FILE}"
+        )
     normalizer = normalizer_name(tokenizer)
     encoding = to_tiktoken(_in_ranks(tokenizer), f"{name} of {normalizer} text" if normalizer else name)
     encode = partial(encoding.encode, allowed_special="all")
@@ -48,7 +53,10 @@ def export_tiktoken(tokenizer: PreTrainedTokenizerFast, name: str) -> tiktoken.E
 
 
 def twin_of(tokenizer: PreTrainedTokenizerFast) -> BytePairEncoding:
-    """The readable twin of `tokenizer`, with what is said of `export_tiktoken`."""
+    """The readable twin of `tokenizer`, with what is said of `export_tiktoken`.
+
+    A byte that the vocabulary lacks has an id after the last one in use here, and texts with it are not compared.
+    """
     twin = _in_ranks(tokenizer)
     encode = partial(twin.encode, allowed_special="all")
     compare(tokenizer, encode, partial(normalized, tokenizer=tokenizer), "the twin")
@@ -81,6 +89,7 @@ def _in_ranks(tokenizer: PreTrainedTokenizerFast) -> BytePairEncoding:
     """Ranks, pattern and special tokens of `tokenizer`; the ranks are checked, the whole is not."""
     backend = backend_json(tokenizer)
     ranks, pattern = ranks_of(tokenizer), split_pattern_of(tokenizer)
+    ranks |= {bytes([byte]): id_ for id_, byte in enumerate(missing_bytes(tokenizer), next_token_id(tokenizer))}
     check_ranks(ranks, backend["model"])
     _check_added_tokens(backend["added_tokens"])
     added = {token["content"]: token["id"] for token in backend["added_tokens"]}

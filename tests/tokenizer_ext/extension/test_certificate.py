@@ -13,9 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from configs import InputError
 from scratch_models.rungs.bigram import BigramLanguageModel
 from tokenizer_ext.embeddings.tables import grow_rows
+from tokenizer_ext.encoders.agreement import EncoderAgreement
 from tokenizer_ext.extension.certificate import (
     Certificate,
-    EncoderAgreement,
     Rows,
     TokenizerHashes,
     WeightHashes,

@@ -7,15 +7,14 @@ from tokenizers import AddedToken
 
 from tests.tokenizer_ext.extension.test_certificate import gpt2
 from tokenizer_ext.bpe.merge_learning import Merge
-from tokenizer_ext.extension import checks as extension_checks
+from tokenizer_ext.encoders import agreement as encoder_agreement
+from tokenizer_ext.encoders.agreement import compare_encoders, evenly_spaced_documents
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.extension.checks import (
     certify,
     compare,
-    compare_encoders,
     count_moved_ids,
     count_unequal,
-    evenly_spaced_documents,
     reload,
 )
 from tokenizer_ext.extension.corpus_files import sort_texts
@@ -94,7 +93,7 @@ DOCUMENTS = ["Größe 東京都は日本の首都である。<|user|>", "z"]
 def test_other_encoders_are_compared_on_every_document_and_the_control_tokens(plan: Plan, monkeypatch):
     agreement = compare_encoders(plan.base, plan.tokenizer, DOCUMENTS)
     assert (agreement.documents, agreement.unequal_documents, agreement.reason) == (3, 0, "")
-    monkeypatch.setattr(extension_checks, "twin_of", lambda _: twin_of(plan.base))  # a twin of another tokenizer
+    monkeypatch.setattr(encoder_agreement, "twin_of", lambda _: twin_of(plan.base))  # a twin of another tokenizer
     assert compare_encoders(plan.base, plan.tokenizer, DOCUMENTS).unequal_documents == 2
 
 

@@ -353,7 +353,6 @@ def _with_model(model, pre_tokenizer=None):
         (_with_model(models.BPE({"a": 0}, [], byte_fallback=True)), "SentencePiece BPE"),
         (_with_model(models.BPE({"a": 0}, [])), "BPE over characters"),
         (_with_model(models.BPE({"a</w>": 0}, [], end_of_word_suffix="</w>")), "ends of words"),
-        (_with_model(models.BPE({"a": 0}, []), pre_tokenizers.ByteLevel()), "lacks 255 of the 256 bytes"),
         (
             BertTokenizer(vocab={"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4, "a": 5}),
             "WordPiece (as in",
