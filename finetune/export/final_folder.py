@@ -43,7 +43,7 @@ from tokenizer_ext.pages.progress import shown
 BASE_BESIDE_ADAPTER = "../base"
 
 
-@shown("saving the assistant")
+@shown("saving the model")
 def save_assistant(
     model: PreTrainedModel,
     adapted: PeftModel | None,

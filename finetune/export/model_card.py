@@ -15,6 +15,7 @@ from configs.file_hash import file_sha256
 from scratch_models.loop.run_folder import RECORD, find_run
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from tokenizer_ext.huggingface.hub_names import is_on_hub
+from tokenizer_ext.pages.markdown_text import as_text, fence_for
 
 CARD = """---
 {front}---
@@ -88,8 +89,12 @@ chat = [{"role": "user", "content": "..."}]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 reply = model.generate(**inputs, max_new_tokens=96)[0, inputs["input_ids"].shape[1] :]
 print(tokenizer.decode(reply, skip_special_tokens=True))"""
-
-
+CONTINUE = """
+inputs = tokenizer("...", return_tensors="pt")
+text = model.generate(**inputs, max_new_tokens=96)[0]
+print(tokenizer.decode(text, skip_special_tokens=True))"""
+CONVERSATIONAL = "conversational"
+"""The tag of a model that was tuned on conversations."""
 SHA256 = re.compile(r"_sha256$")
 
 
@@ -101,6 +106,10 @@ class Form:
     opening: str
     usage: str
     paths: str
+
+    def of_kind(self, *, conversational: bool) -> "Form":
+        """The form of a model that is asked, or of one that continues text."""
+        return self if conversational else replace(self, usage=self.usage.replace(USE, CONTINUE))
 
 
 ADAPTER = Form(library="peft", opening=ADAPTER_OPENING, usage=OPEN_ADAPTER + USE, paths=PATHS)
@@ -144,8 +153,12 @@ def write_model_card(
     comparison: Comparison,
     facts: Mapping[str, str],
     record: Mapping[str, Any] | None = None,
+    conversational: bool = True,
 ) -> None:
-    """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it."""
+    """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it.
+
+    It shows how to chat with the model, or, where that is not `conversational`, how to have it continue a text.
+    """
     if record is None:
         run = find_run(final)
         record = {} if run is None else run.record()
@@ -156,11 +169,13 @@ def write_model_card(
         comparison=comparison.text,
         facts=_facts(facts, record.get("versions", {})),
         settings=written,
-        fence=_fence(written),
+        fence=fence_for(written),
         hashes=_hashes(record, final),
     )
     form = BESIDE if (final / "adapter").is_dir() else ADAPTER if (final / ADAPTER_CONFIG).is_file() else WHOLE
-    card = ModelCard(front=_front(base, settings.get("data")), title=as_text(title), form=form, sections=sections)
+    front = _front(base, settings.get("data"), conversational=conversational)
+    form = form.of_kind(conversational=conversational)
+    card = ModelCard(front=front, title=as_text(title), form=form, sections=sections)
     (final / FILE).write_text(card.render(), encoding="utf-8")
 
 
@@ -168,7 +183,8 @@ def write_merged_card(adapter: Path, merged: Path) -> None:
     """Writes the card of an adapter's run, beside or above it, into the merged folder; others have none of ours."""
     card = _read_card(adapter / FILE) or _read_card(adapter.parent / FILE)
     if card is not None:
-        (merged / FILE).write_text(replace(card, form=MERGED).render(), encoding="utf-8")
+        form = MERGED.of_kind(conversational=CONVERSATIONAL in card.front.get("tags", ()))
+        (merged / FILE).write_text(replace(card, form=form).render(), encoding="utf-8")
 
 
 def _read_card(path: Path) -> ModelCard | None:
@@ -200,23 +216,10 @@ def public_name(name: str) -> str:
     return name if is_on_hub(name) or "/" not in name else Path(name).name
 
 
-def as_text(said: Any) -> str:
-    r"""What somebody else named, as Markdown that shows it and does nothing.
-
-    >>> as_text("runs/<img onerror=evil>"), as_text("![x](http://evil)"), as_text("owner/a_b-1 & co")
-    ('runs/&lt;img onerror=evil>', '!\\[x\\](http://evil)', 'owner/a_b-1 & co')
-    """
-    return re.sub(r"([\[\]])", r"\\\1", str(said).replace("<", "&lt;"))
-
-
-def _fence(text: str) -> str:
-    """A fence for code that the code itself does not hold."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    return "`" * max(3, longest + 1)
-
-
 def _public(value: Any) -> Any:
     # A sentence is no path, though it may hold a slash.
+    if isinstance(value, list):
+        return [_public(one) for one in value]
     return public_name(value) if isinstance(value, str) and " " not in value else value
 
 
@@ -235,7 +238,7 @@ def _hashes(record: Mapping[str, Any], final: Path) -> str:
     return "\n".join(f"- {name}: sha256 `{value}`" for name, value in hashes.items())
 
 
-def _front(base: str, data: str | list[str] | None) -> dict[str, Any]:
+def _front(base: str, data: str | list[str] | None, *, conversational: bool) -> dict[str, Any]:
     front: dict[str, Any] = {}
     if is_on_hub(base):
         front["base_model"] = base
@@ -243,4 +246,5 @@ def _front(base: str, data: str | list[str] | None) -> dict[str, Any]:
     if on_hub := [name for name in (one.partition(":")[0] for one in named) if is_on_hub(name)]:
         front["datasets"] = on_hub
     # Its value, the library, depends on how the folder holds the model; its place does not.
-    return {**front, "library_name": "", "pipeline_tag": "text-generation", "tags": ["graft", "conversational"]}
+    tags = ["graft", *([CONVERSATIONAL] if conversational else [])]
+    return {**front, "library_name": "", "pipeline_tag": "text-generation", "tags": tags}

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 from transformers import PreTrainedModel
 
 from configs import InputError
-from finetune.lora.adapter_settings import AdapterSettings
+from finetune.lora.tuning_settings import TuningSettings
 from scratch_models.loop.run_folder import RECORD, RunFolder
 
-S = TypeVar("S", bound=AdapterSettings)
+S = TypeVar("S", bound=TuningSettings)
 
 FEWEST_PER_STEP, MOST_PER_STEP = 4, 32
 STEPS_OF_AN_EPOCH = 16
@@ -22,8 +22,13 @@ WIDTH, WIDTH_POWER, LORA_FACTOR = 2000, 0.781, 10
 class Epochs(Protocol):
     """What is read, in steps."""
 
-    per_step: int
-    steps_per_epoch: int
+    @property
+    def per_step(self) -> int:
+        """What a step reads, over all processes."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which all of it is read once."""
 
 
 def choose_per_step(examples: int, parts: int) -> int:
@@ -76,12 +81,12 @@ def resolve(settings: S, model: PreTrainedModel, batches: Epochs, **known: Any) 
     return replace(settings, learning_rate=rate, **length, **known)
 
 
-def describe_course(settings: AdapterSettings, batches: Epochs, what: str) -> str:
+def describe_course(settings: TuningSettings, batches: Epochs, what: str) -> str:
     """How long a run trains, how fast, and in what steps, in one line; `what` a step reads so many of.
 
     >>> class Read:
     ...     per_step, steps_per_epoch = 4, 12
-    >>> class Settings(AdapterSettings):
+    >>> class Settings(TuningSettings):
     ...     EPOCHS, FULL_RATE = 3.0, 5e-5
     >>> print(describe_course(Settings(max_steps=36, warmup_steps=2, learning_rate=1.3e-3), Read, "conversations"))
     trains LoRA of rank 16: 3 epochs, 36 steps of 4 conversations; learning rate 0.0013, cosine after 2 steps of warm-up
@@ -94,12 +99,12 @@ def describe_course(settings: AdapterSettings, batches: Epochs, what: str) -> st
     )
 
 
-def epochs_of(settings: AdapterSettings, batches: Epochs) -> float:
+def epochs_of(settings: TuningSettings, batches: Epochs) -> float:
     """How often a run reads all its data."""
     return settings.loop.max_steps / batches.steps_per_epoch
 
 
-def epochs_in_words(settings: AdapterSettings, batches: Epochs) -> str:
+def epochs_in_words(settings: TuningSettings, batches: Epochs) -> str:
     """The same as people say it."""
     epochs = float(f"{epochs_of(settings, batches):.3g}")
     return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
@@ -116,7 +121,7 @@ def take_recorded(settings: S) -> S:
     return replace(settings, **{name: value for name, value in known.items() if name not in said_otherwise})
 
 
-def as_given(settings: AdapterSettings) -> dict[str, object]:
+def as_given(settings: TuningSettings) -> dict[str, object]:
     """The settings that are known before base and data are read."""
     named = {one.name: getattr(settings, one.name) for one in fields(settings)}
     return {name: value for name, value in named.items() if value is not None or name not in settings.RESOLVED}

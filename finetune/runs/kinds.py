@@ -101,6 +101,7 @@ KINDS = {
     "sft": Kind("finetune.sft", "finetune.supervised.settings:SftSettings", trains=True),
     "dpo": Kind("finetune.dpo", "finetune.preference.settings:DpoSettings", trains=True),
     "new_rows": Kind("finetune.new_rows", "finetune.rows.settings:NewRowsSettings", trains=True),
+    "pretrain": Kind("finetune.pretrain", "finetune.pretraining.settings:PretrainSettings", trains=True),
     "train": Kind("scratch_models.train", "scratch_models.train_settings:TrainSettings", trains=True),
     "extend": Kind("tokenizer_ext.extend", "tokenizer_ext.extend:ExtendSettings"),
     "merge": Kind("finetune.merge", "finetune.merge:MergeSettings"),

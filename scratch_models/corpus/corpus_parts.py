@@ -67,20 +67,22 @@ def survey_corpus(files: Sequence[Path], filters: Sequence[str]) -> Survey:
             characters += len(piece.text)
     facts = rules.facts() | ({"one_text": True} if is_one_text(files) else {})
     if not facts["kept"]:
-        raise InputError(f"{files[0]}: {describe(facts)}: expected some to learn from, take a filter out")
+        instead = "take a filter out" if filters else "give a text"
+        raise InputError(f"{files[0]}: {describe(facts)}: expected some to learn from, {instead}")
     alphabet = frozenset(map(chr, np.flatnonzero(seen).tolist()))
     return Survey(kept, facts["kept"], characters, alphabet, digest.hexdigest(), facts)
 
 
-def parts_of(files: Sequence[Path], survey: Survey) -> Iterator[Part]:
+def parts_of(files: Sequence[Path], survey: Survey, training_share: float = TRAINING_SHARE) -> Iterator[Part]:
     """The pieces of the documents that are kept, each to learn from or held out.
 
-    Of a single document the last tenth is held out, of several every tenth or so, spread evenly.
+    Of a single document the last tenth is held out, of several every tenth or so, spread evenly; of a long corpus less,
+    and more where less than nine tenths are to be learned from.
     """
     if survey.documents == 1:
-        yield from _split_by_position(_kept_pieces(files, survey), survey.characters)
+        yield from _split_by_position(_kept_pieces(files, survey), survey.characters, training_share)
         return
-    share = min(1 - TRAINING_SHARE, MOST_HELD_OUT / max(survey.characters, 1))
+    share = min(1 - training_share, MOST_HELD_OUT / max(survey.characters, 1))
     chosen = max(1, round(share * survey.documents))
     number = -1
     for piece, starts in _kept_pieces(files, survey):
@@ -89,8 +91,8 @@ def parts_of(files: Sequence[Path], survey: Survey) -> Iterator[Part]:
         yield Part(piece.text, held_out, starts, piece.ends)
 
 
-def _split_by_position(pieces: Iterator[tuple[Piece, bool]], characters: int) -> Iterator[Part]:
-    boundary = max(int(TRAINING_SHARE * characters), characters - MOST_HELD_OUT)
+def _split_by_position(pieces: Iterator[tuple[Piece, bool]], characters: int, training_share: float) -> Iterator[Part]:
+    boundary = max(int(training_share * characters), characters - MOST_HELD_OUT)
     place = 0
     for piece, starts in pieces:
         cut = min(max(boundary - place, 0), len(piece.text))

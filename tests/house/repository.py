@@ -57,6 +57,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "evaluation",
         "export",
         ("rows", "preference", "supervised", "red_teaming"),
+        "pretraining",
         "api",
         ("serving", "runs"),
         "service",

@@ -11,6 +11,7 @@ ENTRIES = {
     "finetune.sft": "finetune.supervised.settings.SftSettings",
     "finetune.dpo": "finetune.dpo.DpoSettings",
     "finetune.new_rows": "finetune.rows.settings.NewRowsSettings",
+    "finetune.pretrain": "finetune.pretraining.settings.PretrainSettings",
     "finetune.merge": "finetune.merge.MergeSettings",
     "finetune.compare": "finetune.compare.CompareSettings",
     "scratch_models.train": "scratch_models.train_settings.TrainSettings",

@@ -12,6 +12,8 @@ from finetune.dpo import DpoSettings
 from finetune.dpo import main as dpo
 from finetune.new_rows import NewRowsSettings
 from finetune.new_rows import main as new_rows
+from finetune.pretrain import PretrainSettings
+from finetune.pretrain import main as pretrain
 from finetune.sft import main as sft
 from finetune.supervised.settings import SftSettings
 from scratch_models.train import main as train
@@ -81,8 +83,17 @@ def run_new_rows(folder: Path, output_dir: Path, **settings: Any) -> None:
     run_here(new_rows, NewRowsSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
 
 
+def run_pretrain(folder: Path, output_dir: Path, **settings: Any) -> None:
+    """Raw text read by an adapter, a second text between it."""
+    short = {**SHORT, "block_size": 24, "blocks_per_batch": 4, "learning_rate": 0.01, "warmup_steps": 0, "lora_rank": 4}
+    short |= {"evaluation_blocks": 4, "sample_tokens": 4, "lora_dropout": 0.1, "keep_best": "true"}
+    inputs = {"base": folder / "base", "corpus": f"[{folder / 'text.txt'}:1, {folder / 'words.txt'}:0.5]"}
+    run_here(pretrain, PretrainSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
+
+
 RUNS: dict[str, Callable[..., None]] = {"from scratch": run_from_scratch, "sft": run_sft}
 ALL_RUNS = {**RUNS, "bigram": run_bigram, "full": run_full, "dpo": run_dpo, "new rows": run_new_rows}
+ALL_RUNS |= {"pretrain": run_pretrain}
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
