@@ -21,7 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from tests.benchmarks.sft_sides.work import Work
 
@@ -36,7 +36,14 @@ WANTED = {"small": {"fp32": 5.0, "best": 6.0}, "gpt2": {"fp32": 2.0, "best": 3.0
 WANTED_MEMORY, WANTED_SHARE, WANTED_LOSS, COMPARED_STEPS = 0.5, 0.55, 1e-4, 10
 
 
-def run_side(module: str, work: Work, threads: int) -> Figures:
+class OnCommandLine(Protocol):
+    """What a side is asked to do."""
+
+    def arguments(self) -> list[str]:
+        """As words on its command line."""
+
+
+def run_side(module: str, work: OnCommandLine, threads: int) -> Figures:
     """One side's figures."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TRANSFORMERS_VERBOSITY": "error"}
     command = [sys.executable, "-m", module, *work.arguments()]

@@ -85,8 +85,14 @@ def run_new_rows(folder: Path, output_dir: Path, **settings: Any) -> None:
 
 def run_pretrain(folder: Path, output_dir: Path, **settings: Any) -> None:
     """Raw text read by an adapter, a second text between it."""
-    short = {**SHORT, "block_size": 24, "blocks_per_batch": 4, "learning_rate": 0.01, "warmup_steps": 0, "lora_rank": 4}
-    short |= {"evaluation_blocks": 4, "sample_tokens": 4, "lora_dropout": 0.1, "keep_best": "true"}
+    short: dict[str, Any] = {**SHORT, "block_size": 24, "blocks_per_batch": 4, "warmup_steps": 0, "lora_rank": 4}
+    short |= {
+        "learning_rate": 0.01,
+        "evaluation_blocks": 4,
+        "sample_tokens": 4,
+        "lora_dropout": 0.1,
+        "keep_best": "true",
+    }
     inputs = {"base": folder / "base", "corpus": f"[{folder / 'text.txt'}:1, {folder / 'words.txt'}:0.5]"}
     run_here(pretrain, PretrainSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
 

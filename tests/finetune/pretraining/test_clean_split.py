@@ -125,7 +125,8 @@ def test_texts_that_cannot_be_used_are_refused_in_one_line(tokenizer, corpus, wa
     write("a.jsonl", texts), write("copy.jsonl", texts[::-1]), write("b.jsonl", texts[:9])
     Path("a.txt").write_text("\n\n".join(texts))
     subprocess.run(["gzip", "-k", "a.txt"], check=True)
-    Path("empty.txt").touch(), Path("blank.txt").write_text(" \n "), Path("latin.txt").write_bytes(b"caf\xe9 noir")
+    for name, content in (("empty.txt", b""), ("blank.txt", b" \n "), ("latin.txt", b"caf\xe9 noir")):
+        Path(name).write_bytes(content)
     with pytest.raises(InputError, match=said) as refused:
         named = name_texts(corpus, watched, best_by)
         encode_sources(named.all, tokenizer, DocumentEnds.of(tokenizer))
