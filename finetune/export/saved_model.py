@@ -65,18 +65,6 @@ def load_start(name: str | Path, device: torch.device | None = None) -> tuple[Pr
     return (model if device is None else model.to(device)), tokenizer
 
 
-def load_start_tokenizer(name: str | Path) -> PreTrainedTokenizerFast:
-    """The tokenizer that `load_start` gives, without the weights.
-
-    Raises:
-        InputError: as `load_start`.
-
-    """
-    path = find_model(name)
-    is_adapter = (path / ADAPTER_CONFIG).is_file()
-    return load_tokenizer(str(tokenizer_folder(path, base_of_adapter(path)) if is_adapter else path))
-
-
 def find_model(name: str | Path) -> Path:
     """The folder of the model or of the adapter that a name stands for, fetched where it is the Hub's.
 

@@ -17,7 +17,7 @@ from finetune.runs.job_store import JobStore
 from scratch_models.loop.run_folder import RECORD
 
 TUNED = "ft:"
-TUNING_KINDS = ("sft", "dpo", "new_rows", "pretrain", "extend")
+TUNING_KINDS = ("sft", "dpo", "new_rows", "extend")
 OWN, OF_RUNS = "graft", "graft-runs"
 
 
