@@ -79,7 +79,7 @@ def _going(studio: StudioParts, stops: Stops) -> Any:
 
 
 def _score(studio: StudioParts, values: tuple[object, ...]) -> Iterator[MostChanged]:
-    names = studio.names
+    names = studio.parts.names.with_steps()
     chosen = [choice(where, value, names) for where, value in zip(("base", "tuned"), values[:2], strict=True)]
     prompt_format = choice("format", values[2], list(FORMATS))
     texts = _texts(studio, values[3], values[4])

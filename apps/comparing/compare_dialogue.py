@@ -9,7 +9,7 @@ import gradio as gr
 from apps.comparing.compare_form import HOTTEST, MOST_SEED, MOST_TOKENS, MOST_TOP_K, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.field_values import MOST_CHARACTERS, choice, number, text, whole
-from apps.showing.studio_models import HIDDEN, names_of, refuse
+from apps.showing.studio_models import HIDDEN, names_of, names_with_steps, refuse
 from apps.showing.studio_parts import StudioParts
 from apps.showing.transcript import render_turns
 from configs import InputError
@@ -59,11 +59,14 @@ def _wire_page(studio: StudioParts, layout: Layout) -> None:
             dialogue = read_dialogue(kept)
         except InputError:  # of an older page: the browser begins anew
             dialogue = Dialogue()
-        names = names_of(studio)
-        linked = _read_link(request.query_params.get(ASKED, ""), names)
+        names, known = names_of(studio), names_with_steps(studio)
+        linked = _read_link(request.query_params.get(ASKED, ""), known)
         chosen = [*(linked.get("sides") or dialogue.sides), *[None] * MOST_SIDES][:MOST_SIDES]
         models = [
-            gr.update(choices=names, value=name) if name in names else gr.update(choices=names) for name in chosen
+            gr.update(choices=list(dict.fromkeys([*names, name])), value=name)
+            if name in known
+            else gr.update(choices=names)
+            for name in chosen
         ]
         count = max(1, len(linked.get("sides") or dialogue.sides)) if linked or dialogue.sides else gr.skip()
         settings = [
@@ -128,7 +131,7 @@ def _told(function: Any) -> Any:
 
 
 def _link(studio: StudioParts, values: tuple[object, ...]) -> str:
-    asked = read_form(names_of(studio), values, needs_prompt=False)
+    asked = read_form(names_with_steps(studio), values, needs_prompt=False)
     sampling, prompt = asked.sides[0].sampling, text("prompt", values[0], MOST_CHARACTERS)
     if not prompt and asked.dialogue.turns:
         prompt = asked.dialogue.turns[-1].prompt

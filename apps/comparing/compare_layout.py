@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from apps.comparing.compare_form import FORMATS, HOTTEST, MOST_SEED, MOST_TOKENS, MOST_TOP_K
+from apps.showing.run_steps import add_slider
 from apps.showing.studio_models import HIDDEN, names_of
 from apps.showing.studio_parts import StudioParts
 from apps.showing.transcript import COPIES
@@ -77,7 +78,7 @@ def lay_out(studio: StudioParts) -> Layout:
     with gr.Row(equal_height=False, elem_id="sides"):
         for number, name in enumerate(first):
             with gr.Column(min_width=260, visible=number < 2, elem_id=f"side-{number}", elem_classes="side") as column:
-                panes.append({"column": column, **_pane(number, name, names)})
+                panes.append({"column": column, **_pane(studio, number, name, names)})
     prompt = _prompt(studio)
     with gr.Accordion("Sampling, format and number of sides", open=False, elem_id="settings"):
         shared = _sampling()
@@ -89,10 +90,11 @@ def lay_out(studio: StudioParts) -> Layout:
     return layout
 
 
-def _pane(number: int, name: str, names: list[str]) -> dict[str, Any]:
+def _pane(studio: StudioParts, number: int, name: str, names: list[str]) -> dict[str, Any]:
     letter = LETTERS[number]
     label = ("A: the base", "B: the assistant")[number] if number < 2 else letter
     model = gr.Dropdown(names, value=name, label=label, elem_id=f"model-{number}", filterable=True)
+    add_slider(studio, model, f"step-{number}")
     with gr.Column(elem_classes="talk", elem_id=f"talk-{number}"):
         past = gr.HTML(elem_id=f"past-{number}", js_on_load=COPIES)
         now = gr.HTML(elem_id=f"now-{number}", js_on_load=COPIES)

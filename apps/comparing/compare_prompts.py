@@ -11,7 +11,7 @@ from apps.comparing.compare_layout import Layout
 from apps.showing.field_values import text
 from apps.showing.look import escape
 from apps.showing.stops import Stops
-from apps.showing.studio_models import HIDDEN, names_of, refuse
+from apps.showing.studio_models import HIDDEN, names_with_steps, refuse
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.serving.asked_together import SideAsked
@@ -79,7 +79,7 @@ def _answer(
     studio: StudioParts, asks: Asks, stops: Stops, request: gr.Request, values: Sequence[object]
 ) -> Iterator[list[Any]]:
     *form, given, contains, starts = values
-    asked = read_form(names_of(studio), form, needs_prompt=False)
+    asked = read_form(names_with_steps(studio), form, needs_prompt=False)
     prompts = read_prompts(text("prompts", given, MOST_TEXT))
     counted = text("contains", contains, MOST_WORD), text("starts with", starts, MOST_WORD)
     yield [_progress(0, len(prompts)), ""]

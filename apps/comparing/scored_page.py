@@ -137,7 +137,7 @@ class ScoredPage:
 
     def _read(self, values: tuple[object, ...]) -> tuple[tuple[str, str], tuple[tuple[Message, ...], str], str]:
         """Both models, what is asked in which format, and the text behind it."""
-        names = self.studio.names
+        names = self.studio.parts.names.with_steps()
         chosen = choice("base", values[0], names), choice("tuned", values[1], names)
         prompt_format = choice("format", values[2], list(FORMATS))
         prompt = text("prompt", values[3] or "", MOST_CHARACTERS)

@@ -115,6 +115,7 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 .tokens span { border-left: 1px solid var(--border-color-primary); }
 .tokens span.learned { background: hsl(140 65% 40% / .35); }
 .tokens span.control { font-weight: 700; }
+.steps :is(input[type=number], button, .min_value, .max_value) { display: none; }
 /* Inside */
 .shown caption { text-align: left; color: var(--body-text-color-subdued); padding: .2rem 0; }
 .looked { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; padding: 0; margin: .3rem 0; }

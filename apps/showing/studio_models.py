@@ -51,6 +51,11 @@ def names_of(studio: StudioParts) -> list[str]:
     return [*studio.names, *studio.servers]
 
 
+def names_with_steps(studio: StudioParts) -> list[str]:
+    """All that can be asked, with the checkpoints of runs."""
+    return [*studio.parts.names.with_steps(), *studio.servers]
+
+
 def model_of(studio: StudioParts, name: str, prompt_format: str) -> AskedModel:
     """A model in a prompt format of `compare_form.FORMATS`.
 

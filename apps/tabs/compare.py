@@ -10,7 +10,7 @@ from apps.comparing.compare_form import AskedOfAll, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.look import escape
 from apps.showing.stops import Stops
-from apps.showing.studio_models import HIDDEN, model_of, names_of, proof_of, refuse
+from apps.showing.studio_models import HIDDEN, model_of, names_with_steps, proof_of, refuse
 from apps.showing.studio_parts import StudioParts
 from apps.showing.transcript import figures_of, render_now, render_turns
 from configs import InputError
@@ -83,7 +83,7 @@ def _wire_asking(
 
 def _read(studio: StudioParts, values: tuple[object, ...], *, needs_prompt: bool = True) -> AskedOfAll:
     try:
-        return read_form(names_of(studio), values, needs_prompt=needs_prompt)
+        return read_form(names_with_steps(studio), values, needs_prompt=needs_prompt)
     except InputError as error:  # the last replies stay
         raise refuse(error) from None
 

@@ -5,6 +5,7 @@ import gradio as gr
 from apps.comparing import changed_texts
 from apps.comparing.scored_page import COMPUTES, MOST_FORCED, NOTHING_YET, ScoredPage
 from apps.comparing.token_marks import COLOURS
+from apps.showing.run_steps import add_slider
 from apps.showing.studio_models import FORMATS, HIDDEN
 from apps.showing.studio_parts import StudioParts
 
@@ -20,6 +21,7 @@ def build(studio: StudioParts) -> None:
         tuned = gr.Dropdown(names, value=studio.assistant or studio.base, label="Tuned", elem_id="difference-tuned")
         formats = [(words, name) for name, words in FORMATS.items()]
         put = gr.Dropdown(formats, value="auto", label="How the prompt is put", elem_id="difference-format")
+    add_slider(studio, tuned, "difference-step")
     prompt = gr.Textbox(label="Prompt (may be left out)", lines=1, max_lines=8, elem_id="difference-prompt")
     said = gr.Textbox(
         label="Text to score", lines=3, max_lines=12, elem_id="difference-text", placeholder="What follows the prompt"

@@ -6,7 +6,7 @@ from apps.showing import field_values
 from apps.showing.look import inert
 from apps.showing.refusals import says_errors
 from apps.showing.studio_parts import StudioParts
-from finetune.export.own_tokenizers import own_tokenizer
+from finetune.service.own_tokenizers import own_tokenizer
 from finetune.service.shown_mask import mask_as_parts
 from tokenizer_ext.inspection.audit import audit_tokens
 from tokenizer_ext.inspection.audit_report import audit_parts
@@ -41,6 +41,7 @@ _QUIET = {"queue": False, "api_visibility": "private"}
 
 def build(studio: StudioParts) -> None:
     """Lays out the tab and wires it."""
+    gr.context.Context.root_block.load(None, None, None, js=ARROWS, api_visibility="private")
     _build_text(studio)
     with gr.Accordion("What of a conversation is learned", open=False, elem_id="tokens-mask-box"):
         _build_mask(studio)
@@ -86,7 +87,6 @@ def _build_text(studio: StudioParts) -> None:
         concurrency_limit=2,
         api_visibility="private",
     )
-    gr.context.Context.root_block.load(None, None, None, js=ARROWS, api_visibility="private")
     for choice in (left, right):
         choice.focus(lambda: gr.update(choices=studio.names), None, choice, show_progress="hidden", **_QUIET)
 

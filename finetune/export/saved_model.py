@@ -15,6 +15,7 @@ from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import named_stops
 from finetune.export.adapter_base import base_of_adapter, check_base
 from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
+from finetune.export.checkpoint_folder import is_checkpoint, run_at
 from finetune.export.conversational import stop_at
 from finetune.lora.changed_base import ADAPTER
 from scratch_models.embedded.default import folder_of_base
@@ -68,14 +69,15 @@ def load_start(name: str | Path, device: torch.device | None = None) -> tuple[Pr
 def find_model(name: str | Path) -> Path:
     """The folder of the model or of the adapter that a name stands for, fetched where it is the Hub's.
 
-    A name is `embedded`, a Hub name, also of a run that was uploaded, or a folder: of a model, a run, its `final/`, or
-    an adapter.
+    A name is `embedded`, a Hub name, also of a run that was uploaded, or a folder: of a model, a run, its `final/`, one
+    of its checkpoints, or an adapter.
 
     Raises:
         InputError: the run is not finished, a file of it is damaged, or the Hub does not give the model.
 
     """
-    folder = model_folder(fetch(folder_of_base(str(name))))
+    folder = fetch(folder_of_base(str(name)))
+    folder = model_folder(run_at(folder) if is_checkpoint(folder) else folder)
     check_manifest(folder)
     return folder
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from configs import InputError
 from configs.whole_folder import write_whole
-from finetune.export.own_tokenizers import own_tokenizer
 from finetune.export.saved_model import find_model
 from finetune.service.file_store import FileStore, StoredFile
+from finetune.service.own_tokenizers import own_tokenizer
 from tokenizer_ext.extension.corpus_files import read_documents, split_documents, token_of_line, word_forms
 from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG

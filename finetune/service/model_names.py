@@ -3,6 +3,7 @@
 smollm2, my-base              named by whoever started the service
 runs/sft-3                    a finished run under its folder of runs
 ft:smollm2:ftjob-1f...        what a job of its queue left
+runs/sft-3:step-200           a checkpoint of either; step 0 is the base that the run started from
 """
 
 import difflib
@@ -14,10 +15,12 @@ from pathlib import Path
 from configs import InputError
 from finetune.runs.job import Job
 from finetune.runs.job_store import JobStore
-from scratch_models.loop.run_folder import RECORD
+from scratch_models.loop.run_folder import RECORD, find_recorded, find_run
 
 TUNED = "ft:"
+STEP = ":step-"
 TUNING_KINDS = ("sft", "dpo", "new_rows", "extend")
+STEP_DIGITS = 8
 OWN, OF_RUNS = "graft", "graft-runs"
 
 
@@ -63,6 +66,9 @@ class ModelNames:
         """
         if name in self.named:
             return NamedModel(name, self.named[name], self._began, OWN)
+        of_run, is_step, step = name.partition(STEP)
+        if is_step and step.isascii() and step.isdigit() and len(step) <= STEP_DIGITS:
+            return self._at_step(self.find(of_run), int(step))
         found = self._of_job_named(name) if name.startswith(TUNED) else None
         found = found or next((model for model in self.all() if model.name == name), None)
         if found is None:
@@ -78,6 +84,32 @@ class ModelNames:
             NoSuchModel: there is none.
         """
         return self.find(name).place
+
+    def steps_of(self, name: str) -> list[int]:
+        """The steps of the run that a model is of, at which it can be asked too: 0 and its checkpoints; none else.
+
+        Raises:
+            NoSuchModel: there is no such model.
+        """
+        return _steps_of(self.find(name))
+
+    def with_steps(self) -> list[str]:
+        """The names of all models, and of their runs' checkpoints."""
+        models = self.all()
+        return [
+            *(one.name for one in models),
+            *(f"{one.name}{STEP}{step}" for one in models for step in _steps_of(one)),
+        ]
+
+    def _at_step(self, model: NamedModel, step: int) -> NamedModel:
+        steps = _steps_of(model)
+        if step not in steps:
+            there = f"expected one of {', '.join(map(str, steps))}" if steps else "it is of no run"
+            raise NoSuchModel(f"model {model.name}: has no checkpoint of step {step}, {there}")
+        run = find_run(model.place)
+        assert run is not None, "it has steps"
+        place = run.checkpoints / f"step_{step:0{STEP_DIGITS}d}" if step else find_recorded(run.path, "base")
+        return NamedModel(f"{model.name}{STEP}{step}", str(place), model.created, model.owner)
 
     def _finished_runs(self) -> Iterator[NamedModel]:
         if not self.runs.is_dir():
@@ -102,6 +134,14 @@ class ModelNames:
         if job.state != "succeeded" or job.kind not in TUNING_KINDS or name != name_of(job):
             return None
         return _of(job)
+
+
+def _steps_of(model: NamedModel) -> list[int]:
+    run = find_run(model.place) if Path(model.place).is_dir() else None
+    if run is None or find_recorded(run.path, "base") is None:
+        return []
+    found = [path.name.removeprefix("step_") for path in run.checkpoints.glob("step_*") if path.is_dir()]
+    return [0, *sorted(int(step) for step in found if step.isdigit())]
 
 
 def name_of(job: Job) -> str:

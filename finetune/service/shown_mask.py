@@ -10,8 +10,8 @@ from finetune.chat.choose_format import choose_format, has_own_template
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.chat.mask_page import mask_parts
 from finetune.conversations.formats import Conversation, to_conversation
-from finetune.export.own_tokenizers import own_tokenizer
 from finetune.export.saved_model import find_model
+from finetune.service.own_tokenizers import own_tokenizer
 from scratch_models.documents.json_values import kind_of, parse_json
 from scratch_models.loop.run_folder import find_recorded
 from tokenizer_ext.huggingface.gguf_base import plain_folder

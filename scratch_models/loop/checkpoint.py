@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = KEPT) -> Path:
-    """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards.
+    """The new folder `step_<step>` under `folder`; all but the newest `kept` are removed afterwards, none with 0.
 
     Raises:
         InputError: the disk does not take it; the checkpoints before it stay as they are.
@@ -65,9 +65,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = KEPT) -
 
 
 def drop_older(folder: Path, *, kept: int = KEPT, step: int | None = None) -> None:
-    """Removes all but the newest `kept` checkpoints, of those up to `step` where that is given."""
-    found = list_checkpoints(folder)
-    for old in [path for path in found if step is None or path.name <= _name(step)][:-kept]:
+    """Removes all but the newest `kept` checkpoints, of those up to `step` where that is given; none where it is 0."""
+    found = [path for path in list_checkpoints(folder) if step is None or path.name <= _name(step)]
+    for old in found[:-kept] if kept else []:
         remove_whole(old)
 
 

@@ -27,6 +27,8 @@ class RunSettings:
     """Steps between two evaluations; 0 evaluates at the end only."""
     checkpoint_steps: int = 100
     """Steps between two checkpoints; 0 writes none."""
+    checkpoints_kept: int = 2
+    """Checkpoints that stay, the newest; 0 keeps them all, and each of a fine-tuning can be asked as a run can."""
     keep_best: bool = False
     """End with the weights that had the fewest held-out bits per byte, not with the last ones."""
     early_stopping_evaluations: int = 0
@@ -45,7 +47,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         self.expect("gradient_clip", 0 < self.gradient_clip < math.inf, "a finite number above 0")
         self.expect("weight_decay", 0 <= self.weight_decay < math.inf, "a finite number, 0 or more")
-        for name in ("evaluation_steps", "checkpoint_steps", "early_stopping_evaluations"):
+        for name in ("evaluation_steps", "checkpoint_steps", "checkpoints_kept", "early_stopping_evaluations"):
             self.expect(name, getattr(self, name) >= 0, "0 or more")
         self.expect("seed", 0 <= self.seed < 2**63, "0 or more, below 2**63")
 

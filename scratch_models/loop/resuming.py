@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from configs import InputError
 from scratch_models.loop.checkpoint import (
+    KEPT,
     Checkpoint,
     clear_half_removed,
     drop_older,
@@ -45,6 +46,8 @@ def save_training(
     run: RunFolder,
     accelerator: Accelerator,
     unevaluated: Mapping[str, Any] | None = None,
+    *,
+    kept: int = KEPT,
 ) -> None:
     """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not.
 
@@ -65,7 +68,7 @@ def save_training(
         state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
         try:
             with progress("writing a checkpoint"):
-                save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints)
+                save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints, kept=kept)
         except InputError as error:
             problem = str(error)
     if not is_alone:
@@ -123,7 +126,12 @@ def whole_state(
 
 
 def resume_training(
-    loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder, accelerator: Accelerator
+    loss_model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    run: RunFolder,
+    accelerator: Accelerator,
+    *,
+    kept: int = KEPT,
 ) -> Start:
     """Puts back what the newest whole checkpoint holds; without any the run begins where it began.
 
@@ -146,7 +154,7 @@ def resume_training(
     unevaluated = checkpoint.state.get("unevaluated")
     _say_other_processes(loss_model, run, accelerator)
     if accelerator.is_main_process:
-        drop_older(run.checkpoints, step=checkpoint.step)  # the save was not over that would have done it
+        drop_older(run.checkpoints, kept=kept, step=checkpoint.step)  # the save was not over that would have done it
         run.drop_metrics_after(checkpoint.step if unevaluated is None else checkpoint.step - 1)
     parameters = dict(loss_model.named_parameters())
     with torch.no_grad():

@@ -23,7 +23,16 @@ RUNS = Path("runs")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "tiktoken", "safetensors")
 LEFTOVERS = {LOCK, f".{RECORD}.partial"}
 """What a run leaves in its folder that was killed before it had a record."""
-MAY_DIFFER_ON_RESUME = {"resume", "dry_run", "output_dir", "log_with", "epochs", "warmup_share", "data"}
+MAY_DIFFER_ON_RESUME = {
+    "resume",
+    "dry_run",
+    "output_dir",
+    "log_with",
+    "epochs",
+    "warmup_share",
+    "data",
+    "checkpoints_kept",
+}
 """Epochs and shares are compared as the steps that they come to, data by its sha256 and not by its name."""
 
 

@@ -26,8 +26,6 @@ JUMP, SETTLED_AFTER = 10, 100
 """A loss jumps where it is so many times the largest of the first so many steps: the rule of Megatron-LM's
 `rerun_state_machine`, https://github.com/NVIDIA/Megatron-LM/blob/core_v0.12.0/megatron/core/rerun_state_machine.py."""
 SHOWN_JUMPS = 3
-CHECKPOINTS_AT_A_TIME = 3
-"""The two that are kept, and the one that is being written."""
 
 
 class RunRecord:
@@ -163,15 +161,21 @@ def start_run(
 
 
 def bytes_of_run(model: nn.Module, settings: RunSettings) -> int:
-    """An estimate of what is still to be written: checkpoints, of which three stand at a time, and the finished model.
+    """An estimate of what is still to be written: checkpoints, those kept and one more, and the finished model.
 
     A checkpoint holds what trains, and two numbers of AdamW for each of its numbers.
     """
     whole = sum(parameter.nbytes for parameter in model.parameters())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    checkpoints = 0 if not settings.checkpoint_steps else 1 if settings.resume else CHECKPOINTS_AT_A_TIME
+    checkpoints = 0 if not settings.checkpoint_steps else 1 if settings.resume else _most_checkpoints(settings)
     # A base with new rows is saved beside its adapter.
     return checkpoints * 3 * trained + (whole if new_row_parameters(model) else trained)
+
+
+def _most_checkpoints(settings: RunSettings) -> int:
+    """How many stand at a time while one is written; where all are kept, as many as the run has steps for."""
+    steps = getattr(settings, "max_steps", None) or settings.checkpoint_steps
+    return 1 + (settings.checkpoints_kept or -(-steps // settings.checkpoint_steps))
 
 
 class Pace:

@@ -109,7 +109,9 @@ def _prepare(
     is_sharded = wants_sharding(accelerator)
     if is_sharded:
         shard(loss_model, accelerator, optimizers)
-    start = resume_training(loss_model, optimizers, run, accelerator) if settings.resume else Start(0)
+    start, kept = Start(0), settings.checkpoints_kept
+    if settings.resume:
+        start = resume_training(loss_model, optimizers, run, accelerator, kept=kept)
     # A rehearsal has no record: nothing of it is saved, so it ends at once when it is asked to.
     can_go_on = (
         sum_over_processes([float(accelerator.is_main_process and (run.path / RECORD).is_file())], accelerator)[0] > 0
@@ -195,8 +197,8 @@ class Course:
         return evaluation
 
     def _save(self, done: int, unevaluated: Mapping[str, Any] | None = None) -> None:
-        stepper = self.stepper
-        save_training(self.loss_model, stepper.optimizers, done, self.record.run, stepper.accelerator, unevaluated)
+        stepper, run, kept = self.stepper, self.record.run, self.stepper.settings.checkpoints_kept
+        save_training(self.loss_model, stepper.optimizers, done, run, stepper.accelerator, unevaluated, kept=kept)
         self.saved = done
 
     def _stop(self, done: int) -> NoReturn:

@@ -84,6 +84,11 @@ def test_checkpoints_are_listed_with_their_figures(service, tuned):
     found = service.client().fine_tuning.jobs.checkpoints.list(tuned.id).data
     assert [one.step_number for one in found] == [6, 3]
     assert all(one.metrics.valid_loss > 0 and one.metrics.train_loss > 0 for one in found)
+    asked = {"messages": [{"role": "user", "content": "What colour has the boat number 3?"}], "temperature": 0}
+    models = [tuned.fine_tuned_model, *(one.fine_tuned_model_checkpoint for one in found)]
+    replies = [service.client().chat.completions.create(model=name, logprobs=True, **asked) for name in models]
+    whole, last, first = ([one.logprob for one in reply.choices[0].logprobs.content] for reply in replies)
+    assert last == pytest.approx(whole, abs=1e-5) and first[0] != pytest.approx(whole[0], abs=1e-4)
 
 
 def test_jobs_are_listed_page_by_page(service, tuned, training_file):

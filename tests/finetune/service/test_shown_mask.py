@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from configs import InputError
-from finetune.export.own_tokenizers import own_tokenizer
+from finetune.service.own_tokenizers import own_tokenizer
 from finetune.service.shown_mask import mask_as_parts, read_conversation
 from tests.finetune.tiny_models import save_tiny_base
 from tests.real_tokenizers import real_tokenizer
