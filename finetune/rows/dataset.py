@@ -9,7 +9,6 @@ Shapes: B rows of a micro-batch, T tokens of a row, N ids of a corpus.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import torch
@@ -23,16 +22,17 @@ from finetune.chat.packing import cut_by_tokens, pad, to_row
 from finetune.chat.rendered import RenderedConversation, RenderedSet
 from finetune.conversations.splits import ConversationSplits
 from finetune.rows.base_reading import read_ids
+from finetune.rows.text_ids import encode_texts
 from scratch_models.corpus.blocks import RandomBlocks, held_out_blocks, split_by_position
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.corpus.text_files import read_text
 from scratch_models.loop.micro_batches import IGNORED_TARGET, Batches, MicroBatch
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
-from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import shown
 
-HELD_OUT_TOKENS_PER_MICRO_BATCH = 4096
+HELD_OUT_TOKENS_PER_MICRO_BATCH = 1024
+"""As fast as more at once on a CPU, and so that it is soon known how long an evaluation takes."""
 PROMPTS, PROMPT_TOKENS = 32, 32
 
 
@@ -43,6 +43,8 @@ class HeldOut:
     micro_batches: list[MicroBatch]
     text_bytes: int
     """UTF-8 bytes of the supervised targets."""
+    read: str = ""
+    """What of all that is held out evaluations read."""
 
 
 class MakeBatches(Protocol):
@@ -79,7 +81,7 @@ class RowDataset:
         share = self.supervised / len(self.ids)
         return f"{self.read}\n" * bool(self.read) + (
             f"an epoch is {len(self.ids):,} tokens, {share:.0%} of them supervised; "
-            f"held out: {self.held_out.text_bytes:,} bytes"
+            f"evaluations read {self.held_out.read}{self.held_out.text_bytes:,} bytes of held-out text"
         )
 
 
@@ -108,7 +110,6 @@ def read_texts(path: str | None) -> Texts:
     return Texts([training], [held_out], hashlib.sha256(text.encode()).hexdigest())
 
 
-@shown("cutting the text into blocks")
 def text_dataset(
     texts: Texts,
     tokenizer: PreTrainedTokenizerFast,
@@ -123,8 +124,9 @@ def text_dataset(
         InputError: they are shorter than one block.
 
     """
-    training, held_out = (_stream(documents, tokenizer) for documents in (texts.training, texts.held_out))
+    training, held_out = (encode_texts(documents, tokenizer) for documents in (texts.training, texts.held_out))
     blocks = _spread_blocks(held_out, block_size, evaluation_blocks)
+    in_all = -(-(len(held_out) - 1) // block_size)
     RandomBlocks(training, block_size, blocks_per_batch, seed=0)  # refuses a text of less than a block
     return RowDataset(
         # Blocks have one length: there is nothing to pack.
@@ -132,7 +134,9 @@ def text_dataset(
         ids=training,
         supervised=len(training),
         epochs_per_step=block_size * blocks_per_batch / len(training),
-        held_out=HeldOut(blocks, count_target_bytes(blocks, tokenizer)),
+        held_out=HeldOut(
+            blocks, count_target_bytes(blocks, tokenizer), f"{min(evaluation_blocks, in_all):,} of {in_all:,} blocks, "
+        ),
         prompts=_text_prompts(blocks),
         end_id=tokenizer.eos_token_id,
         first_example=f"first block, all of it learned: {tokenizer.decode(training[:block_size].tolist())!r}",
@@ -191,14 +195,6 @@ def count_target_bytes(micro_batches: Sequence[MicroBatch], tokenizer: PreTraine
     table[torch.tensor(list(lengths))] = torch.tensor(list(lengths.values()))
     targets = [micro_batch["targets"] for micro_batch in micro_batches]
     return sum(int(table[some[some != IGNORED_TARGET]].sum()) for some in targets)
-
-
-def _stream(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
-    """The ids of all documents, each between two ends of text where there are several."""
-    encodings = plain_text_encoder(tokenizer).encode_batch(list(documents), add_special_tokens=False)
-    end = tokenizer.eos_token_id
-    ends = [] if len(documents) == 1 or end is None else [end]
-    return torch.tensor([*ends, *chain.from_iterable([*one.ids, *ends] for one in encodings)], dtype=torch.int32)
 
 
 def _spread_blocks(ids: Tensor, block_size: int, number: int) -> list[MicroBatch]:

@@ -18,7 +18,7 @@ from finetune.replies.generation import generate_ids
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.micro_batches import MicroBatch
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
-from tokenizer_ext.pages.progress import shown
+from tokenizer_ext.pages.progress import tracked
 
 CONTINUATION_TOKENS = 64
 PLACES_PER_CHUNK = 256
@@ -97,7 +97,6 @@ def measure_emission(
 
 
 @torch.inference_mode()
-@shown("looking at first choices")
 def count_first_choices(
     model: PreTrainedModel, new_ids: Collection[int], held_out: Iterable[MicroBatch]
 ) -> tuple[int, int]:
@@ -105,7 +104,7 @@ def count_first_choices(
     device = next(model.parameters()).device
     wanted = torch.tensor(sorted(new_ids), device=device)
     right = total = 0
-    for micro_batch in held_out:
+    for micro_batch in tracked(held_out, "looking at first choices", "micro-batches"):
         input_ids, targets = (micro_batch[name].to(device) for name in ("input_ids", "targets"))  # (B, T) twice
         is_new = torch.isin(targets, wanted)  # (B, T)
         hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[is_new]  # (P, D)

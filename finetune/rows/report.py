@@ -23,7 +23,7 @@ from tokenizer_ext.embeddings.tables import fold
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
 from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import positions_of
-from tokenizer_ext.pages.progress import shown
+from tokenizer_ext.pages.progress import shown, tracked
 
 REPORT = "new_rows.json"
 RARELY = 100  # times that a row is read in training
@@ -123,7 +123,6 @@ def count_seen(dataset: RowDataset, base: ExtendedBase, epochs: float) -> list[f
 
 
 @torch.no_grad()
-@shown("the base on the same text")
 def measure_base(
     model: PreTrainedModel, first_new_id: int, parts: Parts, held_out: HeldOut, accelerator: Accelerator
 ) -> float | None:
@@ -131,7 +130,7 @@ def measure_base(
     positions = positions_of(model)
     loss_model = BaseLoss(model.eval(), first_new_id)
     nats = 0.0
-    for micro_batch in held_out.micro_batches:
+    for micro_batch in tracked(held_out.micro_batches, "the base on the same text", "micro-batches"):
         in_base = in_base_ids(micro_batch, parts, positions)
         if any(int(ids.max()) >= first_new_id for ids in in_base.values()):
             return None

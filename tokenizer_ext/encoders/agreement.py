@@ -11,7 +11,7 @@ from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
 from tokenizer_ext.huggingface.byte_level_backend import missing_bytes
 from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
-from tokenizer_ext.pages.progress import shown
+from tokenizer_ext.pages.progress import shown, tracked
 
 DOCUMENTS_PER_BATCH = 1000
 
@@ -52,7 +52,8 @@ def compare_encoders(
     missing = set(missing_bytes(tokenizer))
     texts = [text for text in texts if missing.isdisjoint(normalized(text, tokenizer).encode())]
     unequal = 0
-    for text, ids in zip(texts, encode_in_batches(tokenizer.backend_tokenizer, texts), strict=True):
+    pairs = zip(texts, encode_in_batches(tokenizer.backend_tokenizer, texts), strict=True)
+    for text, ids in tracked(pairs, "comparing ids", "texts", len(texts)):
         plain = normalized(text, tokenizer)
         unequal += any(list(other.encode(plain, allowed_special="all")) != ids for other in others)
     return EncoderAgreement(documents=len(texts), unequal_documents=unequal)

@@ -8,6 +8,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
+from tokenizer_ext.pages.progress import tracked
+
+READ_AT_ONCE = 100
+"""Documents; more are no faster, and make progress come in jumps."""
 
 Reading = Callable[[list[str]], list[list[int]]]
 """Documents to the ids of each."""
@@ -17,7 +21,8 @@ def count_uses(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> 
     """How often each id occurs in the documents: read as plain text, or with added tokens cut out, if that is more."""
     uses = Counter[int]()
     for encode in readings(tokenizer):
-        uses |= Counter(id_ for ids in encoded(encode, documents) for id_ in ids)
+        read = tracked(encoded(encode, documents), "counting tokens", "documents", len(documents))
+        uses |= Counter(id_ for ids in read for id_ in ids)
     return uses
 
 
@@ -32,7 +37,7 @@ def readings(tokenizer: PreTrainedTokenizerFast) -> list[Reading]:
 
 
 def encoded(encode: Reading, documents: Sequence[str]) -> Iterator[list[int]]:
-    """The ids of each document, read a thousand at a time."""
+    """The ids of each document, read some at a time."""
     waiting = iter(documents)
-    while some := list(islice(waiting, 1000)):
+    while some := list(islice(waiting, READ_AT_ONCE)):
         yield from encode(some)

@@ -17,9 +17,10 @@ from tokenizer_ext.huggingface.text_readings import encoded, readings
 from tokenizer_ext.inspection.audit_report import Audit, CorpusUse
 from tokenizer_ext.inspection.token_kinds import TokenKind, sort_tokens
 from tokenizer_ext.inspection.undertrained import find_undertrained, untrained_groups
-from tokenizer_ext.pages.progress import shown
+from tokenizer_ext.pages.progress import shown, tracked
 
 NEIGHBOURS = 5
+ROWS_AT_ONCE = 250
 
 
 @shown("looking at the tokens")
@@ -57,19 +58,19 @@ def audit_tokens(
         reasons={id_: found.reason for id_, found in kinds.items() if found.reason},
         padding=[id_ for id_ in range(rows) if id_ not in kinds],
         equal_bytes=_groups((token, id_) for id_, token in sorted(bytes_of_id.items())),
-        equal_rows=_groups((_digest(matrices, id_), id_) for id_ in kinds),
+        equal_rows=_groups((_digest(matrices, id_), id_) for id_ in tracked(kinds, "comparing rows", "rows")),
         undertrained=find_undertrained(model, ids.get("ordinary", []), untrained_groups(bytes_of_id, rows)),
         corpus=None if corpus is None else count_tokens(tokenizer, corpus, rows),
         neighbours={} if base_tokens is None else nearest_rows(matrices[0], range(base_tokens, max(kinds) + 1)),
     )
 
 
-@shown("counting tokens")
 def count_tokens(tokenizer: PreTrainedTokenizerFast, corpus: Iterable[str], rows: int) -> CorpusUse:
     """How often each id occurs in the documents, read as plain text."""
     documents = [without_lone_surrogates(text) for text in corpus]
     plain, _ = readings(tokenizer)
-    counts = Counter(id_ for ids in encoded(plain, documents) for id_ in ids)
+    read = tracked(encoded(plain, documents), "counting tokens", "documents", len(documents))
+    counts = Counter(id_ for ids in read for id_ in ids)
     return CorpusUse(documents=len(documents), uses=[counts[id_] for id_ in range(rows)])
 
 
@@ -92,7 +93,8 @@ def nearest_rows(table: Tensor, ids: Iterable[int], shown: int = NEIGHBOURS) -> 
     """The rows with the largest cosine to the row of each of `ids`, itself left out: (R, D) -> id and cosine."""
     unit = F.normalize(table.float(), dim=1)  # (R, D)
     nearest = {}
-    for some in torch.tensor(list(ids), dtype=torch.long).split(1000):
+    parts = torch.tensor(list(ids), dtype=torch.long).split(ROWS_AT_ONCE)
+    for some in tracked(parts, "looking for neighbours", "parts"):
         cosines = unit[some] @ unit.T  # (N, R)
         cosines[torch.arange(len(some)), some] = -2.0
         best = cosines.topk(min(shown, len(unit) - 1), dim=1)

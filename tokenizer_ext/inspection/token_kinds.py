@@ -20,6 +20,7 @@ from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.extension.reachability import completions
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.huggingface.plain_text import merging_encoder
+from tokenizer_ext.pages.progress import tracked
 
 Kind = Literal["ordinary", "unreachable", "partial", "partial without text", "never text", "control", "added word"]
 
@@ -65,7 +66,7 @@ def sort_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, TokenKind]:
     encoder = merging_encoder(tokenizer)
     whole = {id_: text for id_, token in tokens.items() if (text := _text_of(token)) is not None}
     reached = _reached_by_own_text(whole, encoder)
-    for id_, token in tokens.items():
+    for id_, token in tracked(tokens.items(), "looking which tokens text reaches", "tokens"):
         if id_ in reached:
             kinds[id_] = TokenKind("ordinary")
         elif id_ in whole:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer_ext.extension.certificate import WeightHashes
 from tokenizer_ext.huggingface.text_readings import encoded, readings
 from tokenizer_ext.inspection.token_kinds import reachable_ids
+from tokenizer_ext.pages.progress import tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,7 @@ def compare_documents(
     unequal, longer, with_removed = set[int](), set[int](), set[int]()
     for old, new in zip(readings(before), readings(after), strict=True):
         pairs = zip(encoded(old, documents), encoded(new, documents), strict=True)
-        for number, (then, now) in enumerate(pairs):
+        for number, (then, now) in enumerate(tracked(pairs, "comparing documents", "documents", len(documents))):
             if any(id_ not in new_ids for id_ in then):
                 with_removed.add(number)
             elif [new_ids[id_] for id_ in then] != now:
