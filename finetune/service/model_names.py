@@ -19,7 +19,7 @@ from scratch_models.loop.run_folder import RECORD, find_recorded, find_run
 
 TUNED = "ft:"
 STEP = ":step-"
-TUNING_KINDS = ("sft", "dpo", "new_rows", "extend")
+TUNING_KINDS = ("sft", "dpo", "new_rows", "pretrain", "extend")
 STEP_DIGITS = 8
 OWN, OF_RUNS = "graft", "graft-runs"
 
