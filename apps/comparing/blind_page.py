@@ -9,8 +9,9 @@ import gradio as gr
 from apps.comparing.compare_form import HOTTEST, MOST_SEED, MOST_TOKENS
 from apps.showing.field_values import MOST_CHARACTERS, choice, number, text, whole
 from apps.showing.look import escape
+from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
-from apps.showing.studio_models import FORMATS, model_of, names_of, proof_of, refuse
+from apps.showing.studio_models import FORMATS, model_of, names_of, proof_of
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.conversations.messages import Conversation, Message
@@ -39,31 +40,25 @@ class BlindPage:
     equal: set[tuple[object, ...]] = field(default_factory=set)
     """Prompts to which both replied the same, each with all that the replies come from."""
 
+    @says_errors
     def ask(self, request: gr.Request, *values: object) -> Iterator[list[Any]]:
         """Asks both what the prompt says."""
-        try:
-            yield from self._ask(request, values, text("prompt", values[0] or "", MOST_CHARACTERS))
-        except InputError as error:
-            raise refuse(error) from None
+        yield from self._ask(request, values, text("prompt", values[0] or "", MOST_CHARACTERS))
 
+    @says_errors
     def ask_next(self, request: gr.Request, *values: object) -> Iterator[list[Any]]:
         """Asks both the next question that has no vote yet."""
-        try:
-            questions = text("questions", values[1] or "", MOST_QUESTIONS)
-            voted = {vote.asked.prompt for vote in self.book.of_pair(self._models(values[2:4]))}
-            voted |= {str(prompt) for prompt, *rest in self.equal if rest == list(self._settings(values))}
-            yield from self._ask(request, values, next_question(questions, voted))
-        except InputError as error:
-            raise refuse(error) from None
+        questions = text("questions", values[1] or "", MOST_QUESTIONS)
+        voted = {vote.asked.prompt for vote in self.book.of_pair(self._models(values[2:4]))}
+        voted |= {str(prompt) for prompt, *rest in self.equal if rest == list(self._settings(values))}
+        yield from self._ask(request, values, next_question(questions, voted))
 
+    @says_errors
     def vote(self, number: int, ballot: Ballot | None) -> list[Any]:
         """Keeps a vote, then says who is who."""
-        try:
-            if ballot is None:
-                raise InputError("vote: there is nothing to vote on, expected two replies: ask both first")
-            vote = self.book.add(ballot.cast(CHOICES[number]))
-        except InputError as error:
-            raise refuse(error) from None
+        if ballot is None:
+            raise InputError("vote: there is nothing to vote on, expected two replies: ask both first")
+        vote = self.book.add(ballot.cast(CHOICES[number]))
         heads = [f"<h3>{letter}: {escape(name)}</h3>" for letter, name in zip("AB", ballot.names, strict=True)]
         said = f"Kept: {BUTTONS[number].partition(' (')[0]}. " + (
             f"{vote.asked.models[vote.winner]} wins." if vote.winner is not None else "Neither wins."
@@ -76,29 +71,25 @@ class BlindPage:
         pairs = figures_of_pairs(self.book.all())
         return _table(pairs) if pairs else NO_VOTES
 
+    @says_errors
     def export(self, *values: object) -> str:
         """Writes the pairs of the two models into a file, and says where."""
-        try:
-            written = write_pairs(self.book.of_pair(self._models(values)), self.studio.folder)
-        except InputError as error:
-            raise refuse(error) from None
+        written = write_pairs(self.book.of_pair(self._models(values)), self.studio.folder)
         return _said(f"{_counted(written)} Train on them with --data {written.path}")
 
+    @says_errors
     def queue(self, *values: object) -> str:
         """Queues preference tuning of the second model on the votes."""
-        try:
-            models, parts = self._models(values), self.studio.parts
-            if models[1] in self.studio.servers:
-                raise InputError(f"{models[1]}: is on another server, expected a model of this one to tune")
-            job = queue_preference_run(
-                parts.jobs,
-                self.book.of_pair(models),
-                base=models[1],
-                place=parts.names.place_of(models[1]),
-                most_waiting=parts.limits.queued_jobs,
-            )
-        except InputError as error:
-            raise refuse(error) from None
+        models, parts = self._models(values), self.studio.parts
+        if models[1] in self.studio.servers:
+            raise InputError(f"{models[1]}: is on another server, expected a model of this one to tune")
+        job = queue_preference_run(
+            parts.jobs,
+            self.book.of_pair(models),
+            base=models[1],
+            place=parts.names.place_of(models[1]),
+            most_waiting=parts.limits.queued_jobs,
+        )
         return _said(f"Queued: {job.id}, preference tuning of {models[1]} on these votes. Its place is in Runs.")
 
     def _ask(self, request: gr.Request, values: Sequence[object], prompt: str) -> Iterator[list[Any]]:

@@ -9,8 +9,10 @@ from apps.comparing.scored_page import COMPUTES
 from apps.comparing.token_marks import changed_rows
 from apps.showing.field_values import choice, text, whole
 from apps.showing.look import escape
+from apps.showing.opened_files import add_opener
+from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
-from apps.showing.studio_models import FORMATS, HIDDEN, refuse
+from apps.showing.studio_models import FORMATS, HIDDEN
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.serving.model_difference import ModelPair
@@ -35,6 +37,7 @@ def build(studio: StudioParts, base: gr.Dropdown, tuned: gr.Dropdown, put: gr.Dr
             placeholder=EXAMPLE,
             elem_id="changed-texts",
         )
+        add_opener(pasted, MOST_LETTERS)
         with gr.Row():
             file = gr.Dropdown([PASTED], value=PASTED, label="Or a file of the service", elem_id="changed-file")
             most = gr.Number(50, minimum=1, maximum=MOST_TEXTS, step=1, label="Most texts", elem_id="changed-most")
@@ -60,20 +63,18 @@ def build(studio: StudioParts, base: gr.Dropdown, tuned: gr.Dropdown, put: gr.Dr
 def _going(studio: StudioParts, stops: Stops) -> Any:
     """Reads the texts, and tells of each."""
 
+    @says_errors
     def go(request: gr.Request, *values: object) -> Iterator[list[Any]]:
         stopped = stops.current(request)
-        try:
-            yield [_said("Reading both models …"), "", gr.skip()]
-            now = None
-            for now in _score(studio, values):
-                yield [_counted(now, stopped=stopped.is_set()), gr.skip(), gr.skip()]
-                if stopped.is_set():
-                    break
-            if now is not None:
-                chosen = choice("order", values[6], list(ORDERS))
-                yield [_counted(now, stopped=stopped.is_set(), done=True), _rows(now, chosen), now]
-        except InputError as error:
-            raise refuse(error) from None
+        yield [_said("Reading both models …"), "", gr.skip()]
+        now = None
+        for now in _score(studio, values):
+            yield [_counted(now, stopped=stopped.is_set()), gr.skip(), gr.skip()]
+            if stopped.is_set():
+                break
+        if now is not None:
+            chosen = choice("order", values[6], list(ORDERS))
+            yield [_counted(now, stopped=stopped.is_set(), done=True), _rows(now, chosen), now]
 
     return go
 
@@ -104,11 +105,9 @@ def _files(studio: StudioParts) -> dict[str, str]:
     return {f"{file.name}: {file.records:,} {file.kind}, {file.id}": file.id for file in found}
 
 
+@says_errors
 def _reorder(order: object, found: MostChanged | None) -> Any:
-    try:
-        return _rows(found, choice("order", order, list(ORDERS))) if found else gr.skip()
-    except InputError as error:
-        raise refuse(error) from None
+    return _rows(found, choice("order", order, list(ORDERS))) if found else gr.skip()
 
 
 def _rows(found: MostChanged, order: str) -> str:

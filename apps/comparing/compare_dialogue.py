@@ -9,7 +9,8 @@ import gradio as gr
 from apps.comparing.compare_form import HOTTEST, MOST_SEED, MOST_TOKENS, MOST_TOP_K, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.field_values import MOST_CHARACTERS, choice, number, text, whole
-from apps.showing.studio_models import HIDDEN, names_of, names_with_steps, refuse
+from apps.showing.refusals import refuse, says_errors
+from apps.showing.studio_models import HIDDEN, names_of, names_with_steps
 from apps.showing.studio_parts import StudioParts
 from apps.showing.transcript import render_turns
 from configs import InputError
@@ -41,8 +42,9 @@ def wire(studio: StudioParts, layout: Layout) -> None:
 
 
 def _wire_turns(layout: Layout) -> None:
+    @says_errors
     def undo(kept: object) -> list[Any]:
-        dialogue = _read(kept)
+        dialogue = read_dialogue(kept)
         prompt = dialogue.turns[-1].prompt if dialogue.turns else gr.skip()
         return [*_drawn(dialogue.without_last()), dialogue.without_last().to_json(), prompt]
 
@@ -94,40 +96,24 @@ def _wire_exports(studio: StudioParts, layout: Layout) -> None:
         jsonl: lambda kept, system: ("dialogue.jsonl", _whole(kept).to_jsonl(text("system", system, MOST_CHARACTERS))),
     }
     for button, make in saving.items():
-        made = button.click(_told(make), [layout.kept, layout.system], [name, content], **TOLD)
+        made = button.click(says_errors(make), [layout.kept, layout.system], [name, content], **TOLD)
         made.success(None, [name, content], None, js=SAVES, queue=False, **HIDDEN)
 
+    @says_errors
     def make_link(request: gr.Request, *values: object) -> str:
         return f"{request.headers.get('referer', '').partition('?')[0]}?{ASKED}={quote(_link(studio, values))}"
 
-    link.click(_told(make_link), layout.form, address, **TOLD)
+    link.click(make_link, layout.form, address, **TOLD)
 
 
 def _keeping(studio: StudioParts, side: int) -> Any:
+    @says_errors
     def keep(kept: object, system: object) -> None:
-        row = _read(kept).row(side, text("system", system, MOST_CHARACTERS))
+        row = read_dialogue(kept).row(side, text("system", system, MOST_CHARACTERS))
         file, line = keep_row(studio.folder, row)
         gr.Info(f"Kept as line {line} of {file}: train on it with --data {file}")
 
-    return _told(keep)
-
-
-def _told(function: Any) -> Any:
-    """The function, whose refusals the page shows."""
-
-    def told(*values: Any) -> Any:
-        try:
-            return function(*values)
-        except InputError as error:
-            raise refuse(error) from None
-
-    if "request" in function.__code__.co_varnames[:1]:
-
-        def with_request(request: gr.Request, *values: Any) -> Any:
-            return told(request, *values)
-
-        return with_request
-    return told
+    return keep
 
 
 def _link(studio: StudioParts, values: tuple[object, ...]) -> str:
@@ -168,13 +154,6 @@ def _read_link(linked: str, names: list[str]) -> dict[str, Any]:
         words = str(error) if isinstance(error, InputError) else "it is not one that this page made"
         gr.Warning(refuse(InputError(f"link: {words}: it is left aside")).message)
         return {}
-
-
-def _read(kept: object) -> Dialogue:
-    try:
-        return read_dialogue(kept)
-    except InputError as error:
-        raise refuse(error) from None
 
 
 def _whole(kept: object) -> Dialogue:

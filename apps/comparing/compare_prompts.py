@@ -10,10 +10,11 @@ from apps.comparing.compare_form import AskedOfAll, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.field_values import text
 from apps.showing.look import escape
+from apps.showing.opened_files import add_opener
+from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
-from apps.showing.studio_models import HIDDEN, names_with_steps, refuse
+from apps.showing.studio_models import HIDDEN, names_with_steps
 from apps.showing.studio_parts import StudioParts
-from configs import InputError
 from finetune.serving.asked_together import SideAsked
 from finetune.serving.dialogue import Dialogue
 from finetune.studio.many_prompts import AnsweredPrompt, answer_all, read_prompts, slices, to_jsonl
@@ -35,11 +36,9 @@ def build(studio: StudioParts, layout: Layout, asks: Asks) -> None:
             save = gr.Button("Save as JSONL", elem_id="many-save")
         shown, lines = gr.HTML(elem_id="many-shown"), gr.State("")
 
+    @says_errors
     def answer(request: gr.Request, *values: object) -> Iterator[list[Any]]:
-        try:
-            yield from _answer(studio, asks, stops, request, values)
-        except InputError as error:
-            raise refuse(error) from None
+        yield from _answer(studio, asks, stops, request, values)
 
     def begin(request: gr.Request) -> list[Any]:
         stops.begin(request)
@@ -69,6 +68,7 @@ def _given() -> list[gr.Textbox]:
         placeholder='One a line, or lines of JSON: {"question": "1+1?", "answer": "2"}',
         elem_id="many-prompts",
     )
+    add_opener(prompts, MOST_TEXT)
     with gr.Row():
         contains = gr.Textbox("", label="Count replies that contain", max_lines=1, elem_id="many-contains")
         starts = gr.Textbox("", label="Count replies that start with", max_lines=1, elem_id="many-starts")

@@ -10,7 +10,8 @@ import gradio as gr
 from apps.comparing.token_marks import COLOURS, LEGENDS, LikelySide, likely_of, marks_of, visible
 from apps.showing.field_values import MOST_CHARACTERS, choice, text, whole
 from apps.showing.look import escape
-from apps.showing.studio_models import FORMATS, HIDDEN, model_of, refuse
+from apps.showing.refusals import says_errors
+from apps.showing.studio_models import FORMATS, HIDDEN, model_of
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.conversations.messages import Conversation, Message
@@ -18,7 +19,6 @@ from finetune.evaluation.text_difference import bits_per_byte
 from finetune.serving.asked_together import SideAsked, ask_together
 from finetune.serving.forced_token import Forced, go_on_from
 from finetune.serving.model_difference import ModelPair, ScoredText
-from finetune.serving.reply_request import Full
 from finetune.serving.served_model import ServedModel
 from scratch_models.decoding.sampling_settings import Sampling
 
@@ -46,51 +46,46 @@ class ScoredPage:
     shown: list[gr.components.Component]
     colour: gr.Radio
 
+    @says_errors
     def score(self, *values: object) -> Iterator[list[Any]]:
         """Scores the text of the form."""
-        try:
-            names, asked, said = self._read(values)
-            colour = choice("colour", values[5], list(COLOURS))
-            if not said:
-                raise InputError("text: is empty, expected what both are to score")
-            yield [_waiting("Reading both models, then the text …"), gr.skip(), "", gr.skip()]
-            scored = self._pair(names).score(asked[0], said, asked[1])
-            yield self._drawn(Shown(names, asked, scored), colour)
-        except InputError as error:
-            raise refuse(error) from None
+        names, asked, said = self._read(values)
+        colour = choice("colour", values[5], list(COLOURS))
+        if not said:
+            raise InputError("text: is empty, expected what both are to score")
+        yield [_waiting("Reading both models, then the text …"), gr.skip(), "", gr.skip()]
+        scored = self._pair(names).score(asked[0], said, asked[1])
+        yield self._drawn(Shown(names, asked, scored), colour)
 
     def replying(self, number: int) -> Any:
         """Puts a model's greedy reply into the form."""
 
+        @says_errors
         def reply(*values: object) -> Iterator[list[Any]]:
-            try:
-                names, (messages, prompt_format), _ = self._read((*values[:4], ""))
-                most = whole("most tokens", values[4], 1, MOST_FORCED)
-                if not messages:
-                    raise InputError("prompt: is empty, expected a question to be replied to")
-                side = SideAsked(
-                    model=model_of(self.studio, names[number], prompt_format),
-                    conversation=Conversation((*messages, Message("assistant", "")), "prompt"),
-                    reply_tokens=most,
-                    sampling=Sampling(temperature=0),
-                )
-                for (state,) in ask_together([side], Event()):
-                    if state.refused:
-                        raise InputError(state.refused)
-                    yield [state.reply.text, _waiting(state.reply.waits_for or f"{state.reply.pieces} tokens …")]
-            except InputError as error:
-                raise refuse(error) from None
+            names, (messages, prompt_format), _ = self._read((*values[:4], ""))
+            most = whole("most tokens", values[4], 1, MOST_FORCED)
+            if not messages:
+                raise InputError("prompt: is empty, expected a question to be replied to")
+            side = SideAsked(
+                model=model_of(self.studio, names[number], prompt_format),
+                conversation=Conversation((*messages, Message("assistant", "")), "prompt"),
+                reply_tokens=most,
+                sampling=Sampling(temperature=0),
+            )
+            for (state,) in ask_together([side], Event()):
+                if state.refused:
+                    raise InputError(state.refused)
+                yield [state.reply.text, _waiting(state.reply.waits_for or f"{state.reply.pieces} tokens …")]
 
         return reply
 
+    @says_errors
     def recolour(self, colour: object, shown: Shown | None) -> list[Any]:
         """The same text in another colour, from the same scores."""
-        try:
-            chosen = choice("colour", colour, list(COLOURS))
-        except InputError as error:
-            raise refuse(error) from None
+        chosen = choice("colour", colour, list(COLOURS))
         return self._drawn(shown, chosen)[:2] if shown else [gr.skip(), gr.skip()]
 
+    @says_errors
     def pick(self, pressed: object, shown: Shown | None) -> Any:
         """What both expect in the place of a token."""
         if not shown or not isinstance(pressed, str) or not pressed.isdecimal():
@@ -109,31 +104,29 @@ class ScoredPage:
             LikelySide("tuned", shown.names[1], tuned_place, _text_of(pair.tuned)),
         )
 
+    @says_errors
     def force(self, pressed: object, shown: Shown | None, colour: object, most: object) -> Iterator[list[Any]]:
         """The text with a token in the place of another, gone on with."""
         parts = pressed.split() if isinstance(pressed, str) else []
-        if not shown or len(parts) != 3:
+        if not shown or len(parts) != 3 or not all(part.isdecimal() and len(part) < 12 for part in parts[1:]):
             yield [gr.skip()] * 5
             return
-        try:
-            which, place, id_ = parts
-            forced = Forced(
-                "base" if which == "base" else "tuned",
-                whole("place", int(place), 0, MOST_CHARACTERS),
-                whole("id", int(id_), 0, 2**31),
-                whole("most tokens", most, 1, MOST_FORCED),
-            )
-            chosen = choice("colour", colour, list(COLOURS))
-            yield [gr.skip(), _waiting("Going on from there …"), gr.skip(), gr.skip(), gr.skip()]
-            pair, name = self._pair(shown.names), shown.names[0 if forced.which == "base" else 1]
-            place_of, pool = self.studio.parts.names.place_of(name), self.studio.parts.pool
-            scored = go_on_from(pool, place_of, pair, shown.scored, shown.asked, forced)
-            model, ids = (pair.base, scored.base.ids) if forced.which == "base" else (pair.tuned, scored.tuned.ids)
-            said = model.texts.decode(ids)
-            said = said.strip() if shown.asked[0] else said  # what a plain prompt puts between them is not the text's
-            yield [said, *self._drawn(Shown(shown.names, shown.asked, scored), chosen)]
-        except (InputError, Full, ValueError) as error:
-            raise refuse(InputError(str(error))) from None
+        which, place, id_ = parts
+        forced = Forced(
+            "base" if which == "base" else "tuned",
+            whole("place", int(place), 0, MOST_CHARACTERS),
+            whole("id", int(id_), 0, 2**31),
+            whole("most tokens", most, 1, MOST_FORCED),
+        )
+        chosen = choice("colour", colour, list(COLOURS))
+        yield [gr.skip(), _waiting("Going on from there …"), gr.skip(), gr.skip(), gr.skip()]
+        pair, name = self._pair(shown.names), shown.names[0 if forced.which == "base" else 1]
+        place_of, pool = self.studio.parts.names.place_of(name), self.studio.parts.pool
+        scored = go_on_from(pool, place_of, pair, shown.scored, shown.asked, forced)
+        model, ids = (pair.base, scored.base.ids) if forced.which == "base" else (pair.tuned, scored.tuned.ids)
+        said = model.texts.decode(ids)
+        said = said.strip() if shown.asked[0] else said  # what a plain prompt puts between them is not the text's
+        yield [said, *self._drawn(Shown(shown.names, shown.asked, scored), chosen)]
 
     def _read(self, values: tuple[object, ...]) -> tuple[tuple[str, str], tuple[tuple[Message, ...], str], str]:
         """Both models, what is asked in which format, and the text behind it."""

@@ -2,11 +2,7 @@
 
 from typing import Any
 
-import gradio as gr
-
-from apps.showing.look import escape
 from apps.showing.studio_parts import StudioParts
-from configs import InputError
 from finetune.replies.asked_model import AskedModel
 from finetune.replies.prompts import PLAIN_PROMPTS, PlainPrompt
 from finetune.serving.pooled_model import PooledModel
@@ -81,8 +77,3 @@ def proof_of(studio: StudioParts, name: str) -> str:
         return f"{studio.servers[name].identity}: what that is, only the server knows"
     opening = studio.parts.pool.open(studio.parts.names.place_of(name))
     return opening.result().proof if opening.done() and opening.exception() is None else ""
-
-
-def refuse(error: InputError) -> gr.Error:
-    """An error for the page, shown as text."""
-    return gr.Error(escape(str(error)), duration=10, print_exception=False)

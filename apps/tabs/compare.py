@@ -9,8 +9,9 @@ from apps.comparing import compare_dialogue, compare_layout, compare_prompts
 from apps.comparing.compare_form import AskedOfAll, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.look import escape
+from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
-from apps.showing.studio_models import HIDDEN, model_of, names_with_steps, proof_of, refuse
+from apps.showing.studio_models import HIDDEN, model_of, names_with_steps, proof_of
 from apps.showing.studio_parts import StudioParts
 from apps.showing.transcript import figures_of, render_now, render_turns
 from configs import InputError
@@ -31,17 +32,19 @@ def build(studio: StudioParts) -> None:
 
 
 def _wire(studio: StudioParts, layout: Layout, stops: Stops) -> None:
+    @says_errors
     def put(request: gr.Request, *values: object) -> Iterator[list[Any]]:
-        asked = _read(studio, values)
-        dialogue = _put(asked, asked.dialogue, asked.prompt)
+        asked = read_form(names_with_steps(studio), values)
+        dialogue = asked.dialogue.put(asked.names, asked.prompt)
         for first, shown in _answer(studio, asked, dialogue, stops, request):
             yield [*shown, "" if first else gr.skip()]
 
+    @says_errors
     def again(request: gr.Request, *values: object) -> Iterator[list[Any]]:
-        asked = _read(studio, values, needs_prompt=False).with_seeds_moved(1)
+        asked = read_form(names_with_steps(studio), values, needs_prompt=False).with_seeds_moved(1)
         if not asked.dialogue.turns:
-            raise refuse(InputError("dialogue: has no turn yet, expected one to ask again: type a prompt"))
-        dialogue = _put(asked, asked.dialogue.without_last(), asked.dialogue.turns[-1].prompt)
+            raise InputError("dialogue: has no turn yet, expected one to ask again: type a prompt")
+        dialogue = asked.dialogue.without_last().put(asked.names, asked.dialogue.turns[-1].prompt)
         seeds = [side.sampling.seed for side in asked.sides]
         moved = [seeds[0], *seeds, *[gr.skip()] * (MOST_SIDES - len(seeds))]
         for _, shown in _answer(studio, asked, dialogue, stops, request):
@@ -81,20 +84,6 @@ def _wire_asking(
         ended(end, None, buttons, queue=False, **HIDDEN)
 
 
-def _read(studio: StudioParts, values: tuple[object, ...], *, needs_prompt: bool = True) -> AskedOfAll:
-    try:
-        return read_form(names_with_steps(studio), values, needs_prompt=needs_prompt)
-    except InputError as error:  # the last replies stay
-        raise refuse(error) from None
-
-
-def _put(asked: AskedOfAll, before: Dialogue, prompt: str) -> Dialogue:
-    try:
-        return before.put(asked.names, prompt)
-    except InputError as error:
-        raise refuse(error) from None
-
-
 def _answer(
     studio: StudioParts, asked: AskedOfAll, dialogue: Dialogue, stops: Stops, request: gr.Request
 ) -> Iterator[tuple[bool, list[Any]]]:
@@ -114,18 +103,15 @@ def _answer(
 
 
 def _asked(studio: StudioParts, asked: AskedOfAll, dialogue: Dialogue) -> list[SideAsked]:
-    try:
-        return [
-            SideAsked(
-                model=model_of(studio, side.model, side.prompt_format),
-                conversation=dialogue.conversation(number, asked.system),
-                reply_tokens=asked.reply_tokens,
-                sampling=side.sampling,
-            )
-            for number, side in enumerate(asked.sides)
-        ]
-    except InputError as error:
-        raise refuse(error) from None
+    return [
+        SideAsked(
+            model=model_of(studio, side.model, side.prompt_format),
+            conversation=dialogue.conversation(number, asked.system),
+            reply_tokens=asked.reply_tokens,
+            sampling=side.sampling,
+        )
+        for number, side in enumerate(asked.sides)
+    ]
 
 
 def _render(prompt: str, states: Sequence[SideState]) -> list[str]:

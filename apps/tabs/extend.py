@@ -8,6 +8,7 @@ from apps.api.jobs import queue
 from apps.api.tasks import EXTENSION, KIND_OF
 from apps.showing import field_values
 from apps.showing.look import inert
+from apps.showing.opened_files import add_opener
 from apps.showing.refusals import says_errors
 from apps.showing.studio_parts import StudioParts
 from finetune.runs.job import ENDED, Job
@@ -79,6 +80,7 @@ def _build_form(studio: StudioParts) -> list[gr.components.Component]:
     corpus = gr.Textbox(
         label="Text", lines=8, max_lines=8, elem_id="extend-corpus", placeholder="Documents, a blank line between two"
     )
+    add_opener(corpus, MOST_CHARACTERS, ".txt,.md,.rst")
     with gr.Row():
         words = gr.Textbox(
             label="Take these words",

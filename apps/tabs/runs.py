@@ -6,9 +6,11 @@ from typing import Any
 import gradio as gr
 
 from apps.running import run_form
-from apps.running.run_form import METHODS, component_of, fields_of
+from apps.running.run_form import METHODS, MOST_PASTED, component_of, fields_of
 from apps.running.run_views import details_of, plot_of, table_of, title_of
-from apps.showing.studio_models import HIDDEN, refuse
+from apps.showing.opened_files import add_opener
+from apps.showing.refusals import says_errors
+from apps.showing.studio_models import HIDDEN
 from apps.showing.studio_parts import StudioParts
 from configs import InputError
 from finetune.service.watched_runs import WatchedRun, watched_runs
@@ -82,13 +84,11 @@ def _log_of(studio: StudioParts, run: WatchedRun | None) -> str:
 
 
 def _doing(studio: StudioParts, what: str) -> Callable[[object], str]:
+    @says_errors
     def do(chosen: object) -> str:
-        try:
-            if not isinstance(chosen, str) or not chosen:
-                raise InputError("run: none is chosen, expected one of the list")
-            job = getattr(studio.parts.jobs, what)(chosen)
-        except InputError as error:
-            raise refuse(error) from None
+        if not isinstance(chosen, str) or not chosen:
+            raise InputError("run: none is chosen, expected one of the list")
+        job = getattr(studio.parts.jobs, what)(chosen)
         return str(job.id)
 
     return do
@@ -101,11 +101,9 @@ def _form(studio: StudioParts, method: str, chosen: gr.Dropdown) -> None:
         start = gr.Button("Start", variant="primary", elem_id=f"{method}-start")
 
     def starting(*, dry_run: bool) -> Callable[..., Any]:
+        @says_errors
         def begin(*values: object) -> Any:
-            try:
-                job = run_form.start(studio, run_form.read_form(studio, method, values), dry_run=dry_run)
-            except InputError as error:
-                raise refuse(error) from None
+            job = run_form.start(studio, run_form.read_form(studio, method, values), dry_run=dry_run)
             gr.Info(f"Queued: {job}")
             return gr.update(value=job, choices=[job])
 
@@ -130,6 +128,7 @@ def _fields(studio: StudioParts, method: str) -> list[gr.components.Component]:
         max_lines=10,
         elem_id=f"{method}-pasted",
     )
+    add_opener(pasted, MOST_PASTED)
     with gr.Row():
         model = gr.Dropdown(studio.names, value=studio.base, label="Model to start from", elem_id=f"{method}-model")
         name = gr.Textbox(label="Name of the run", max_lines=1, elem_id=f"{method}-name")

@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from apps.comparing.blind_page import BUTTONS, NO_NAMES, BlindPage
+from apps.comparing.blind_page import BUTTONS, MOST_QUESTIONS, NO_NAMES, BlindPage
 from apps.comparing.compare_form import HOTTEST, MOST_SEED, MOST_TOKENS
+from apps.showing.opened_files import add_opener
 from apps.showing.stops import Stops
 from apps.showing.studio_models import FORMATS, HIDDEN, names_of
 from apps.showing.studio_parts import StudioParts
@@ -75,6 +76,7 @@ def _settings(studio: StudioParts) -> list[gr.components.Component]:
             max_lines=12,
             elem_id="vote-questions",
         )
+        add_opener(questions, MOST_QUESTIONS, ".txt,.md")
         with gr.Row():
             temperature = gr.Slider(0, HOTTEST, 0.7, step=0.05, label="Temperature of both", elem_id="vote-temperature")
             seed = gr.Number(0, minimum=0, maximum=MOST_SEED, step=1, label="Seed of both", elem_id="vote-seed")

@@ -1,6 +1,7 @@
 """The tab that extends a vocabulary in a browser: propose, strike, take the knee, run, read the certificate."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 from playwright.sync_api import expect
@@ -24,7 +25,10 @@ def test_tokens_are_proposed_and_struck_and_as_many_taken_as_at_the_knee(visit):
     page = visit.page
     page.click("#extend-propose")
     expect(page.get_by_text("corpus: is empty")).to_be_visible()
-    page.fill("#extend-corpus textarea", TEXT)
+    _open(page, "too long.txt", b"x" * 1_000_001, "has 1,000,001 bytes, expected at most 1,000,000: send it to the API")
+    _open(page, "latin.txt", b"caf\xe9", "is not text in UTF-8")
+    _open(page, "field.txt", TEXT.encode())
+    expect(page.locator("#extend-corpus textarea")).to_have_value(TEXT)
     page.fill("#extend-number input", "20")
     page.click("#extend-propose")
     expect(page.locator("#extend-curve svg")).to_be_visible()
@@ -63,6 +67,25 @@ def test_the_certificate_of_an_extension_is_read_once_it_is_done(visit):
     expect(page.locator("#extend-status a")).to_have_attribute("href", re.compile("/v1/vocabulary/extensions/ftjob-.*"))
     assert any(name.startswith("ft:tiny:") for name in visit.studio.names)
     assert visit.errors == []
+
+
+def _open(page, name: str, content: bytes, refused: str = "") -> None:
+    """Chooses a file; what is refused is said."""
+    said = list[str]()
+
+    def accept(dialog) -> None:
+        said.append(dialog.message)
+        dialog.accept()
+
+    page.once("dialog", accept)
+    with page.expect_file_chooser() as chooser:
+        page.click("#extend-corpus-open")
+    with page.expect_event("dialog") if refused else nullcontext():
+        chooser.value.set_files({"name": name, "mimeType": "text/plain", "buffer": content})
+    if refused:
+        assert refused in said[0]
+    else:
+        page.remove_listener("dialog", accept)
 
 
 def start(page) -> None:
