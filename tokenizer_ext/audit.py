@@ -30,8 +30,8 @@ class AuditSettings:
 def main(settings: AuditSettings) -> None:
     """Loads, looks, prints, writes the report."""
     from tokenizer_ext.extension.certificate import read_certificate
+    from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
     from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
-    from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
     from tokenizer_ext.inspection.audit import audit_tokens
     from tokenizer_ext.inspection.audit_report import describe_audit, to_html
     from tokenizer_ext.pages.json_records import write_record
@@ -45,7 +45,7 @@ def main(settings: AuditSettings) -> None:
     if base_tokens is None and (certificate := read_certificate(settings.model)):
         base_tokens = certificate.base_tokens
     tokenizer = load_tokenizer(settings.model)
-    token_bytes(tokenizer)  # refuses another family before the weights load
+    check_byte_level(tokenizer)  # refuses another family before the weights load
     audit = audit_tokens(load_model(settings.model, dtype="auto"), tokenizer, corpus=corpus, base_tokens=base_tokens)
     print(describe_audit(audit))
     if settings.output_dir is not None:

@@ -8,6 +8,7 @@ plain Hugging Face folder with `certificate.json` and `report.html`. With `--dry
 would gain, and writes nothing. Train the new rows next: `python -m finetune.new_rows`.
 """
 
+import gc
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class ExtendSettings:
     """An extension of a vocabulary."""
 
     base: str
-    """Model to extend: a Hugging Face folder or Hub name with a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)."""
+    """Model to extend: a Hugging Face folder or Hub name with a BPE tokenizer (GPT-2, Llama 2 and 3, Qwen, Gemma)."""
     corpus: str | None = None
     """Text file (UTF-8) of the domain; documents are separated by blank lines."""
     output_dir: str
@@ -51,7 +52,7 @@ class ExtendSettings:
     minimum_count: int = 2
     """How often the corpus must hold a pair for it to become a token."""
     maximum_bytes: int | None = None
-    """Longest token to learn, in bytes; by default there is no limit."""
+    """Longest token to learn, in bytes; by default 16 characters in SentencePiece BPE, else there is no limit."""
     digits: bool = False
     """Whether tokens with digits may be learned; arithmetic is easier without them."""
     leave_out: str | None = None
@@ -77,18 +78,24 @@ class ExtendSettings:
 
 def main(settings: ExtendSettings) -> None:
     """Reads the texts, extends, saves, shows the certificate."""
+    with _cycles_left_alone():
+        _extend(settings)
+
+
+def _extend(settings: ExtendSettings) -> None:
     from tokenizer_ext.extension.certificate import read_certificate
     from tokenizer_ext.extension.extension import grow
     from tokenizer_ext.extension.plan import make_plan
     from tokenizer_ext.extension.report import describe, describe_plan
+    from tokenizer_ext.huggingface.byte_level_backend import writing_of
     from tokenizer_ext.huggingface.hf_model import load_tokenizer
     from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
     check_new_folder(settings.output_dir)
-    left = read_left_out(settings.leave_out) if settings.leave_out else frozenset()
     tokenizer = load_tokenizer(settings.base)
+    left = read_left_out(settings.leave_out, writing_of(tokenizer)) if settings.leave_out else frozenset()
     words, left_out = choose_words(settings, lambda: token_bytes(tokenizer).values())
     if left_out:
         print(f"Left out, because they are tokens already: {', '.join(map(repr, left_out))}")
@@ -113,6 +120,19 @@ def choose_words(settings: ExtendSettings, known_tokens: Callable[[], Iterable[b
     if settings.words is None:
         return [], []
     return word_forms(read_words(settings.words), settings.word_forms, known_tokens())
+
+
+@contextmanager
+def _cycles_left_alone() -> Iterator[None]:
+    """Looks for no garbage in cycles meanwhile.
+
+    A vocabulary is read into a million small objects, and Python would walk through all of them again and again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

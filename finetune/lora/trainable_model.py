@@ -63,7 +63,7 @@ def make_trainable_model(
     """The base, changed in place: tokens from the documents, control tokens, LoRA; without it every weight trains.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
+        InputError: the tokenizer takes no merges, or the documents support fewer tokens.
 
     """
     plan = plan_vocabulary(tokenizer, documents, new_tokens, chat)
@@ -79,7 +79,7 @@ def plan_vocabulary(
     It lacks none where it is trained in its own chat template.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, or the documents support fewer tokens.
+        InputError: the tokenizer takes no merges, or the documents support fewer tokens.
 
     """
     known = tokenizer.get_added_vocab()

@@ -10,9 +10,11 @@ from configs.whole_folder import write_whole
 from finetune.export.saved_model import find_model
 from finetune.service.file_store import FileStore, StoredFile
 from finetune.service.own_tokenizers import own_tokenizer
+from tokenizer_ext.bpe.written_tokens import BYTES, MARKED, Writing
 from tokenizer_ext.extension.corpus_files import read_documents, split_documents, token_of_line, word_forms
 from tokenizer_ext.extension.wanted import Wanted
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.huggingface.byte_level_backend import writing_of
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.inspection.proposal import Proposal, propose
 
@@ -43,7 +45,7 @@ class AskedExtension:
         """
         tokenizer = own_tokenizer(base_of(self.place))
         words, _ = word_forms(self.word_lines, "both", token_bytes(tokenizer).values())
-        wanted = Wanted(new_tokens=self.new_tokens, words=words, leave_out=self.struck)
+        wanted = Wanted(new_tokens=self.new_tokens, words=words, leave_out=self.struck(writing_of(tokenizer)))
         return propose(tokenizer, self._documents(files), wanted)
 
     def settings(self, files: FileStore, folder: Path) -> tuple[dict[str, Any], str]:
@@ -57,7 +59,7 @@ class AskedExtension:
         found["new_tokens"] = self.new_tokens
         if self.word_lines:
             found["words"] = _written(folder, "words", "\n".join(self.word_lines))
-        if self.struck:
+        if lines_of(self.left_out):
             found["leave_out"] = _written(folder, "leave_out", "\n".join(lines_of(self.left_out)))
         return found, file.id
 
@@ -66,15 +68,14 @@ class AskedExtension:
         """The words, each once."""
         return list(dict.fromkeys(line.strip() for line in lines_of(self.words)))
 
-    @property
-    def struck(self) -> frozenset[bytes]:
+    def struck(self, writing: Writing) -> frozenset[bytes]:
         """The tokens that are not learned.
 
         Raises:
             InputError: a line is none.
         """
         lines = enumerate(lines_of(self.left_out), 1)
-        return frozenset(token_of_line(line, f"leave out, line {number}") for number, line in lines)
+        return frozenset(token_of_line(line, f"leave out, line {number}", writing) for number, line in lines)
 
     def _documents(self, files: FileStore) -> list[str]:
         file = self._file(files)
@@ -124,7 +125,7 @@ def toggle_line(line: object, text: object) -> str:
         raise InputError("strike: found no text, expected the token of a row")
     lines = lines_of(text)
     if line:
-        token_of_line(line, "strike")
+        token_of_line(line, "strike", BYTES if line.isascii() else MARKED)
         lines = [other for other in lines if other != line] if line in lines else [*lines, line]
     return "\n".join(lines)
 

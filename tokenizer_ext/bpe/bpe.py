@@ -15,13 +15,12 @@ pair encoding, as in the example of https://en.wikipedia.org/wiki/Byte-pair_enco
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Self
-
-import regex
 
 from configs import InputError, MissingInput
 from configs.whole_folder import write_whole
@@ -225,7 +224,7 @@ def _check_ids(ranks: Mapping[bytes, int], special_tokens: Mapping[str, int]) ->
         raise InputError("special_tokens: found an empty one, expected text; leave it out")
 
 
-def _cut(text: str, special: regex.Pattern, allowed: Collection[str]) -> Iterator[str]:
+def _cut(text: str, special: re.Pattern[str], allowed: Collection[str]) -> Iterator[str]:
     """`text` in parts, of which each is an allowed special token or plain text."""
     start = position = 0
     while found := special.search(text, position):

@@ -29,6 +29,21 @@ class Merge:
     """How often the pair stood side by side when it was chosen (later merges may hide the token inside longer ones)."""
 
 
+@dataclass(frozen=True)
+class WholeToken:
+    """A token that no merge makes: a character that SentencePiece had no token for, or a whole pre-token."""
+
+    token: int
+    token_bytes: bytes
+    parts: tuple[int, ...]
+    """What stands in its place without it, in ids before it."""
+    count: int
+    """How often the text to learn from holds it."""
+
+
+NewToken = Merge | WholeToken
+
+
 def learn_merges(
     pieces: Mapping[tuple[int, ...], int],
     token_bytes: Sequence[bytes] | Mapping[int, bytes],
@@ -75,15 +90,16 @@ def _is_allowed(token: bytes, maximum_bytes: int | None, allow: Callable[[bytes]
     return not (maximum_bytes and len(token) > maximum_bytes) and (allow is None or allow(token))
 
 
-def base_ids(merges: Iterable[Merge]) -> list[list[int]]:
-    """The ids of the base that each new token stands for.
+def base_ids(tokens: Iterable[NewToken]) -> list[list[int]]:
+    """The ids of the base that each new token stands for; they come in the order of their ids.
 
     >>> base_ids([Merge(7, 8, 100, b"ab", 5), Merge(100, 7, 101, b"aba", 3)])
     [[7, 8], [7, 8, 7]]
     """
     ids: dict[int, list[int]] = {}
-    for merge in merges:
-        ids[merge.token] = [*ids.get(merge.left, [merge.left]), *ids.get(merge.right, [merge.right])]
+    for token in tokens:
+        parts = token.parts if isinstance(token, WholeToken) else (token.left, token.right)
+        ids[token.token] = [id_ for part in parts for id_ in ids.get(part, [part])]
     return list(ids.values())
 
 

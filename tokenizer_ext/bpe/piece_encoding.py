@@ -3,10 +3,13 @@
 import heapq
 import math
 from collections.abc import Mapping
+from typing import AnyStr
 
 
-def merge_by_rank(piece: bytes, ranks: Mapping[bytes, int], *, below: int | None = None) -> list[bytes]:
-    """The tokens of `piece`: while neighbours join to a token, join those of the lowest rank (the leftmost first).
+def merge_by_rank(piece: AnyStr, ranks: Mapping[AnyStr, int], *, below: int | None = None) -> list[AnyStr]:
+    """The tokens of `piece`, which is bytes or characters.
+
+    While neighbours join to a token, those of the lowest rank do, the leftmost of them first.
 
     With `below`, only ranks smaller than that take part. Takes n log n steps for n bytes.
 
@@ -14,7 +17,7 @@ def merge_by_rank(piece: bytes, ranks: Mapping[bytes, int], *, below: int | None
     [b'ab', b'cab']
     """
     limit = math.inf if below is None else below
-    end = len(piece)
+    end: int = len(piece)
     # The part that was joined to the one before it is left empty, as is the one past the end, which is also parts[-1].
     parts = [piece[place : place + 1] for place in range(end + 1)]
     following, previous = [*range(1, end + 1), end], list(range(-1, end))
@@ -30,7 +33,7 @@ def merge_by_rank(piece: bytes, ranks: Mapping[bytes, int], *, below: int | None
         if rank_at(place) != rank:  # one of the two was joined to something else since
             continue
         partner = following[place]
-        parts[place], parts[partner] = parts[place] + parts[partner], b""
+        parts[place], parts[partner] = parts[place] + parts[partner], piece[:0]
         following[place] = following[partner]
         previous[following[place]] = place
         for changed in (previous[place], place):

@@ -1,5 +1,6 @@
 """The patterns that cut text into pre-tokens, compiled to cut as tiktoken does, character by character."""
 
+import re
 from collections.abc import Iterable
 
 import regex
@@ -66,14 +67,14 @@ class SplitPattern:
         return pattern.findall(text)
 
 
-def pattern_of_any(tokens: Iterable[str]) -> regex.Pattern:
+def pattern_of_any(tokens: Iterable[str]) -> re.Pattern[str]:
     r"""A pattern that finds any of `tokens`, the longest first where one begins like another, and nothing for none.
 
     >>> pattern_of_any(["<a>", "<a><b>"]).findall("<a> <a><b>"), pattern_of_any([]).findall("<a>")
     (['<a>', '<a><b>'], [])
     """
     longest_first = sorted(tokens, key=len, reverse=True)
-    return regex.compile("|".join(map(regex.escape, longest_first)) or "(?!)")
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")  # regex takes four times as long here
 
 
 def _without_newer_characters(split_pattern: str) -> str:

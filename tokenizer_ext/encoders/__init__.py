@@ -1,1 +1,1 @@
-"""Other encoders of the ids of a tokenizer: whether they agree with it, and what the vocabulary has no token for."""
+"""Other encoders of the same ids, tiktoken and SentencePiece: whether they agree, what each has no token for."""

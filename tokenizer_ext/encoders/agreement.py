@@ -9,7 +9,9 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from tokenizer_ext.bpe.bpe import BytePairEncoding
 from tokenizer_ext.bpe.tiktoken_files import to_tiktoken
-from tokenizer_ext.huggingface.byte_level_backend import missing_bytes
+from tokenizer_ext.encoders.spm_model import HOW_TO_GET_SENTENCEPIECE, model_file_of, processors, with_new_pieces
+from tokenizer_ext.encoders.spm_twin import SentencePieceTwin
+from tokenizer_ext.huggingface.byte_level_backend import is_spm, missing_bytes
 from tokenizer_ext.huggingface.tiktoken_export import normalized, twin_of
 from tokenizer_ext.pages.progress import shown, tracked
 
@@ -26,6 +28,8 @@ class EncoderAgreement:
     """Those in which another encoder gives other ids; None where there is no other encoder."""
     reason: str = ""
     """Why there is none."""
+    model_file: str = ""
+    """What became of `tokenizer.model`, where a SentencePiece base has one."""
 
 
 def special_ids_of(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
@@ -39,10 +43,15 @@ def compare_encoders(
 ) -> EncoderAgreement:
     """Whether tiktoken's encoder and the readable twin give the tokenizer's ids, control tokens in the text included.
 
+    To SentencePiece BPE, which has no form of tiktoken, the other encoder is SentencePiece's own rule, on documents in
+    which it gives the base's ids.
+
     They get the text as its normaliser leaves it, for they have none. Texts with a byte that the vocabulary lacks are
     left out. An extension that has no such form although its base has one disagrees in every document.
     """
     texts = [*documents, "".join(special_ids_of(tokenizer))]
+    if is_spm(tokenizer):
+        return _compare_with_sentencepiece(base, tokenizer, texts)
     twin, reason = _twin_or_reason(tokenizer)
     if twin is None:
         lost = _twin_or_reason(base)[0] is not None
@@ -57,6 +66,26 @@ def compare_encoders(
         plain = normalized(text, tokenizer)
         unequal += any(list(other.encode(plain, allowed_special="all")) != ids for other in others)
     return EncoderAgreement(documents=len(texts), unequal_documents=unequal)
+
+
+def _compare_with_sentencepiece(
+    base: PreTrainedTokenizerFast, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> EncoderAgreement:
+    """Whether SentencePiece's rule, and the package where there is a `tokenizer.model`, follow the new tokens."""
+    others, model_file = [(SentencePieceTwin(base).encode, SentencePieceTwin(tokenizer).encode)], ""
+    if (content := model_file_of(base)) is not None:
+        made = processors([content, with_new_pieces(content, tokenizer)])
+        others += [(made[0].encode, made[1].encode)] if made else []
+        model_file = "checked with sentencepiece" if made else f"not checked: {HOW_TO_GET_SENTENCEPIECE}"
+    both = (encode_in_batches(one.backend_tokenizer, texts) for one in (base, tokenizer))
+    agreed = unequal = 0
+    for text, old_ids, new_ids in zip(texts, *both, strict=True):
+        found = [(after(text) == new_ids) for before, after in others if before(text) == old_ids]
+        agreed, unequal = agreed + bool(found), unequal + (not all(found))
+    reason = "" if agreed else "SentencePiece's rule gives the base's ids for no document"
+    return EncoderAgreement(
+        documents=agreed, unequal_documents=unequal if agreed else None, reason=reason, model_file=model_file
+    )
 
 
 def taken_apart(ids: Sequence[int], parts: Mapping[int, Sequence[int]]) -> list[int]:

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.encoders.agreement import EncoderAgreement
-from tokenizer_ext.huggingface.byte_level_backend import backend_json
+from tokenizer_ext.huggingface.byte_level_backend import bpe_json
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 from tokenizer_ext.pages.json_records import read_record, write_record
 from tokenizer_ext.pages.progress import tracked
@@ -85,7 +85,9 @@ class Certificate:
     base_tokens: int
     """Ids before, and the first new id."""
     new_tokens: int = 0
-    """Tokens that merges make: those of words, and those learned from the corpus."""
+    """Tokens made of text: characters, those of words, and those learned from the corpus."""
+    character_tokens: int = 0
+    """Those of them that are characters which a SentencePiece base wrote as bytes."""
     word_tokens: int = 0
     """Those of them that were made for words."""
     control_tokens: int = 0
@@ -202,7 +204,7 @@ def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashe
 
 def hash_tokenizer(tokenizer: PreTrainedTokenizerFast, base_tokens: int) -> str:
     """The hash of what decides the ids below `base_tokens`: the base's own, and unmoved in the extended tokenizer."""
-    backend = backend_json(tokenizer)
+    backend = bpe_json(tokenizer)
     ids = backend["model"]["vocab"] | {added["content"]: added["id"] for added in backend["added_tokens"]}
     old = {token: id_ for token, id_ in ids.items() if id_ < base_tokens}
     merges = [[left, right] for left, right in backend["model"]["merges"] if left + right in old]

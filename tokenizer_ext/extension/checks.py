@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs.disk_space import temporary_folder
-from tokenizer_ext.bpe.merge_learning import Merge, base_ids
+from tokenizer_ext.bpe.merge_learning import NewToken, base_ids
 from tokenizer_ext.embeddings.tables import Tables, find_tables
 from tokenizer_ext.encoders.agreement import (
     EncoderAgreement,
@@ -33,6 +33,7 @@ from tokenizer_ext.extension.certificate import (
 )
 from tokenizer_ext.extension.plan import Plan
 from tokenizer_ext.extension.reachability import Witness, find_witnesses
+from tokenizer_ext.huggingface.byte_level_backend import is_spm
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import shown
 
@@ -72,16 +73,18 @@ def certify(plan: Plan, model: nn.Module, weights_before: WeightHashes, rows_bef
     """
     log.info("Checking what moved …")
     first = plan.first_new_id
-    if not plan.merges:
+    if not plan.tokens:
         return _certify_control_tokens(plan, model, weights_before, rows_before)
-    witnesses = find_witnesses(plan.tokenizer, plan.merges, plan.pieces)
+    witnesses = find_witnesses(plan.tokenizer, plan.tokens, plan.pieces)
     witness_texts = [witness.text for witness in witnesses]
-    witness_texts += texts_without_a_byte(plan.base, witness_texts[::TEXTS_WITHOUT_A_BYTE])
+    if not is_spm(plan.base):
+        witness_texts += texts_without_a_byte(plan.base, witness_texts[::TEXTS_WITHOUT_A_BYTE])
     checked = [*plan.texts.measured, *witness_texts]
     reloaded = reload(plan.tokenizer)
     return Certificate(
         base_tokens=first,
-        new_tokens=len(plan.merges),
+        new_tokens=len(plan.tokens),
+        character_tokens=len(plan.characters),
         word_tokens=plan.word_tokens,
         control_tokens=len(plan.control_tokens),
         refused_tokens=plan.refused_tokens,
@@ -140,7 +143,7 @@ def _count_documents(plan: Plan, witness_texts: Sequence[str]) -> dict[str, Any]
     """The claims about the lengths and ids of the documents, in the tokenizer before and in the one after."""
     before, after = plain_text_encoder(plan.base), plain_text_encoder(plan.tokenizer)
     read = (plan.texts.measured, plan.texts.protected, witness_texts)
-    measured, protected, witnesses = (compare(before, after, texts, plan.merges) for texts in read)
+    measured, protected, witnesses = (compare(before, after, texts, plan.tokens) for texts in read)
     text_bytes = sum(len(text.encode()) for text in plan.texts.measured)
     return {
         "bytes_per_token_before": text_bytes / max(measured.tokens_before, 1),
@@ -164,10 +167,12 @@ def _count_rows(plan: Plan, tables: Tables, rows_before: int) -> Rows:
     )
 
 
-def compare(before: Tokenizer, after: Tokenizer, documents: Sequence[str], merges: Sequence[Merge] = ()) -> TextCounts:
-    """The tokens of the documents in two encoders, of which the second has the tokens of `merges` too."""
+def compare(
+    before: Tokenizer, after: Tokenizer, documents: Sequence[str], new_tokens: Sequence[NewToken] = ()
+) -> TextCounts:
+    """The tokens of the documents in two encoders, of which the second has the new tokens too."""
     counts: Counter[str] = Counter()
-    parts = dict(zip([merge.token for merge in merges], base_ids(merges), strict=True))
+    parts = dict(zip([new.token for new in new_tokens], base_ids(new_tokens), strict=True))
     both = (encode_in_batches(encoder, documents) for encoder in (before, after))
     for then, now in zip(*both, strict=True):
         counts.update(

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from configs import InputError, MissingInput
-from tokenizer_ext.bpe.byte_characters import from_visible, visible
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
+from tokenizer_ext.bpe.written_tokens import BYTES, Writing
 
 HELD_OUT_EVERY = 10
 
@@ -79,7 +79,7 @@ def split_documents(text: str) -> list[str]:
     return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def read_left_out(path: str | Path) -> frozenset[bytes]:
+def read_left_out(path: str | Path, writing: Writing = BYTES) -> frozenset[bytes]:
     """The tokens of a text file, one a line as `tokenizer.json` writes them.
 
     Raises:
@@ -87,10 +87,11 @@ def read_left_out(path: str | Path) -> frozenset[bytes]:
 
     """
     lines = _read_text(Path(path), "leave_out").split("\n")
-    return frozenset(token_of_line(line, f"leave_out {path}:{number}") for number, line in enumerate(lines, 1) if line)
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line]
+    return frozenset(token_of_line(line, f"leave_out {path}:{number}", writing) for number, line in numbered)
 
 
-def token_of_line(line: str, place: str) -> bytes:
+def token_of_line(line: str, place: str, writing: Writing = BYTES) -> bytes:
     """The bytes of a token that is written as in `tokenizer.json`.
 
     >>> token_of_line("Ġmodel", "leave_out")
@@ -101,13 +102,13 @@ def token_of_line(line: str, place: str) -> bytes:
 
     """
     try:
-        return from_visible(line.removesuffix("\r"))
+        return writing.read(line.removesuffix("\r"))
     except KeyError as error:
         found = error.args[0]
-        instead = f": write {visible(found.encode())} for it" if found.isprintable() else ""
+        instead = f": write {writing.write(found.encode())} for it" if found.isprintable() else ""
         raise InputError(
             f"{place}: {line!r} holds {found!r}, expected a token as tokenizer.json writes it, such as "
-            f"{visible(b' model')} for ' model'{instead}"
+            f"{writing.example} for ' model'{instead}"
         ) from None
 
 

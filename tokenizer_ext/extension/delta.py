@@ -14,16 +14,18 @@ from configs import InputError
 from configs.file_hash import file_sha256
 from configs.manifest import sealed_folder
 from configs.whole_folder import check_new_folder
-from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.bpe.merge_learning import Merge, WholeToken
 from tokenizer_ext.embeddings.saved_weights import check_tensors
 from tokenizer_ext.embeddings.tables import Tables, find_tables, grow_rows
 from tokenizer_ext.encoders.agreement import special_ids_of
+from tokenizer_ext.encoders.new_characters import characters_from
 from tokenizer_ext.extension.certificate import hash_tokenizer, hash_weights, read_certificate
 from tokenizer_ext.extension.checks import certify
 from tokenizer_ext.extension.delta_record import (
     DELTA,
     FORMAT,
     NEW_ROWS,
+    CharacterRecord,
     Delta,
     DeltaBase,
     Token,
@@ -36,6 +38,7 @@ from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import (
     add_control_tokens,
     append_merges,
+    append_whole,
     merges_from,
     next_token_id,
     token_bytes,
@@ -110,6 +113,7 @@ def apply_delta(base: str | Path | tuple[nn.Module, PreTrainedTokenizerFast], fo
     plan = Plan(
         base=tokenizer,
         tokenizer=extended_tokenizer,
+        characters=tuple(characters_from(extended_tokenizer, delta.base.tokens)),
         merges=tuple(merges_from(extended_tokenizer, delta.base.tokens)),
         control_tokens=tuple(token for token in delta.tokens if isinstance(token, str)),
     )
@@ -143,6 +147,7 @@ def make_delta(extended: str, first_new_id: int | None, output_dir: str) -> Path
 def _tokens_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[Token]:
     tokens: dict[int, Token] = {id_: text for text, id_ in special_ids_of(tokenizer).items()}
     tokens |= {merge.token: (merge.left, merge.right) for merge in merges_from(tokenizer, first_new_id)}
+    tokens |= {one.token: CharacterRecord(in_bytes=one.parts) for one in characters_from(tokenizer, first_new_id)}
     end = next_token_id(tokenizer)
     if not 0 < first_new_id < end:
         raise InputError(f"first_new_id: found {first_new_id}, expected an id from 1 to {end - 1}")
@@ -169,17 +174,30 @@ def _rows_of(tables: Tables, first: int, new_tokens: int) -> dict[str, Tensor]:
 
 
 def _with_tokens(tokenizer: PreTrainedTokenizerFast, delta: Delta, folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer with the delta's tokens: merges and control tokens, each in its turn."""
+    """The tokenizer with the delta's tokens: characters, merges and control tokens, each in its turn."""
     try:
-        for is_control, group in groupby(delta.tokens, key=lambda token: isinstance(token, str)):
+        for kind, group in groupby(delta.tokens, key=type):
             tokens: Any = list(group)
-            if is_control:
+            if kind is str:
                 tokenizer = add_control_tokens(tokenizer, tokens)
+            elif kind is CharacterRecord:
+                tokenizer = append_whole(tokenizer, _characters(tokenizer, tokens))
             else:
                 tokenizer = append_merges(tokenizer, _merges(tokenizer, tokens))
     except InputError as error:
         raise InputError(f"{folder / DELTA}: {error}") from None
     return tokenizer
+
+
+def _characters(tokenizer: PreTrainedTokenizerFast, records: Sequence[CharacterRecord]) -> list[WholeToken]:
+    known = token_bytes(tokenizer)
+    characters = []
+    for token, record in enumerate(records, next_token_id(tokenizer)):
+        content = b"".join([known.get(id_, b"") for id_ in record.in_bytes])
+        if len(content) != len(record.in_bytes) or len(content.decode(errors="replace")) != 1:
+            raise InputError(f"tokens: id {token} is made of ids {record.in_bytes}, expected the bytes of a character")
+        characters.append(WholeToken(token, content, record.in_bytes, 0))
+    return characters
 
 
 def _merges(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[int, int]]) -> list[Merge]:

@@ -18,8 +18,17 @@ DELTA, NEW_ROWS = "delta.json", "new_rows.safetensors"
 FORMAT = 1
 EXPECTED = "a delta that `python -m tokenizer_ext.delta` wrote"
 
-Token = tuple[int, int] | str
-"""What makes a new token: the two ids that are merged, or the text of a control token."""
+
+@dataclass(frozen=True, kw_only=True)
+class CharacterRecord:
+    """A character that gets a token of its own."""
+
+    in_bytes: tuple[int, ...]
+    """The ids of the bytes that it was before."""
+
+
+Token = tuple[int, int] | CharacterRecord | str
+"""What makes a new token: the two ids that are merged, the bytes of a character, or the text of a control token."""
 
 
 @dataclass(frozen=True, kw_only=True)

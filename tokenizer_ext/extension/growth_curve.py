@@ -38,7 +38,9 @@ class GrowthCurve:
     knee: GrowthPoint
     """One of the points: where further tokens begin to gain less than on average."""
     uses: tuple[float, ...]
-    """For each merge, how often training sees its token when all are in use."""
+    """For each new token, how often training sees it when all are in use."""
+    held_out_uses: tuple[int, ...] = ()
+    """The same in the held-out text: how often each stands on its own there, not within a longer one."""
 
 
 def measure_growth(
@@ -48,30 +50,41 @@ def measure_growth(
     merges: Sequence[Merge],
     first_new_id: int,
     *,
+    characters: Sequence[int] = (),
     rarely: float = 100,
     epochs: float = 1.0,
 ) -> GrowthCurve:
-    """The curve of `merges`, whose ids count up from `first_new_id`.
+    """The curve of `characters` and then `merges`, whose ids count up from `first_new_id`.
 
+    `characters` are tokens that no merge makes: for each, by how many tokens it shortens the held-out text.
     `pieces` are those of the text that will be trained on for `epochs`, `held_out_pieces` those of other text with
-    `held_out_bytes` of UTF-8, both counted with the tokenizer before it was extended. A token that stands in the
+    `held_out_bytes` of UTF-8, both counted with the tokenizer before it got the merges. A token that stands in the
     training fewer than `rarely` times is rarely seen.
     """
-    assert all(merge.token == first_new_id + index for index, merge in enumerate(merges))
+    first_merge, end = first_new_id + len(characters), first_new_id + len(characters) + len(merges)
+    assert all(merge.token == first_merge + index for index, merge in enumerate(merges))
     counts_held_out = tracked(
         _token_counts(held_out_pieces, merges), "measuring held-out text", "tokens", len(merges) + 1
     )
-    bytes_per_token = [held_out_bytes / max(tokens, 1) for tokens in counts_held_out]
+    tokens = list(counts_held_out)
+    tokens = [tokens[0] + sum(characters[place:]) for place in range(len(characters))] + tokens
+    bytes_per_token = [held_out_bytes / max(count, 1) for count in tokens]
     knee = knee_of(bytes_per_token)
-    shown = {*_log_spaced(len(merges)), knee}
-    points = []
+    shown = {*_log_spaced(end - first_new_id), knee}
+    points: list[GrowthPoint] = []
     uses: list[float] = []
     counted = tracked(_use_counts(pieces, merges), "measuring the growth", "tokens", len(merges) + 1)
-    for new_tokens, counts in enumerate(counted):
-        if new_tokens in shown:
-            uses = [epochs * counts[merge.token] for merge in merges[:new_tokens]]
+    for size, counts in enumerate(counted, len(characters)):
+        for new_tokens in sorted(shown.intersection([size] if points else range(size + 1))):
+            uses = [epochs * counts[token] for token in range(first_new_id, first_new_id + new_tokens)]
             points.append(GrowthPoint(new_tokens, bytes_per_token[new_tokens], len(rarely_seen(uses, rarely))))
-    return GrowthCurve(tuple(points), next(point for point in points if point.new_tokens == knee), tuple(uses))
+    *_, held_out_counts = _use_counts(held_out_pieces, merges)
+    return GrowthCurve(
+        points=tuple(points),
+        knee=next(point for point in points if point.new_tokens == knee),
+        uses=tuple(uses),
+        held_out_uses=tuple([held_out_counts[token] for token in range(first_new_id, end)]),
+    )
 
 
 def rarely_seen(uses: Sequence[float], rarely: float = 100) -> list[int]:
@@ -110,6 +123,9 @@ def _use_counts(pieces: Mapping[Piece, int], merges: Sequence[Merge]) -> Iterato
     """How often each new token stands in `pieces`: before all merges, then after each. One Counter, kept true."""
     index = PairIndex(pieces)
     counts: Counter[int] = Counter()
+    for piece, occurrences in pieces.items():
+        for id_ in piece:
+            counts[id_] += occurrences
     yield counts
     for merge in merges:
         replaced = index.apply((merge.left, merge.right), merge.token)

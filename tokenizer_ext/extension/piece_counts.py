@@ -4,16 +4,20 @@ To normalise and cut a corpus text by text from Python takes twenty times as lon
 tokenizers library does it on all cores for its trainers, so one of those is asked to count: for a vocabulary of whole
 words it counts pre-tokens and does nothing else. Each distinct pre-token is then encoded once.
 
+SentencePiece BPE does not cut text. Its pieces are what lies between two tokens that no merge may join
+(`tokenizer_ext/encoders/spm_cuts.py`); for counting, text is cut where a space begins and no token spans it.
+
 A base with `ignore_merges` needs nothing of its own here: a pre-token that is a token as a whole is one id, as that
 base reads it, and holds no pair to learn from.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby, pairwise
 
-from tokenizers import Encoding, Tokenizer, models, trainers
+from tokenizers import Encoding, Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 from transformers import PreTrainedTokenizerFast
@@ -21,7 +25,9 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer_ext.bpe.lone_surrogates import without_lone_surrogates
 from tokenizer_ext.bpe.merge_learning import Pair
 from tokenizer_ext.bpe.split_patterns import pattern_of_any
-from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
+from tokenizer_ext.bpe.written_tokens import byte_token
+from tokenizer_ext.encoders.spm_cuts import cut_where_no_merge_goes, split_before_spaces
+from tokenizer_ext.huggingface.byte_level_backend import bpe_json, is_spm, writing_of
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import tracked
 
@@ -36,30 +42,58 @@ def count_pieces(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Co
     is normalised and cut as the tokenizer does. A lone surrogate is read as U+FFFD.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE.
+        InputError: the tokenizer is neither byte-level nor SentencePiece BPE.
 
     """
-    check_byte_level(tokenizer)
+    cut = piece_cutter(tokenizer)
     encoder = plain_text_encoder(tokenizer)
     added = _AddedTokens(tokenizer)
     left_over: list[str] = []
     normalizer = None if added.normalize else encoder.normalizer
     counted = tracked(texts, "counting pieces", "documents")
     parts = added.plain_parts(map(without_lone_surrogates, counted), left_over)
-    words = _count_words(parts, normalizer, encoder.pre_tokenizer)
+    words = _count_words(parts, normalizer, _spm_words(tokenizer) if is_spm(tokenizer) else encoder.pre_tokenizer)
     pieces: Counter[Piece] = Counter()
-    for piece, count in zip(_encode_words(list(words), encoder), words.values(), strict=True):
-        pieces[piece] += count
+    for ids, count in zip(_encode_words(list(words), encoder), words.values(), strict=True):
+        for piece in cut(ids):
+            pieces[piece] += count
     for text in left_over:
-        pieces.update(added.pieces_between(text))
+        pieces.update([piece for ids in added.pieces_between(text) for piece in cut(ids)])
     return pieces
+
+
+def piece_cutter(tokenizer: PreTrainedTokenizerFast) -> Callable[[Piece], Iterable[Piece]]:
+    """What cuts the ids of a pre-token where no merge may go: nowhere in byte-level BPE, whose pre-tokens are cut so.
+
+    Raises:
+        InputError: the tokenizer is neither byte-level nor SentencePiece BPE.
+
+    """
+    vocabulary = bpe_json(tokenizer)["model"]["vocab"]
+    if not is_spm(tokenizer):
+        return lambda ids: (ids,)
+    in_bytes = {byte_token(byte) for byte in range(256)}
+    texts = {id_: token for token, id_ in vocabulary.items() if token not in in_bytes}
+    return partial(cut_where_no_merge_goes, texts=texts)
+
+
+def pieces_of_word(word: str, tokenizer: PreTrainedTokenizerFast, pipeline: Tokenizer) -> list[Piece]:
+    """The pieces of a word by the tokenizer's own pipeline; of SentencePiece's, as it stands within a text.
+
+    There a space is put before every text, so the pipeline has no way to read a word that follows no space.
+    """
+    encoding = pipeline.encode(word, add_special_tokens=False)
+    if not is_spm(tokenizer) or not pipeline.get_added_tokens_decoder().keys().isdisjoint(encoding.ids):
+        return pieces_of(encoding)
+    written = writing_of(tokenizer).write(word.encode(errors="replace"))
+    return list(piece_cutter(tokenizer)(tuple([token.id for token in pipeline.model.tokenize(written)])))
 
 
 def adjacent_pairs(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> frozenset[Pair]:
     """All pairs of neighbouring ids in the pieces of `texts`: `refused_pairs` for learning what leaves them alone.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE.
+        InputError: the tokenizer is neither byte-level nor SentencePiece BPE.
 
     """
     return frozenset(pair for piece in count_pieces(texts, tokenizer) for pair in pairwise(piece))
@@ -77,6 +111,11 @@ def own_pipeline(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     pipeline.no_truncation()
     pipeline.no_padding()
     return pipeline
+
+
+def _spm_words(tokenizer: PreTrainedTokenizerFast) -> PreTokenizer:
+    pattern = split_before_spaces(bpe_json(tokenizer)["model"]["vocab"])
+    return pre_tokenizers.Split(Regex(pattern), "isolated")
 
 
 def _count_words(

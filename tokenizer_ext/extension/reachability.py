@@ -13,9 +13,9 @@ from typing import Literal
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.bpe.byte_characters import visible
-from tokenizer_ext.bpe.merge_learning import Merge, PairIndex
+from tokenizer_ext.bpe.merge_learning import Merge, NewToken, PairIndex
 from tokenizer_ext.extension.piece_counts import Piece
+from tokenizer_ext.huggingface.byte_level_backend import is_spm, writing_of
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.huggingface.plain_text import merging_encoder
 
@@ -36,31 +36,34 @@ class Witness:
 
 
 def find_witnesses(
-    tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge], pieces: Collection[Piece] = ()
+    tokenizer: PreTrainedTokenizerFast, tokens: Sequence[NewToken], pieces: Collection[Piece] = ()
 ) -> list[Witness]:
-    """A witness for the token of each of `merges`, which are the newest of `tokenizer`, in their order.
+    """A witness for each of `tokens`, which are the newest of `tokenizer`, in their order.
 
     Tried are the token's own text; texts that complete the characters within which it begins or ends; and the text of
     those of `pieces` (of the corpus, counted before the extension) that come to hold it. Whole pieces are not looked up
-    (`ignore_merges` is off): else any token would be found by its own text.
+    (`ignore_merges` is off): else any token would be found by its own text. SentencePiece puts a space before every
+    text, so there a text is also tried without its own space, and after a line break.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE.
+        InputError: the tokenizer takes no merges.
 
     """
     encoder = merging_encoder(tokenizer)
     witnesses: dict[int, Witness] = {}
-    own = [(merge.token, text) for merge in merges for text in _decoded([merge.token_bytes])]
+    shown_as = _texts_for_spm if is_spm(tokenizer) else _decoded
+    own = [(merge.token, text) for merge in tokens for text in shown_as([merge.token_bytes])]
     for (token, text), encoding in zip(own, encoder.encode_batch_fast([text for _, text in own]), strict=True):
         if token in encoding.ids:
             witnesses[token] = Witness(token, "own text", text)
-    for merge in merges:
+    for merge in tokens:
         if merge.token not in witnesses:
             _note(witnesses, merge.token, "completed character", completions(merge.token_bytes), encoder)
-    missing = {merge.token for merge in merges} - witnesses.keys()
-    for token, texts in _piece_texts(missing, merges, pieces, token_bytes(tokenizer)).items():
-        _note(witnesses, token, "corpus piece", texts, encoder)
-    return [witnesses.get(merge.token, Witness(merge.token, "none", "")) for merge in merges]
+    missing = {merge.token for merge in tokens} - witnesses.keys()
+    merges = [token for token in tokens if isinstance(token, Merge)]
+    for token, contents in _piece_contents(missing, merges, pieces, token_bytes(tokenizer)).items():
+        _note(witnesses, token, "corpus piece", shown_as(contents), encoder)
+    return [witnesses.get(merge.token, Witness(merge.token, "none", "")) for merge in tokens]
 
 
 def completions(token: bytes) -> Iterator[str]:
@@ -113,11 +116,11 @@ def _note(witnesses: dict[int, Witness], token: int, how: How, texts: Iterable[s
             return
 
 
-def _piece_texts(
+def _piece_contents(
     tokens: Collection[int], merges: Sequence[Merge], pieces: Collection[Piece], bytes_of_id: Mapping[int, bytes]
-) -> dict[int, list[str]]:
-    """For each of `tokens`, the texts of the pieces that come to hold it."""
-    texts: dict[int, list[str]] = {token: [] for token in tokens}
+) -> dict[int, list[bytes]]:
+    """For each of `tokens`, the bytes of the pieces that come to hold it."""
+    texts: dict[int, list[bytes]] = {token: [] for token in tokens}
     if not tokens:
         return texts
     index = PairIndex(dict.fromkeys(pieces, 1))
@@ -125,8 +128,13 @@ def _piece_texts(
         index.apply((merge.left, merge.right), merge.token)
     for ids in index.pieces():
         for token in texts.keys() & set(ids):
-            texts[token] += _decoded([b"".join([bytes_of_id[id_] for id_ in ids])])
+            texts[token].append(b"".join([bytes_of_id[id_] for id_ in ids]))
     return texts
+
+
+def _texts_for_spm(tokens: Iterable[bytes]) -> Iterator[str]:
+    for text in _decoded(tokens):
+        yield from (text, text.removeprefix(" "), f"\n{text}")
 
 
 def _decoded(tokens: Iterable[bytes]) -> Iterator[str]:
@@ -138,15 +146,16 @@ def _decoded(tokens: Iterable[bytes]) -> Iterator[str]:
             continue
 
 
-def assert_reachable(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -> None:
-    """Assert rule R for `merges`, the newest of `tokenizer`.
+def assert_reachable(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[NewToken]) -> None:
+    """Assert rule R for the merges among `tokens`, the newest of `tokenizer`, and that characters are tokens.
 
     That the bytes are new is checked where merges are appended. The rest is the same as this: the token's bytes, alone,
     come to that token by merges, since only its own pair can make it and the parts of that pair are older than it.
     """
-    if not merges:
+    if not tokens:
         return
     model = merging_encoder(tokenizer).model  # else any token is found as a whole piece, by merges or not
-    for merge in merges:
-        ids = [token.id for token in model.tokenize(visible(merge.token_bytes))]
-        assert ids == [merge.token], f"{merge} is not reached: its bytes alone become {ids}"
+    write = writing_of(tokenizer).write
+    for token in tokens:
+        ids = [made.id for made in model.tokenize(write(token.token_bytes))]
+        assert ids == [token.token], f"{token} is not reached: its bytes alone become {ids}"

@@ -36,10 +36,11 @@ def weights_line(certificate: Certificate) -> str:
 
 def describe_plan(plan: Plan) -> str:
     """What an extension would add, and the growth curve, for the terminal."""
-    learned = len(plan.merges) - plan.word_tokens
+    learned, covered = len(plan.merges) - plan.word_tokens, len(plan.characters)
     texts = plan.texts
     lines = [
-        f"would add to {plan.first_new_id} tokens: {plan.word_tokens} for words, {learned} learned, "
+        f"would add to {plan.first_new_id} tokens: {f'{covered} characters, ' if covered else ''}"
+        f"{plan.word_tokens} for words, {learned} learned, "
         f"{len(plan.control_tokens)} control tokens",
         f"read {len(texts.to_learn):,} documents to learn from, {len(texts.held_out):,} held out, "
         f"{len(texts.protected):,} protected; {texts.duplicates:,} duplicates left out",
@@ -55,11 +56,12 @@ def describe_plan(plan: Plan) -> str:
 
 def tokens_line(certificate: Certificate) -> str:
     """How many tokens there were, and how many of each kind are new."""
-    words = certificate.word_tokens
-    return (
-        f"{certificate.base_tokens} tokens + {f'{words} for words + ' if words else ''}"
-        f"{certificate.new_tokens - words} learned + {certificate.control_tokens} control tokens"
-    )
+    words, characters = certificate.word_tokens, certificate.character_tokens
+    parts = [f"{certificate.base_tokens} tokens"]
+    parts += [f"{characters} characters"] if characters else []
+    parts += [f"{words} for words"] if words else []
+    parts.append(f"{certificate.new_tokens - words - characters} learned")
+    return " + ".join([*parts, f"{certificate.control_tokens} control tokens"])
 
 
 def curve_rows(curve: GrowthCurve) -> list[tuple[str, str, str, str]]:
@@ -123,12 +125,13 @@ def _encoders_line(certificate: Certificate) -> str:
     if not certificate.reloaded_documents:
         return ""
     agreement = (
-        f"not compared with tiktoken ({encoders.reason})"
+        f"not compared with another encoder ({encoders.reason})"
         if encoders.unequal_documents is None
-        else f"with tiktoken's encoder or the readable twin: {encoders.unequal_documents} of {encoders.documents}"
+        else f"with another encoder: {encoders.unequal_documents} of {encoders.documents}"
     )
     reloaded = f"{certificate.unequal_after_reload} of {certificate.reloaded_documents}"
-    return f"texts with other ids after a reload: {reloaded}; {agreement}"
+    model_file = f"; tokenizer.model {encoders.model_file}" if encoders.model_file else ""
+    return f"texts with other ids after a reload: {reloaded}; {agreement}{model_file}"
 
 
 def _rows_line(certificate: Certificate) -> str:

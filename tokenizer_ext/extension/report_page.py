@@ -65,7 +65,7 @@ def claim_rows(certificate: Certificate) -> list[tuple[str, str]]:
             f"{certificate.unequal_after_reload:,} of {certificate.reloaded_documents:,}",
         ),
         (
-            "texts to which tiktoken's encoder or the readable twin gives other ids",
+            "texts to which tiktoken's encoder and the readable twin, or SentencePiece's rule, give other ids",
             f"{or_not_measured(encoders.unequal_documents)} of {encoders.documents:,}"
             + (f": {encoders.reason}" if encoders.reason else ""),
         ),
@@ -129,11 +129,11 @@ def _curve_parts(curve: GrowthCurve) -> list[str]:
 
 
 def _token_parts(plan: Plan) -> list[str]:
-    known = token_bytes(plan.base) if plan.merges else {}  # control tokens are added to families that have no bytes
+    known = token_bytes(plan.base) if plan.tokens else {}  # control tokens are added to families that have no bytes
     uses: Sequence[float] = plan.curve.uses if plan.curve else ()
     rarely = set(rarely_seen(uses, RARELY))
-    texts = [merge.token_bytes.decode(errors="backslashreplace") for merge in plan.merges]
-    made_of = [" · ".join(known[id_].decode(errors="backslashreplace") for id_ in ids) for ids in base_ids(plan.merges)]
+    texts = [merge.token_bytes.decode(errors="backslashreplace") for merge in plan.tokens]
+    made_of = [" · ".join(known[id_].decode(errors="backslashreplace") for id_ in ids) for ids in base_ids(plan.tokens)]
     rows = [
         (
             repr(text),
@@ -143,7 +143,7 @@ def _token_parts(plan: Plan) -> list[str]:
             "rarely" if place in rarely else "",
             parts,
         )
-        for place, (merge, text, parts) in enumerate(zip(plan.merges, texts, made_of, strict=True))
+        for place, (merge, text, parts) in enumerate(zip(plan.tokens, texts, made_of, strict=True))
     ]
     ids = plan.tokenizer.get_vocab()
     rows += [(repr(token), str(ids[token]), "", "", "", "control token") for token in plan.control_tokens]
@@ -152,7 +152,7 @@ def _token_parts(plan: Plan) -> list[str]:
     warning = [
         heading("Rows that will be under-trained"),
         paragraph(
-            f"{len(rarely)} of {len(plan.merges)} tokens stand fewer than {RARELY} times in the text that they were "
+            f"{len(rarely)} of {len(plan.tokens)} tokens stand fewer than {RARELY} times in the text that they were "
             "learned from, so one pass over it leaves their rows near their start. One that stands there 0 times is "
             "only a part of longer tokens: they need it, and no text trains it."
         ),

@@ -13,7 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.bpe.merge_learning import Merge, Pair, learn_merges
-from tokenizer_ext.extension.piece_counts import Piece, own_pipeline, pieces_of
+from tokenizer_ext.encoders.spm_cuts import may_be_token
+from tokenizer_ext.extension.piece_counts import Piece, own_pipeline, pieces_of_word
+from tokenizer_ext.huggingface.byte_level_backend import is_spm
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, token_bytes
 
 
@@ -26,7 +28,7 @@ def learn_words(
     "word" and " word" (with the space that stands before it in a text) are two, so give both to have both.
 
     Raises:
-        InputError: words cannot become tokens, each named with the reason, or the tokenizer is no byte-level BPE.
+        InputError: words cannot become tokens, each named with the reason, or the tokenizer takes no merges.
 
     """
     bytes_of_id = token_bytes(tokenizer)
@@ -64,8 +66,10 @@ def _pieces_of_words(
     for word, times in Counter(words).items():
         problem = f"stands {times} times" if times > 1 else _wrong_text(word)
         if not problem:
-            cut = pieces_of(pipeline.encode(word, add_special_tokens=False))
+            cut = pieces_of_word(word, tokenizer, pipeline)
             problem = _holds_added(word, cut, added) or _wrong_pieces(cut, bytes_of_id, tokens)
+            if not problem and is_spm(tokenizer) and not may_be_token(word.encode(), longest=None):
+                problem = "begins with more than one space"
             if not problem and (same := word_of_piece.setdefault(cut[0], word)) != word:
                 problem = f"is the same as {same!r} to this tokenizer"
         if problem:

@@ -1,11 +1,11 @@
 """Hugging Face fast tokenizers: from ranks, into ranks, and with new tokens that move no old id.
 
-Any family may get control tokens. All else is for byte-level BPE (GPT-2, Llama 3, Qwen, OLMo): its tokens are bytes, so
-any text has ids, and new merges follow the old ones. Every new tokenizer is rebuilt from the files that a reload reads,
-so what the caller holds is what `AutoTokenizer` will open.
+Any family may get control tokens. New merges, which follow the old ones, are for byte-level BPE (GPT-2, Llama 3, Qwen)
+and SentencePiece BPE (Llama 2, Gemma); ranks are for the first alone, whose tokens are bytes. Every new tokenizer is
+rebuilt from the files that a reload reads, so what the caller holds is what `AutoTokenizer` will open.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.bpe.byte_characters import from_visible, visible
-from tokenizer_ext.bpe.merge_learning import Merge
+from tokenizer_ext.bpe.merge_learning import Merge, WholeToken
 from tokenizer_ext.bpe.tiktoken_files import merges_from_ranks
-from tokenizer_ext.huggingface.byte_level_backend import backend_json, parse_backend
+from tokenizer_ext.bpe.written_tokens import Writing
+from tokenizer_ext.huggingface.byte_level_backend import backend_json, bpe_json, parse_backend, writing_of
 from tokenizer_ext.huggingface.rebuilt_tokenizer import rebuilt
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 
@@ -68,13 +69,13 @@ def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -
         InputError: the merges were learned for another vocabulary.
 
     """
-    backend = backend_json(tokenizer)
+    backend, writing = _for_change(tokenizer)
     vocabulary = backend["model"]["vocab"]
     taken = _ids_in_use(backend)
     texts = {id_: token for token, id_ in vocabulary.items()}
     expected_id = max(taken.values()) + 1
     for merge in merges:
-        token = visible(merge.token_bytes)
+        token = writing.write(merge.token_bytes)
         joined = texts.get(merge.left, "?") + texts.get(merge.right, "?")
         if merge.token != expected_id or joined != token or token in taken:
             raise InputError(
@@ -88,13 +89,30 @@ def append_merges(tokenizer: PreTrainedTokenizerFast, merges: Sequence[Merge]) -
     return rebuilt(tokenizer, backend)
 
 
+def append_whole(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[WholeToken]) -> PreTrainedTokenizerFast:
+    """A new tokenizer with tokens that no merge leads to, after all of its own. Old ids are unmoved.
+
+    Raises:
+        InputError: they were made for another vocabulary.
+
+    """
+    backend, writing = _for_change(tokenizer)
+    taken = _ids_in_use(backend)
+    for expected_id, token in enumerate(tokens, max(taken.values()) + 1):
+        written = writing.write(token.token_bytes)
+        if token.token != expected_id or written in taken:
+            raise InputError(f"tokens: found {token}, expected id {expected_id} and text that is no token yet")
+        backend["model"]["vocab"][written] = taken[written] = expected_id
+    return rebuilt(tokenizer, backend)
+
+
 def merges_from(tokenizer: PreTrainedTokenizerFast, first_new_id: int) -> list[Merge]:
     """The merges that lead to the ids from `first_new_id` on, in their order, with counts of 0: a folder keeps none."""
-    model = backend_json(tokenizer)["model"]
+    model, read = bpe_json(tokenizer)["model"], writing_of(tokenizer).read
     vocabulary = model["vocab"]
     joined_pairs = [(left, right, left + right) for left, right in model["merges"]]
     return [
-        Merge(vocabulary[left], vocabulary[right], vocabulary[joined], from_visible(joined), 0)
+        Merge(vocabulary[left], vocabulary[right], vocabulary[joined], read(joined), 0)
         for left, right, joined in joined_pairs
         if vocabulary[joined] >= first_new_id
     ]
@@ -121,8 +139,8 @@ def add_control_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast) -> dict[int, bytes]:
     """The bytes that each id in use stands for; for an added token, the UTF-8 of its text."""
-    backend = backend_json(tokenizer)
-    bytes_of_id = {id_: _bytes_of(token) for token, id_ in backend["model"]["vocab"].items()}
+    backend, read = bpe_json(tokenizer), writing_of(tokenizer).read
+    bytes_of_id = {id_: _bytes_of(token, read) for token, id_ in backend["model"]["vocab"].items()}
     return bytes_of_id | {added["id"]: added["content"].encode() for added in backend["added_tokens"]}
 
 
@@ -155,6 +173,11 @@ def ranks_of(tokenizer: PreTrainedTokenizerFast) -> dict[bytes, int]:
     return {_bytes_of(token): id_ for token, id_ in vocabulary.items() if token in reached}
 
 
+def _for_change(tokenizer: PreTrainedTokenizerFast) -> tuple[dict[str, Any], Writing]:
+    bpe_json(tokenizer)  # refuses another family
+    return parse_backend(tokenizer), writing_of(tokenizer)
+
+
 def _ids_in_use(backend: Mapping[str, Any]) -> dict[str, int]:
     return backend["model"]["vocab"] | {added["content"]: added["id"] for added in backend["added_tokens"]}
 
@@ -164,9 +187,9 @@ def _led_to(model: Mapping[str, Any]) -> set[str]:
     return {left + right for left, right in model["merges"]}
 
 
-def _bytes_of(token: str) -> bytes:
+def _bytes_of(token: str, read: Callable[[str], bytes] = from_visible) -> bytes:
     try:
-        return from_visible(token)
+        return read(token)
     except KeyError:  # a special token, written as it reads
         return token.encode()
 

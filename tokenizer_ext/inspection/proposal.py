@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import PairIndex, base_ids
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.wanted import Wanted
+from tokenizer_ext.huggingface.byte_level_backend import writing_of
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 
 
@@ -55,7 +55,7 @@ def propose(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], wanted
     """What an extension would add; nothing is written, and no weight read.
 
     Raises:
-        InputError: the tokenizer is no byte-level BPE, a word cannot be a token, or the text supports fewer tokens.
+        InputError: the tokenizer takes no merges, a word cannot be a token, or the text supports fewer tokens.
 
     """
     plan = make_plan(tokenizer, sort_texts(documents, None, ()), wanted)
@@ -71,19 +71,21 @@ def propose(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], wanted
 
 def _tokens(plan: Plan) -> list[ProposedToken]:
     known, index = token_bytes(plan.base), PairIndex(plan.pieces)
-    saves = [index.apply((merge.left, merge.right), merge.token) for merge in plan.merges]
+    saves = [one.count * (len(one.parts) - 1) for one in plan.characters]
+    saves += [index.apply((merge.left, merge.right), merge.token) for merge in plan.merges]
     uses = plan.curve.uses if plan.curve else [0] * len(saves)
+    write, first_word = writing_of(plan.base).write, len(plan.characters)
     return [
         ProposedToken(
-            written=visible(merge.token_bytes),
-            content=merge.token_bytes,
+            written=write(new.token_bytes),
+            content=new.token_bytes,
             saves=saved,
             uses=int(used),
             parts=[known[id_] for id_ in ids],
-            is_word=place < plan.word_tokens,
+            is_word=first_word <= place < first_word + plan.word_tokens,
         )
-        for place, (merge, saved, used, ids) in enumerate(
-            zip(plan.merges, saves, uses, base_ids(plan.merges), strict=True)
+        for place, (new, saved, used, ids) in enumerate(
+            zip(plan.tokens, saves, uses, base_ids(plan.tokens), strict=True)
         )
     ]
 

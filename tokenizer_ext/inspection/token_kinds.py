@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.extension.reachability import completions
+from tokenizer_ext.huggingface.byte_level_backend import check_byte_level
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.huggingface.plain_text import merging_encoder
 from tokenizer_ext.pages.progress import tracked
@@ -58,6 +59,7 @@ def sort_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, TokenKind]:
         InputError: the tokenizer is no byte-level BPE.
 
     """
+    check_byte_level(tokenizer)
     kinds = {
         id_: TokenKind("control" if added.special else "added word")
         for id_, added in tokenizer.added_tokens_decoder.items()
