@@ -63,17 +63,15 @@ def measure_growth(
     """
     first_merge, end = first_new_id + len(characters), first_new_id + len(characters) + len(merges)
     assert all(merge.token == first_merge + index for index, merge in enumerate(merges))
-    counts_held_out = tracked(
-        _token_counts(held_out_pieces, merges), "measuring held-out text", "tokens", len(merges) + 1
-    )
-    tokens = list(counts_held_out)
+    steps = len(merges) + 1
+    tokens = list(tracked(_token_counts(held_out_pieces, merges), "measuring held-out text", "tokens", steps))
     tokens = [tokens[0] + sum(characters[place:]) for place in range(len(characters))] + tokens
     bytes_per_token = [held_out_bytes / max(count, 1) for count in tokens]
     knee = knee_of(bytes_per_token)
     shown = {*_log_spaced(end - first_new_id), knee}
     points: list[GrowthPoint] = []
     uses: list[float] = []
-    counted = tracked(_use_counts(pieces, merges), "measuring the growth", "tokens", len(merges) + 1)
+    counted = tracked(_use_counts(pieces, merges), "measuring the growth", "tokens", steps)
     for size, counts in enumerate(counted, len(characters)):
         for new_tokens in sorted(shown.intersection([size] if points else range(size + 1))):
             uses = [epochs * counts[token] for token in range(first_new_id, first_new_id + new_tokens)]
