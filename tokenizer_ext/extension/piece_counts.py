@@ -77,16 +77,23 @@ def piece_cutter(tokenizer: PreTrainedTokenizerFast) -> Callable[[Piece], Iterab
     return partial(cut_where_no_merge_goes, texts=texts)
 
 
-def pieces_of_word(word: str, tokenizer: PreTrainedTokenizerFast, pipeline: Tokenizer) -> list[Piece]:
-    """The pieces of a word by the tokenizer's own pipeline; of SentencePiece's, as it stands within a text.
+def word_cutter(tokenizer: PreTrainedTokenizerFast, pipeline: Tokenizer) -> Callable[[str], list[Piece]]:
+    """What gives the pieces of a word by the tokenizer's own pipeline; of SentencePiece's, as it stands within a text.
 
     There a space is put before every text, so the pipeline has no way to read a word that follows no space.
     """
-    encoding = pipeline.encode(word, add_special_tokens=False)
-    if not is_spm(tokenizer) or not pipeline.get_added_tokens_decoder().keys().isdisjoint(encoding.ids):
-        return pieces_of(encoding)
-    written = writing_of(tokenizer).write(word.encode(errors="replace"))
-    return list(piece_cutter(tokenizer)(tuple([token.id for token in pipeline.model.tokenize(written)])))
+    if not is_spm(tokenizer):
+        return lambda word: pieces_of(pipeline.encode(word, add_special_tokens=False))
+    cut, added = piece_cutter(tokenizer), set(pipeline.get_added_tokens_decoder())
+    model, write = pipeline.model, writing_of(tokenizer).write
+
+    def pieces_within_text(word: str) -> list[Piece]:
+        encoding = pipeline.encode(word, add_special_tokens=False)
+        if not added.isdisjoint(encoding.ids):
+            return pieces_of(encoding)
+        return list(cut(tuple([token.id for token in model.tokenize(write(word.encode(errors="replace")))])))
+
+    return pieces_within_text
 
 
 def adjacent_pairs(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> frozenset[Pair]:
@@ -106,8 +113,11 @@ def pieces_of(encoding: Encoding) -> list[Piece]:
 
 
 def own_pipeline(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """The tokenizer as it is, added tokens and all, but it cuts no text off and fills none up."""
-    pipeline = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    """The tokenizer as it is, added tokens and all, but it cuts no text off and fills none up; do not change it."""
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    if backend.truncation is None and backend.padding is None:
+        return backend
+    pipeline = Tokenizer.from_str(backend.to_str())
     pipeline.no_truncation()
     pipeline.no_padding()
     return pipeline

@@ -1,10 +1,15 @@
 """What an extension would do and what it did, in words for the terminal."""
 
+from tokenizer_ext.bpe.merge_learning import NewToken
 from tokenizer_ext.extension.certificate import Certificate
 from tokenizer_ext.extension.growth_curve import GrowthCurve, rarely_seen
 from tokenizer_ext.extension.plan import Plan
 
 REOPENED = "the folder was opened again from the disk, and is what was in memory"
+ALONE = 5
+"""Occurrences in the held-out text, outside longer tokens, below which a token hardly stands on its own."""
+NAMED = 12
+"""Of those so many are named in a line; the page has all."""
 RARELY = 100
 """Occurrences below which a row stays near its start."""
 
@@ -50,7 +55,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.curve:
         header, *rows = [("new tokens", "bytes per token", "gain", "rarely seen"), *curve_rows(plan.curve)]
         lines += ["".join(f"{cell:>17}" for cell in row) for row in (header, *rows)]
-        lines.append(knee_sentence(plan.curve))
+        lines += [knee_sentence(plan.curve), *filter(None, [alone_sentence(plan)])]
     return "\n".join([*lines, "nothing was written: leave --dry_run out to do it"])
 
 
@@ -84,6 +89,27 @@ def knee_sentence(curve: GrowthCurve) -> str:
     return (
         f"knee at {curve.knee.new_tokens:,} tokens: each further one gains less than the average; "
         f"of all {len(curve.uses):,}, {rare:,} are seen fewer than {RARELY} times in the text"
+    )
+
+
+def seldom_alone(plan: Plan) -> list[tuple[NewToken, int]]:
+    """The new tokens that the held-out text holds fewer than 5 times outside longer ones, with how often that is."""
+    if plan.curve is None or not plan.texts.held_out:
+        return []
+    return [pair for pair in zip(plan.tokens, plan.curve.held_out_uses, strict=True) if pair[1] < ALONE]
+
+
+def alone_sentence(plan: Plan) -> str:
+    """How many new tokens hardly stand on their own in the held-out text; nothing where there is none."""
+    if not plan.texts.held_out:
+        return ""
+    seldom = seldom_alone(plan)
+    never = sum(count == 0 for _, count in seldom)
+    shown = [f"{token.token_bytes.decode(errors='backslashreplace')!r} ({count})" for token, count in seldom[:NAMED]]
+    named = f": {', '.join(shown)}{', …' if len(seldom) > NAMED else ''}" if shown else ""
+    return (
+        f"in the held-out text {len(seldom):,} of {len(plan.tokens):,} stand alone fewer than {ALONE} times, "
+        f"{never:,} of them never (within longer tokens, or not at all){named}"
     )
 
 

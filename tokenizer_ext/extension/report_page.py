@@ -7,7 +7,15 @@ from tokenizer_ext.bpe.merge_learning import base_ids
 from tokenizer_ext.extension.certificate import Certificate, Rows
 from tokenizer_ext.extension.growth_curve import GrowthCurve, rarely_seen
 from tokenizer_ext.extension.plan import Plan
-from tokenizer_ext.extension.report import RARELY, curve_rows, knee_sentence, or_not_measured, tokens_line, verdict
+from tokenizer_ext.extension.report import (
+    RARELY,
+    alone_sentence,
+    curve_rows,
+    knee_sentence,
+    or_not_measured,
+    tokens_line,
+    verdict,
+)
 from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 from tokenizer_ext.pages.html_page import heading, image, page, paragraph, table
 from tokenizer_ext.pages.plots import HOW_TO_GET_PLOTS, as_data_uri, can_plot, new_figure
@@ -31,7 +39,7 @@ def to_html(certificate: Certificate, plan: Plan) -> str:
         table(["sha256", "before", "after"], hash_rows(certificate)),
     ]
     if plan.curve:
-        parts += _curve_parts(plan.curve)
+        parts += _curve_parts(plan.curve, plan)
     return page(f"{certificate.new_tokens + certificate.control_tokens} new tokens", [*parts, *_token_parts(plan)])
 
 
@@ -110,7 +118,7 @@ def plot_growth(curve: GrowthCurve) -> str:
     return as_data_uri(figure)
 
 
-def _curve_parts(curve: GrowthCurve) -> list[str]:
+def _curve_parts(curve: GrowthCurve, plan: Plan) -> list[str]:
     plot = (
         image("Bytes per token by new tokens", plot_growth(curve))
         if can_plot()
@@ -120,6 +128,7 @@ def _curve_parts(curve: GrowthCurve) -> list[str]:
         heading("How many tokens are worth it"),
         plot,
         paragraph(knee_sentence(curve) + "."),
+        *([paragraph(f"{sentence}.")] if (sentence := alone_sentence(plan)) else []),
         table(
             ["new tokens", "bytes per token", "gain", f"seen fewer than {RARELY} times"],
             curve_rows(curve),
@@ -134,20 +143,22 @@ def _token_parts(plan: Plan) -> list[str]:
     rarely = set(rarely_seen(uses, RARELY))
     texts = [merge.token_bytes.decode(errors="backslashreplace") for merge in plan.tokens]
     made_of = [" · ".join(known[id_].decode(errors="backslashreplace") for id_ in ids) for ids in base_ids(plan.tokens)]
+    alone: Sequence[int] = plan.curve.held_out_uses if plan.curve and plan.texts.held_out else ()
     rows = [
         (
             repr(text),
             str(merge.token),
             f"{merge.count:,}",
             f"{uses[place]:,.0f}" if uses else "–",
+            f"{alone[place]:,}" if alone else "–",
             "rarely" if place in rarely else "",
             parts,
         )
         for place, (merge, text, parts) in enumerate(zip(plan.tokens, texts, made_of, strict=True))
     ]
     ids = plan.tokenizer.get_vocab()
-    rows += [(repr(token), str(ids[token]), "", "", "", "control token") for token in plan.control_tokens]
-    header = ["token", "id", "pairs when learned", "uses in the end", "trained", "made of"]
+    rows += [(repr(token), str(ids[token]), "", "", "", "", "control token") for token in plan.control_tokens]
+    header = ["token", "id", "pairs when learned", "uses in the end", "alone in held-out text", "trained", "made of"]
     under_trained = ", ".join(f"{texts[place]!r} ({uses[place]:,.0f})" for place in sorted(rarely))
     warning = [
         heading("Rows that will be under-trained"),

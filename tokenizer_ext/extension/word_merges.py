@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from tokenizer_ext.bpe.merge_learning import Merge, Pair, learn_merges
 from tokenizer_ext.encoders.spm_cuts import may_be_token
-from tokenizer_ext.extension.piece_counts import Piece, own_pipeline, pieces_of_word
+from tokenizer_ext.extension.piece_counts import Piece, own_pipeline, word_cutter
 from tokenizer_ext.huggingface.byte_level_backend import is_spm
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id, token_bytes
 
@@ -58,6 +58,7 @@ def _pieces_of_words(
 ) -> tuple[dict[str, Piece], list[str]]:
     """The ids of each word that can become a token, and what is wrong with the others."""
     pipeline = own_pipeline(tokenizer)
+    cut_word, marks_spaces = word_cutter(tokenizer, pipeline), is_spm(tokenizer)
     added = {id_: token.content for id_, token in pipeline.get_added_tokens_decoder().items()}
     tokens = set(bytes_of_id.values())
     pieces: dict[str, Piece] = {}
@@ -66,9 +67,9 @@ def _pieces_of_words(
     for word, times in Counter(words).items():
         problem = f"stands {times} times" if times > 1 else _wrong_text(word)
         if not problem:
-            cut = pieces_of_word(word, tokenizer, pipeline)
+            cut = cut_word(word)
             problem = _holds_added(word, cut, added) or _wrong_pieces(cut, bytes_of_id, tokens)
-            if not problem and is_spm(tokenizer) and not may_be_token(word.encode(), longest=None):
+            if not problem and marks_spaces and not may_be_token(word.encode(), longest=None):
                 problem = "begins with more than one space"
             if not problem and (same := word_of_piece.setdefault(cut[0], word)) != word:
                 problem = f"is the same as {same!r} to this tokenizer"

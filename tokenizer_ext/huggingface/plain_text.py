@@ -67,8 +67,11 @@ def plain_text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 
 def merging_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """A plain text encoder of one's own in which merges alone decide (`ignore_merges` is off), for BPE."""
-    encoder = Tokenizer.from_str(plain_text_encoder(tokenizer).to_str())
+    """A plain text encoder in which merges alone decide (`ignore_merges` is off), for BPE; do not change it."""
+    encoder = plain_text_encoder(tokenizer)
+    if not encoder.model.ignore_merges:
+        return encoder
+    encoder = Tokenizer.from_str(encoder.to_str())  # for the model is shared with the tokenizer
     encoder.model.ignore_merges = False
     return encoder
 

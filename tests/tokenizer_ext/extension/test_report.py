@@ -3,6 +3,7 @@
 import base64
 import re
 import sys
+from collections import Counter
 from html import unescape
 
 import pytest
@@ -38,10 +39,10 @@ def test_the_page_shows_every_claim_and_hash(html: str):
 def test_the_page_lists_every_new_token_with_its_use_and_parts(html: str, plan: Plan):
     rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
     cells = [[unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)] for row in rows]
-    by_id = {row[1]: row for row in cells if len(row) == 6}
+    by_id = {row[1]: row for row in cells if len(row) == 7}
     assert plan.curve is not None
     for merge, uses in zip(plan.merges, plan.curve.uses, strict=True):
-        token, _, count, used, trained, parts = by_id[str(merge.token)]
+        token, _, count, used, _, trained, parts = by_id[str(merge.token)]
         assert token == repr(merge.token_bytes.decode(errors="backslashreplace"))
         assert (count, used, trained) == (f"{merge.count:,}", f"{uses:,.0f}", "rarely" if uses < 100 else "")
         assert parts.replace(" · ", "") == merge.token_bytes.decode(errors="backslashreplace")
@@ -85,3 +86,14 @@ def test_the_plan_in_the_terminal_has_the_points_of_the_curve_and_its_knee(plan:
     for point in plan.curve.points:
         assert re.search(rf"^ *{point.new_tokens}( \(knee\))? +{point.bytes_per_token:.3f} ", shown, re.MULTILINE)
     assert f"knee at {plan.curve.knee.new_tokens} tokens" in shown
+
+
+def test_tokens_that_hardly_stand_alone_in_the_held_out_text_are_counted_and_named(plan: Plan):
+    encoded = plan.tokenizer.backend_tokenizer.encode_batch(list(plan.texts.held_out), add_special_tokens=False)
+    counts = Counter(id_ for encoding in encoded for id_ in encoding.ids)
+    seldom = [token for token in plan.tokens if counts[token.token] < 5]
+    never = [token for token in seldom if not counts[token.token]]
+    shown, page = describe_plan(plan), to_html(HOLDING, plan)
+    assert never and f"{len(seldom)} of 60 stand alone fewer than 5 times, {len(never)} of them never" in shown
+    first = f"{seldom[0].token_bytes.decode()!r} ({counts[seldom[0].token]})"
+    assert first in shown and "alone in held-out text" in page
