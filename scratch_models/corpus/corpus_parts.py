@@ -12,7 +12,7 @@ from configs import InputError
 from scratch_models.corpus.blocks import TRAINING_SHARE
 from scratch_models.documents.filters import Filters, describe
 from scratch_models.documents.reading import Piece, is_one_text, read_pieces, whole_documents
-from tokenizer_ext.pages.progress import tracked
+from tokenizer_ext.pages.progress import progress
 
 MOST_HELD_OUT = 1_000_000
 """Characters; a tenth of a corpus is held out, but no more than about so many."""
@@ -57,14 +57,17 @@ def survey_corpus(files: Sequence[Path], filters: Sequence[str]) -> Survey:
     rules, kept, digest = Filters(filters), bytearray(), hashlib.sha256()
     seen: np.ndarray = np.zeros(CODE_POINTS, dtype=np.bool_)
     characters = 0
-    for piece, starts in tracked(_documents(files, whole=bool(filters)), "reading the corpus", "documents"):
-        if starts:
-            kept.append(rules.keep(piece.text))
-            digest.update(b"\0" if kept[-1] and characters else b"")  # between documents
-        if kept[-1]:
-            seen[np.frombuffer(piece.text.encode("utf-32-le"), np.uint32)] = True
-            digest.update(piece.text.encode())
-            characters += len(piece.text)
+    with progress("reading the corpus", _bytes_to_read(files), "bytes") as bar:
+        for piece, starts in _documents(files, whole=bool(filters)):
+            content = piece.text.encode()
+            bar.update(len(content))
+            if starts:
+                kept.append(rules.keep(piece.text))
+                digest.update(b"\0" if kept[-1] and characters else b"")  # between documents
+            if kept[-1]:
+                seen[np.frombuffer(piece.text.encode("utf-32-le"), np.uint32)] = True
+                digest.update(content)
+                characters += len(piece.text)
     facts = rules.facts() | ({"one_text": True} if is_one_text(files) else {})
     if not facts["kept"]:
         instead = "take a filter out" if filters else "give a text"
@@ -89,6 +92,12 @@ def parts_of(files: Sequence[Path], survey: Survey, training_share: float = TRAI
         number += starts
         held_out = (number + 1) * chosen // survey.documents > number * chosen // survey.documents
         yield Part(piece.text, held_out, starts, piece.ends)
+
+
+def _bytes_to_read(files: Sequence[Path]) -> int | None:
+    """About how many bytes of text the files hold; None where they are packed, so that nobody knows before."""
+    plain = all(file.name.lower().endswith((".txt", ".jsonl", ".md")) for file in files)
+    return sum(file.stat().st_size for file in files) if plain else None
 
 
 def _split_by_position(pieces: Iterator[tuple[Piece, bool]], characters: int, training_share: float) -> Iterator[Part]:
