@@ -21,7 +21,7 @@ from scratch_models.train_settings import TrainSettings
 from tests.finetune.entry_runs import SMALL, run_here
 from tests.finetune.extended_models import TEXTS, extend
 from tests.finetune.pair_records import write_pairs
-from tests.finetune.tiny_models import save_tiny_base, write_questions
+from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 
 BETWEEN_RUNS = ("seconds", "tokens_per_second")
 """What two equal runs may differ in."""
@@ -34,6 +34,10 @@ def write_inputs(folder: Path) -> None:
     write_questions(folder / "data.jsonl", 40)
     write_pairs(folder / "pairs.jsonl", 40)
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    notes = [
+        {"text": f"{asked} {answer} Note {n * n}, then {n * 7}."} for n, (asked, answer) in enumerate(questions(40))
+    ]
+    (folder / "notes.jsonl").write_text("".join(json.dumps(note) + "\n" for note in notes))
 
 
 def write_extended(folder: Path) -> None:
@@ -93,7 +97,7 @@ def run_pretrain(folder: Path, output_dir: Path, **settings: Any) -> None:
         "lora_dropout": 0.1,
         "keep_best": "true",
     }
-    inputs = {"base": folder / "base", "corpus": f"[{folder / 'text.txt'}:1, {folder / 'words.txt'}:0.5]"}
+    inputs = {"base": folder / "base", "corpus": f"[{folder / 'words.txt'}:1, {folder / 'notes.jsonl'}:0.5]"}
     run_here(pretrain, PretrainSettings, **{**short, **settings}, **inputs, output_dir=output_dir)
 
 
