@@ -57,7 +57,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "evaluation",
         "export",
         ("rows", "preference", "supervised", "red_teaming"),
-        "pretraining",
+        ("pretraining", "gguf_files"),
         "api",
         ("serving", "runs"),
         "service",

@@ -15,7 +15,7 @@ from tokenizer_ext.huggingface.hf_tokenizer import token_bytes
 USE_THE_FILE = "this tokenizer has no tiktoken form, so use tokenizer.json"
 
 # Characters of every kind that a pattern may tell apart: letters and marks, numbers, blanks, signs, unassigned ones.
-_CHARACTERS = [
+CHARACTERS = [
     *("a", "Z", "s", "t", "ll", "VE", "é", "e\u0301", "\u0301", "ß", "ſ", "дор", "日本", "の", "한", "ा", "\U0003fc3f"),
     *("0", "1", "23", "4567", "½", "٣", "Ⅷ", "\U00011de0"),
     *(
@@ -74,7 +74,7 @@ def compare(
     beside every other. Left out are those with a byte that the vocabulary lacks.
     """
     missing = set(missing_bytes(tokenizer))
-    texts = [text for text in _trial_texts(tokenizer) if missing.isdisjoint(text.encode())]
+    texts = [text for text in trial_texts(tokenizer) if missing.isdisjoint(text.encode())]
     expected = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
     for text, encoding in zip(texts, expected, strict=True):
         if (ids := encode(normalize(text))) != encoding.ids:
@@ -84,11 +84,12 @@ def compare(
             )
 
 
-def _trial_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+def trial_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """Some thousand texts, the same every time: tokens thrice, added tokens in many places, all kinds of characters."""
     chance = random.Random(0)
     added = list(tokenizer.get_added_vocab())
-    plain = ["".join(chance.choices(_CHARACTERS, k=chance.randrange(1, 12))) for _ in range(1_500)]
-    mixed = ["".join(chance.choices([*_CHARACTERS, *added], k=12)) for _ in range(1_000 if added else 0)]
+    plain = ["".join(chance.choices(CHARACTERS, k=chance.randrange(1, 12))) for _ in range(1_500)]
+    mixed = ["".join(chance.choices([*CHARACTERS, *added], k=12)) for _ in range(1_000 if added else 0)]
     tokens = [3 * token.decode(errors="replace") for token in token_bytes(tokenizer).values()]
     joined = ["".join(tokens[start : start + 50]) for start in range(0, len(tokens), 50)]
     return [*plain, *mixed, *added, *joined]

@@ -42,7 +42,7 @@ class UnderTrained:
     @property
     def is_distinct(self) -> bool:
         """Whether rows that nothing trained can be told from others at all."""
-        return self.reference < 0.7
+        return self.reference_rows > 0 and self.reference < 0.7
 
 
 def find_undertrained(model: nn.Module, tokens: Iterable[int], untrained: Sequence[Sequence[int]]) -> UnderTrained:
@@ -98,7 +98,9 @@ def measure_rows(model: nn.Module, asked: Sequence[int], untrained: Sequence[Seq
 
 
 def _rests(rows: Tensor, untrained: Sequence[Sequence[int]]) -> Tensor:
-    """The length of each row beside the means of the untrained groups: (R, D) -> (R)."""
+    """The length of each row beside the means of the untrained groups, the whole where there is none: (R, D) -> (R)."""
+    if not untrained:
+        return rows.norm(dim=1)
     means = torch.stack([rows[list(group)].mean(dim=0) for group in untrained])  # (groups, D)
     common, _ = torch.linalg.qr(means.T)  # (D, groups)
     return (rows - (rows @ common) @ common.T).norm(dim=1)
