@@ -64,7 +64,8 @@ class BlockDecoder:
     def _make_room(self, rows: int, room: int) -> None:
         parts = self.parts
         shape = (len(parts.blocks), 2, rows, parts.key_value_heads, room, parts.head_width)
-        self.cache = torch.empty(shape, dtype=parts.dtype, device=parts.device)  # (layers, 2, B, G, room, K)
+        # Zeros: a row that is shorter than others reads what lies behind it with a weight of 0, and 0 x NaN is NaN.
+        self.cache = torch.zeros(shape, dtype=parts.dtype, device=parts.device)  # (layers, 2, B, G, room, K)
         self.turns = None if parts.turns is None else parts.turns(room)
 
     def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:

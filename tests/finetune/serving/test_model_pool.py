@@ -156,6 +156,19 @@ def test_a_model_without_parts_answers_one_batch_after_another_and_says_so(model
     assert "one batch after another" in pool.state().models[0].note
 
 
+def test_what_was_never_written_is_never_read(models, known, pool):
+    """Torch fills memory that it does not initialise with NaN while its algorithms are to be deterministic.
+
+    https://docs.pytorch.org/docs/stable/deterministic.html#torch.utils.deterministic.fill_uninitialized_memory
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        streams = [(n, pool.ask(models[1], request(ASKED[n], NEW))) for n in range(len(ASKED))]
+        assert all(whole(list(stream)) == known[models[1]][n] for n, stream in streams)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_clients_come_and_go_over_several_adapters_and_none_is_lost_or_mixed(models, known, pool):
     """Some leave in the middle, as at random."""
     wrong, left, done = [], [], []
