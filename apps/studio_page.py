@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from apps.guarding.guard import Guard, Rules
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 LONGEST_BODY = 4_000_000
 OF_THE_SERVICE = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+HEARTBEAT = "/gradio_api/heartbeat/"
+"""A stream that each open page would hold for as long as it is open, of the six connections that a browser has for one
+server: the seventh tab would never open. 204 has the browser ask no more (https://html.spec.whatwg.org/multipage/
+server-sent-events.html#processing-model); a page that is closed ends its replies by the stream that carries them."""
 STARTING = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <meta name="viewport" content="width=device-width"><title>Graft studio</title>
 <style>body{font:1rem system-ui;margin:20vh auto;max-width:30rem;padding:1rem;color-scheme:light dark}</style></head>
@@ -48,6 +52,8 @@ class StudioPage:
         """Hands what is the service's to the service, and all else to the page."""
         if scope["type"] == "lifespan" or scope["path"].startswith(OF_THE_SERVICE):
             await self.service(scope, receive, send)
+        elif scope["path"].startswith(HEARTBEAT):
+            await Response(status_code=204)(scope, receive, send)
         elif self.page is not None:
             await self.page(scope, receive, send)
         else:

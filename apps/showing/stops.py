@@ -4,6 +4,8 @@ import threading
 
 import gradio as gr
 
+MOST_PAGES = 1000
+
 
 class Stops:
     """The event that ends the replies of each open page."""
@@ -14,7 +16,10 @@ class Stops:
     def begin(self, request: gr.Request) -> None:
         """Makes a fresh event for the page; replies that it still has under way end."""
         self.stop(request)
+        self._events.pop(request.session_hash, None)
         self._events[request.session_hash] = threading.Event()
+        while len(self._events) > MOST_PAGES:  # not every page says that it leaves
+            self._events.pop(next(iter(self._events)))
 
     def current(self, request: gr.Request) -> threading.Event:
         """The event that the page's replies watch."""

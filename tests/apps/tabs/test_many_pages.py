@@ -49,7 +49,7 @@ def test_a_page_that_is_closed_ends_its_replies(browser, served):
     page.wait_for_selector("#prompt textarea")
     ask(page, "go on", 1024)
     page.wait_for_function("document.querySelector('#now-0 .said')?.innerText.length > 20")
-    assert rows(served.address) == 2
+    assert rows(served.address)
     page.close()
     closed = time.monotonic()
     while rows(served.address):
