@@ -171,6 +171,7 @@ def end_and_check(tmp_path: Path, processes: int, who: str, number: int) -> None
     assert f"after step {last} of 100000, which is saved: go on" in said
 
 
+@pytest.mark.long
 def test_a_signal_to_one_of_two_processes_ends_both_at_one_step(tmp_path):
     end_and_check(tmp_path, 2, "one worker", signal.SIGTERM)
 

@@ -23,7 +23,8 @@ def _numbers_alive():
     return sum(weights.values())
 
 
-@pytest.mark.parametrize("how", ["run", *(pytest.param(how, marks=pytest.mark.long) for how in ("resume", "dry_run"))])
+@pytest.mark.long
+@pytest.mark.parametrize("how", ["run", "resume", "dry_run"])
 def test_while_a_model_is_asked_no_other_weights_are_alive(how, tmp_path):
     base, data = save_tiny_base(tmp_path / "base"), write_questions(tmp_path / "data.jsonl")
     settings = {**SETTINGS, "base": base, "data": data, "output_dir": tmp_path / "run"}
