@@ -55,10 +55,7 @@ def named_tensors(model: PreTrainedModel, family: Family) -> Iterator[tuple[str,
 
     """
     names = get_tensor_name_map(family.architecture, model.config.num_hidden_layers)
-    embedding = model.get_input_embeddings().weight
-    for name, weight in model.named_parameters():
-        if weight is embedding and name.startswith("lm_head"):
-            continue
+    for name, weight in model.named_parameters():  # a head that is the embedding is named once, as that
         found = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise InputError(f"model: {name} has no place in a file of the family {family.architecture.name.lower()}")

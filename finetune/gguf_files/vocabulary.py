@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from configs import InputError
 from tokenizer_ext.huggingface.byte_level_backend import backend_json, check_byte_level
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.huggingface.pattern_of_tokenizer import stages_in_order
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -31,9 +32,9 @@ def pre_tokenizer_name(tokenizer: PreTrainedTokenizerFast) -> str:
     """
     check_byte_level(tokenizer)
     content = backend_json(tokenizer)
-    name = _name_of(_stages(content["pre_tokenizer"]))
+    name = _name_of(stages_in_order(content["pre_tokenizer"]))
     if name is None or bool(content["model"].get("ignore_merges")) != (name in WHOLE_WORDS):
-        kinds = ", ".join(stage["type"] for stage in _stages(content["pre_tokenizer"])) or "none"
+        kinds = ", ".join(stage["type"] for stage in stages_in_order(content["pre_tokenizer"])) or "none"
         whole = " and ignore_merges" if content["model"].get("ignore_merges") else ""
         raise InputError(
             f"tokenizer: found a pre-tokenizer ({kinds}{whole}) that llama.cpp has no name for, expected that of "
@@ -57,12 +58,6 @@ def _name_of(stages: list[Mapping[str, Any]]) -> str | None:
         ]:
             return {_IN_THREES: "llama-bpe", _ONE_BY_ONE: "qwen2"}.get(pattern)
     return None
-
-
-def _stages(stage: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    if stage is None or stage["type"] != "Sequence":
-        return [stage] if stage else []
-    return [inner for part in stage["pretokenizers"] for inner in _stages(part)]
 
 
 def write_vocabulary(writer: GGUFWriter, tokenizer: PreTrainedTokenizerFast, rows: int, stops: list[int]) -> str:

@@ -22,7 +22,7 @@ def split_pattern_of(tokenizer: PreTrainedTokenizerFast) -> str:
         InputError: no one pattern is certain to cut alike; the message names the stage.
 
     """
-    stages = _flat(backend_json(tokenizer)["pre_tokenizer"])
+    stages = stages_in_order(backend_json(tokenizer)["pre_tokenizer"])
     if not stages or stages[-1]["type"] != "ByteLevel":
         raise _no_pattern("no ByteLevel at its end")
     if stages[-1]["add_prefix_space"]:
@@ -84,8 +84,8 @@ def _no_pattern(found: str) -> InputError:
     )
 
 
-def _flat(stage: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def stages_in_order(stage: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     """The stages of a pre-tokenizer, in their order."""
     if stage is None or stage["type"] != "Sequence":
         return [stage] if stage else []
-    return [inner for part in stage["pretokenizers"] for inner in _flat(part)]
+    return [inner for part in stage["pretokenizers"] for inner in stages_in_order(part)]
