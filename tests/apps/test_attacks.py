@@ -163,6 +163,7 @@ def test_a_path_that_the_page_does_not_use_is_refused_with_words(served, method,
     assert words
 
 
+@pytest.mark.long
 def test_a_full_queue_says_when_to_come_again_and_works_on_once_it_is_empty(served, index):
     accepted, refused = fill_queue(served, index)
     empty_queue(served, index, accepted)

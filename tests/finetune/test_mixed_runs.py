@@ -110,6 +110,7 @@ def test_a_mixed_run_that_was_killed_ends_with_the_same_bits_as_the_unbroken_one
     _expect_equal(place / f"killed{number}", place / f"unbroken{number}")
 
 
+@pytest.mark.long
 def test_a_mixed_run_from_python_is_that_of_the_command(place, monkeypatch):
     sets = _write_sets(place, 120)
     _run(place, sets, "command", monkeypatch)

@@ -77,7 +77,12 @@ BROKEN_LINES = {
 }
 
 
-@pytest.mark.parametrize("how", BROKEN_LINES)
+QUICK = ("half a last line", "broken in the middle")
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=[pytest.mark.long] * (how not in QUICK)) for how in BROKEN_LINES]
+)
 def test_damaged_metrics_are_said_and_left_out(stopped, capsys, how):
     path = stopped / "run" / "metrics.jsonl"
     before = path.read_bytes()

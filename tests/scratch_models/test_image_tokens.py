@@ -27,6 +27,7 @@ def figures_of(folder: Path) -> dict[str, Any]:
     return figures
 
 
+@pytest.mark.long
 def test_a_short_run_keeps_the_base_draws_and_leaves_a_model_that_writes_codes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line_and_nothing_is_kept(service)
     assert len(list((service.folder / "service/files").iterdir())) == kept
 
 
+@pytest.mark.long
 def test_a_job_ends_in_the_weights_of_the_same_run_from_the_terminal(service, tuned, tmp_path):
     data = tmp_path / "chats.jsonl"
     data.write_text(conversations())

@@ -10,6 +10,7 @@ A, B = "#talk-0", "#talk-1"
 
 
 def _ask(page, prompt: str, tokens: int) -> None:
+    page.wait_for_load_state("networkidle")  # what the page takes back from the browser has come, once a page
     page.evaluate("document.activeElement.blur()")
     if not page.locator("#tokens input[type=number]").is_visible():
         page.click("#settings button")

@@ -2,21 +2,27 @@
 
 import json
 
+import pytest
 from playwright.sync_api import expect
 
+LINES = [json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) for n in range(40)]
 
-def test_a_run_is_rehearsed_refused_started_watched_and_cancelled(visit):
-    page = visit.page
+
+def _open_form(visit) -> None:
     visit.open_tab("Runs")
-    page.click("#start-run > button")
-    page.click("#supervised-settings > button")
+    visit.page.click("#start-run > button")
+    visit.page.click("#supervised-settings > button")
+
+
+def test_what_a_form_cannot_mean_is_refused_in_words(visit):
+    page = visit.page
+    _open_form(visit)
     page.click("#supervised-start")
     expect(page.get_by_text("data: found neither of a file and pasted lines")).to_be_visible()
-    lines = [json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) for n in range(40)]
-    page.fill("#supervised-pasted textarea", "\n".join([*lines, '{"question": 5}']))
+    page.fill("#supervised-pasted textarea", "\n".join([*LINES, '{"question": 5}']))
     page.click("#supervised-start")
     expect(page.get_by_text("pasted.jsonl:41: keys are")).to_be_visible()
-    page.fill("#supervised-pasted textarea", "\n".join(lines))
+    page.fill("#supervised-pasted textarea", "\n".join(LINES))
     page.fill("#supervised-name input, #supervised-name textarea", "sums <b>1</b>")
     page.click("#supervised-start")
     expect(page.get_by_text("name: found 'sums <b>1</b>', expected letters")).to_be_visible()
@@ -24,6 +30,15 @@ def test_a_run_is_rehearsed_refused_started_watched_and_cancelled(visit):
     page.fill("#supervised-max_steps input", "-3")
     page.click("#supervised-start")
     expect(page.get_by_text("max_steps: found -3, expected at least 1")).to_be_visible()
+    assert visit.errors == []
+
+
+@pytest.mark.long
+def test_a_run_is_started_watched_found_again_and_cancelled(visit):
+    page = visit.page
+    _open_form(visit)
+    page.fill("#supervised-pasted textarea", "\n".join(LINES))
+    page.fill("#supervised-name input, #supervised-name textarea", "sums")
     page.fill("#supervised-max_steps input", "100000")
     page.fill("#supervised-new_tokens input", "0")
     page.fill("#supervised-evaluation_steps input", "0")

@@ -173,6 +173,7 @@ def test_a_run_is_not_uploaded_by_nobody(run, monkeypatch):
         run.push_to_hub("not a name")
 
 
+@pytest.mark.long
 def test_what_is_only_shown_leaves_nothing(base, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert finetune(base, ROWS, **SFT, dry_run=True) is None

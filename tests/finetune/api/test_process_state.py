@@ -40,6 +40,7 @@ def _state():
     }
 
 
+@pytest.mark.long
 def test_two_runs_and_one_that_fails_between_them_leave_the_process_as_they_found_it(base, tmp_path):
     before = _state()
     first = finetune(base, ROWS, **SHORT, output_dir=tmp_path / "first")

@@ -64,9 +64,10 @@ def test_a_run_outlives_its_worker_and_its_supervisor_and_is_found_again_within_
 def test_a_run_that_is_lost_with_its_supervisor_is_begun_again_and_a_cancelled_one_is_not(store, worker):
     lost, cancelled, bad = _add(store), _add(store), _add(store, "nothing.jsonl")
     worker.start()
-    run = hold(store, lost)
-    os.kill(store.get(lost.id).pid, signal.SIGKILL)
+    run, supervisor = hold(store, lost), store.get(lost.id).pid
+    os.kill(supervisor, signal.SIGSTOP)  # so that the worker finds both gone, never one of them
     os.kill(run, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     wait_for(lambda: store.get(lost.id).lost == 1, "lost")
     run = hold(store, cancelled)
     assert store.cancel(cancelled.id).wanted == "cancel"

@@ -101,7 +101,10 @@ def _words(prose):
 SMALL = {"unigram": _sentencepiece_unigram, "word pieces": _word_pieces, "words": _words}
 
 
-@pytest.fixture(scope="module", params=[*REAL_FAMILIES, *FAMILIES, *SMALL])
+REAL = [pytest.param(family, marks=[pytest.mark.long] * (family in ("gemma3", "llama3_1"))) for family in REAL_FAMILIES]
+
+
+@pytest.fixture(scope="module", params=[*REAL, *FAMILIES, *SMALL])
 def tokenizer(request, prose):
     if request.param in REAL_FAMILIES:
         return loaded_tokenizer(request.param)

@@ -80,7 +80,9 @@ def test_every_folder_that_is_written_from_it_has_them_in_plain_transformers(fol
             assert _as_opened(opened)[0] == _as_file(folder)[0], name
 
 
-@pytest.mark.parametrize("family", REAL_FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(one, marks=[pytest.mark.long] * (one == "gemma3")) for one in REAL_FAMILIES]
+)
 def test_real_tokenizers_are_read_as_their_files_say(family, tmp_path):
     folder = real_tokenizer(family, tmp_path)
     texts = [*TEXTS, "<|im_start|>user\n<start_of_turn>model</s> [INST] <|eot_id|>"]
