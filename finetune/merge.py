@@ -39,8 +39,7 @@ def main(settings: MergeSettings) -> None:
     from tokenizer_ext.pages.terminal import quiet_libraries
 
     quiet_libraries()
-    if settings.push_to_hub is not None:
-        check_repository(settings.push_to_hub)
+    check_repository(settings.push_to_hub)
     target = choose_target(settings)
     receipt = merge_with_receipt(settings.tuned, target, stored_as=settings.stored_as)
     print(receipt.describe())

@@ -189,6 +189,6 @@ def inert(markup: str) -> str:
     """HTML in which Gradio's templates find nothing to fill in.
 
     >>> inert("<p>${x}</p>")
-    '<p>$&#123;x&#125;</p>'
+    '<p>&#36;&#123;x&#125;</p>'
     """
-    return markup.replace("{", "&#123;").replace("}", "&#125;")
+    return markup.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
 
-from apps.showing.look import escape
+from apps.showing.look import escape, inert
 from finetune.replies.asked_model import PartialReply
 from finetune.serving.asked_together import SideState
 from finetune.serving.dialogue import Turn
@@ -41,15 +41,6 @@ def _markdown() -> MarkdownIt:
 
 
 MARKDOWN = _markdown()
-
-
-def inert(rendered: str) -> str:
-    """HTML in which Gradio's templates find nothing of theirs: they read `{{` and `${` after the value is in.
-
-    >>> inert("<b>${x}</b>")
-    '<b>&#36;&#123;x&#125;</b>'
-    """
-    return rendered.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;")
 
 
 def render_turns(turns: Sequence[Turn], side: int) -> str:

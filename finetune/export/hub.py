@@ -39,13 +39,17 @@ def push(final: str | Path, repository: str, *, private: bool = True) -> str:
     return str(created)
 
 
-def check_repository(repository: str) -> None:
+def check_repository(repository: str | None) -> None:
     """Refuses, before anything is trained, a name that the Hub would not take, or a machine that is not logged in.
+
+    Nothing where nothing is to be uploaded.
 
     Raises:
         InputError: one of them.
 
     """
+    if repository is None:
+        return
     if not may_be_on_hub(repository):
         raise InputError(
             f"push_to_hub: found {repository!r}, expected the name of a repository such as my-name/my-model"

@@ -57,6 +57,8 @@ class TuningSettings(RunSettings):
     """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
     merge: bool = False
     """Write base and adapter as one model too, to `merged/`, which is read back and compared."""
+    push_to_hub: str | None = None
+    """Repository on the Hub to upload the finished model to, as a private one, such as `my-name/my-assistant`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

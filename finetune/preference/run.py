@@ -3,9 +3,7 @@
 import dataclasses
 
 import torch
-from accelerate import Accelerator
 
-from finetune.chat.batches import check_global_batch
 from finetune.engine.engine import start_engine
 from finetune.evaluation.questions_asked import asked_questions
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate
@@ -14,7 +12,8 @@ from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
-from finetune.lora.resolved_settings import as_given, resolve, take_recorded
+from finetune.lora.launch import prepare_launch
+from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, make_optimizer
 from finetune.preference.batches import PAIRS
 from finetune.preference.dataset import PreferenceDataset
@@ -36,21 +35,18 @@ from finetune.preference.stages import (
 from finetune.preference.start_model import prepare_start, take_calculator
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
-from scratch_models.loop.devices import make_accelerator
-from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import RunFolder, choose_run_folder, refuse_other_settings
+from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
-from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.progress import progress
-from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @folders_released()
 def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     """Reads, attaches, asks the reference, trains, asks again, saves, reports; returns the run, None of a dry run."""
     settings = take_calculator(settings)
-    settings, run, accelerator = prepare_launch(settings)
+    settings, run, accelerator = prepare_launch(settings, "dpo", "pairs_per_step")
+    check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
     splits = read_splits(settings, accelerator)
     trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora, settings.chat)
@@ -106,23 +102,3 @@ def finish_run(
     report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)
     finish_preferences(report, settings.base, trainable, dataset.chat, run)
     publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)
-
-
-def prepare_launch(settings: DpoSettings) -> tuple[DpoSettings, RunFolder, Accelerator]:
-    """The settings, with what a run that goes on recorded, the folder that it will use and its processes.
-
-    Raises:
-        InputError: the processes do not divide the pairs of a step, bf16 is missing, or nobody is logged in.
-
-    """
-    require_plots()
-    quiet_libraries()
-    settings = take_recorded(settings)
-    run = choose_run_folder(settings.output_dir, "dpo", as_given(settings), resume=settings.resume)
-    accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
-    expect_precision(settings.precision, accelerator.device)
-    if settings.pairs_per_step is not None:
-        check_global_batch(settings.pairs_per_step, None, accelerator.num_processes, "pairs_per_step")
-    if settings.push_to_hub is not None:
-        check_repository(settings.push_to_hub)
-    return settings, run, accelerator

@@ -42,8 +42,6 @@ class DpoSettings(AdapterSettings):
     """bf16 multiplies matrices in half precision, of the reference too; auto takes what is faster here, measured."""
     epochs: float | None = None
     """How often all pairs are read; by default once."""
-    push_to_hub: str | None = None
-    """Repository on the Hub to upload the finished model to, merged where asked, such as `my-name/my-assistant`."""
     pairs_per_step: int | None = None
     """Pairs that one step learns from, over all processes; by default 4 to 32, by how many there are."""
     tokens_per_micro_batch: int = 4096

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
-from finetune.chat.batches import check_global_batch
 from finetune.export.base_on_disk import config_hash
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
+from finetune.lora.launch import prepare_launch
+from finetune.lora.resolved_settings import describe_course, epochs_of
 from finetune.pretraining.monitor import continue_samples
 from finetune.pretraining.plan import rehearse_run
 from finetune.pretraining.results import finish, make_report
@@ -20,13 +19,9 @@ from finetune.pretraining.stages import Start, Training, prepare_training, read_
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.best_checkpoint import describe_steps
-from scratch_models.loop.devices import make_accelerator
-from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import RECORD, RunFolder, choose_run_folder
+from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
-from tokenizer_ext.pages.plots import require_plots
-from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @folders_released()
@@ -36,7 +31,8 @@ def pretrain(settings: PretrainSettings) -> RunFolder | None:
     Returns the folder of the run; None where it is only shown what a run would do.
     """
     started = time.perf_counter()
-    settings, run, accelerator = prepare_launch(settings)
+    settings, run, accelerator = prepare_launch(settings, "pretrain", "blocks_per_batch")
+    check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
     start = read_start(settings, run, accelerator)
     settings = start.settings
@@ -103,22 +99,3 @@ def make_facts(settings: PretrainSettings, training: Training) -> dict[str, Any]
         **config_hash(training.trainable.model),
         **training.engine.facts(),
     }
-
-
-def prepare_launch(settings: PretrainSettings) -> tuple[PretrainSettings, RunFolder, Accelerator]:
-    """The settings, with what a run that goes on recorded, the folder that it will use and its processes.
-
-    Raises:
-        InputError: something cannot work here, found before anything is read.
-
-    """
-    require_plots()
-    quiet_libraries()
-    settings = take_recorded(settings)
-    run = choose_run_folder(settings.output_dir, "pretrain", as_given(settings), resume=settings.resume)
-    accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
-    check_global_batch(settings.blocks_per_batch, None, accelerator.num_processes, "blocks_per_batch")
-    expect_precision(settings.precision, accelerator.device)
-    if settings.push_to_hub is not None:
-        check_repository(settings.push_to_hub)
-    return settings, run, accelerator

@@ -46,8 +46,6 @@ class PretrainSettings(TuningSettings):
     """Held-out blocks of each text that evaluations read, spread over all of them."""
     sample_tokens: int = 48
     """Longest continuation of a held-out text, in tokens, that is written at evaluations and for the report."""
-    push_to_hub: str | None = None
-    """Repository on the Hub to upload the finished model to, as a private one, such as `my-name/my-model`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 runs matrix products in bfloat16, what trains stays fp32; auto takes it where a probe finds it faster."""
     dry_run: bool = False

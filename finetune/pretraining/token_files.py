@@ -24,14 +24,14 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.cache_folder import cache_folder, drop_oldest
-from configs.errors import FullDisk
+from configs.cache_folder import cache_folder
 from configs.file_hash import hash_code
 from configs.whole_folder import whole_folder
 from finetune.pretraining.clean_split import CleanText, Stretch, read_held_out
 from finetune.pretraining.document_ends import DocumentEnds
 from finetune.pretraining.text_sources import TextSource
 from scratch_models import documents as documents_folder
+from scratch_models.corpus.kept_ids import in_batches, open_or_make
 from scratch_models.corpus.named_tokenizer import source_key
 from scratch_models.corpus.stored_ids import StoredIds
 from tokenizer_ext import huggingface
@@ -39,9 +39,6 @@ from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import progress
 
-MOST_ENTRIES, MOST_BYTES = 16, 50e9
-"""Of the cache; the newest entry is always kept."""
-CHARACTERS_AT_ONCE = 2**20
 BYTES = np.dtype(np.uint32)
 DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (documents_folder, huggingface))
 
@@ -85,22 +82,7 @@ def encode_sources(
     """
     folder = folder or cache_folder() / "pretraining"
     entry = folder / _entry_key(sources, tokenizer, ends)
-    found = _open(entry, sources)
-    if found is None:
-        try:
-            _write(entry, sources, tokenizer, ends)
-            drop_oldest(folder, MOST_ENTRIES, MOST_BYTES)
-            found = _open(entry, sources)
-        except OSError as error:
-            if isinstance(error, InputError) and not isinstance(error, FullDisk):
-                raise
-            raise InputError(
-                f"{folder}: cannot keep the ids of the corpus ({error.strerror or error}): set XDG_CACHE_HOME to a "
-                "folder with room for up to four bytes an id"
-            ) from None
-    if found is None:
-        raise InputError(f"{entry}: was removed while it was made: start the command again")
-    return found
+    return open_or_make(entry, lambda: _open(entry, sources), lambda: _write(entry, sources, tokenizer, ends))
 
 
 def _entry_key(sources: Sequence[TextSource], tokenizer: PreTrainedTokenizerFast, ends: DocumentEnds) -> str:
@@ -223,20 +205,8 @@ def byte_lengths(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
 def _encoded(stretches: Iterable[Stretch], tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Stretch, Encoding]]:
     """Each stretch with its ids, nothing added; what reads like a control token is text."""
     encoder = plain_text_encoder(tokenizer)
-    for some in _batched(stretches):
+    for some in in_batches(stretches, lambda stretch: len(stretch.text)):
         # Where each token stands in the text is known only of the slower of the two.
         needs_places = any(stretch.held_out for stretch in some)
         encode = encoder.encode_batch if needs_places else encoder.encode_batch_fast
         yield from zip(some, encode([stretch.text for stretch in some], add_special_tokens=False), strict=True)
-
-
-def _batched(stretches: Iterable[Stretch]) -> Iterator[list[Stretch]]:
-    some: list[Stretch] = []
-    characters = 0
-    for stretch in stretches:
-        some.append(stretch)
-        characters += len(stretch.text)
-        if characters >= CHARACTERS_AT_ONCE:
-            yield some
-            some, characters = [], 0
-    yield some

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from scratch_models.corpus.kept_ids import in_batches
 from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 from tokenizer_ext.pages.progress import progress
 
@@ -24,7 +25,8 @@ def encode_texts(documents: Sequence[str], tokenizer: PreTrainedTokenizerFast) -
     ends = [] if len(documents) == 1 or end is None else [end]
     ids = array("i", ends)
     with progress("encoding the text", sum(map(len, documents)), "characters") as bar:
-        for some in _batched((piece, is_last) for text in documents for piece, is_last in _pieces(text, encoder)):
+        pieces = (piece for text in documents for piece in _pieces(text, encoder))
+        for some in in_batches(pieces, lambda piece: len(piece[0]), CHARACTERS_AT_ONCE):
             encodings = encoder.encode_batch_fast([piece for piece, _ in some], add_special_tokens=False)
             for (piece, is_last), encoding in zip(some, encodings, strict=True):
                 ids.extend(encoding.ids)
@@ -51,16 +53,3 @@ def _pieces(text: str, encoder: Tokenizer) -> Iterator[tuple[str, bool]]:
 def _may_be_cut(encoder: Tokenizer) -> bool:
     joined, before, behind = (encoder.encode(text, add_special_tokens=False).ids for text in ("x\ny", "x\n", "y"))
     return joined == [*before, *behind]
-
-
-def _batched(pieces: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
-    some: list[tuple[str, bool]] = []
-    characters = 0
-    for piece, is_last in pieces:
-        some.append((piece, is_last))
-        characters += len(piece)
-        if characters >= CHARACTERS_AT_ONCE:
-            yield some
-            some, characters = [], 0
-    if some:
-        yield some

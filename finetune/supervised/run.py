@@ -5,9 +5,7 @@ import time
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
-from finetune.chat.batches import check_global_batch
 from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
 from finetune.evaluation.questions_asked import ask_base_questions, asked_questions
@@ -18,7 +16,8 @@ from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
 from finetune.files.weighted_sets import describe_data
-from finetune.lora.resolved_settings import as_given, describe_course, epochs_of, take_recorded
+from finetune.lora.launch import prepare_launch
+from finetune.lora.resolved_settings import describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
@@ -26,15 +25,11 @@ from finetune.supervised.settings import SftSettings
 from finetune.supervised.stages import Start, Training, prepare_training, read_start
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
-from scratch_models.loop.devices import make_accelerator
-from scratch_models.loop.precision import expect_precision
-from scratch_models.loop.run_folder import RunFolder, choose_run_folder
+from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
 from tokenizer_ext.extension.report import describe as describe_extension
-from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.progress import progress
-from tokenizer_ext.pages.terminal import quiet_libraries
 
 
 @folders_released()
@@ -44,7 +39,8 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
     Returns the folder of the run; None where it is only shown what a run would do.
     """
     started = time.perf_counter()
-    settings, run, accelerator = prepare_launch(settings)
+    settings, run, accelerator = prepare_launch(settings, "sft", "conversations_per_step")
+    check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
     start = read_start(settings, run, accelerator)
     settings = start.settings
@@ -138,23 +134,3 @@ def make_facts(start: Start, trainable: TrainableModel, engine: Engine) -> dict[
         "extension": dataclasses.asdict(trainable.extended.certificate),
         **engine.facts(),
     }
-
-
-def prepare_launch(settings: SftSettings) -> tuple[SftSettings, RunFolder, Accelerator]:
-    """The settings, with what a run that goes on recorded, the folder that it will use and its processes.
-
-    Raises:
-        InputError: something cannot work here, found before anything is read.
-
-    """
-    require_plots()
-    quiet_libraries()
-    settings = take_recorded(settings)
-    run = choose_run_folder(settings.output_dir, "sft", as_given(settings), resume=settings.resume)
-    accelerator = make_accelerator("auto", settings.log_with, run.path)  # the engine sees to the precision
-    if settings.conversations_per_step is not None:
-        check_global_batch(settings.conversations_per_step, settings.accumulation_steps, accelerator.num_processes)
-    expect_precision(settings.precision, accelerator.device)
-    if settings.push_to_hub is not None:
-        check_repository(settings.push_to_hub)
-    return settings, run, accelerator

@@ -66,8 +66,6 @@ class SftSettings(AdapterSettings):
     """Longest reply in tokens when the models are asked."""
     calculator: bool = False
     """Let a calculator complete arithmetic such as `<<48/2=24>>` in replies; its results are not learned."""
-    push_to_hub: str | None = None
-    """Repository on the Hub to upload the finished model to, as a private one, such as `my-name/my-assistant`."""
     inspect: int | None = None
     """Write the page that shows what is learned of the example of this number, counted from 1, then stop."""
     dry_run: bool = False

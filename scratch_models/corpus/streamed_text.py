@@ -23,13 +23,13 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.cache_folder import cache_folder, drop_oldest
-from configs.errors import FullDisk
+from configs.cache_folder import cache_folder
 from configs.file_hash import file_sha256, hash_code
 from configs.whole_folder import whole_folder
 from scratch_models import documents as documents_folder
 from scratch_models.corpus.corpus_parts import Part, Survey, parts_of, survey_corpus
 from scratch_models.corpus.encoded_text import TrainingText, encode_texts, end_of_text, first_token_bytes, learn_bpe
+from scratch_models.corpus.kept_ids import in_batches, open_or_make
 from scratch_models.corpus.named_tokenizer import VocabularySource, source_key, vocabulary_source
 from scratch_models.corpus.stored_ids import StoredIds
 from scratch_models.corpus.vocabulary import ByteVocabulary, CharacterVocabulary, Vocabulary
@@ -37,11 +37,8 @@ from scratch_models.documents.reading import corpus_files
 from tokenizer_ext import bpe, huggingface
 from tokenizer_ext.pages.progress import tracked
 
-MOST_ENTRIES, MOST_BYTES = 16, 50e9
-"""Of the cache; the newest entry is always kept."""
 BPE_CHARACTERS = 100_000_000
 """A BPE is learned from so many characters of the training part, from its start."""
-CHARACTERS_AT_ONCE = 2**20
 SEPARATOR = "\n\n"
 """Between documents where an id is a character or a byte; in a BPE each ends in an end of text."""
 DECIDES_IDS = tuple(Path(folder.__path__[0]) for folder in (documents_folder, bpe, huggingface))
@@ -60,23 +57,11 @@ def stream_training_text(
     source = vocabulary_source(tokens)
     folder = folder or cache_folder() / "ids"
     entry = folder / entry_key(files, source, vocabulary_size, filters)
-    found = _open(entry, source)
-    if found is None:
-        survey = survey_corpus(files, filters)
-        try:
-            _write(entry, files, survey, source, vocabulary_size)
-            drop_oldest(folder, MOST_ENTRIES, MOST_BYTES)
-            found = _open(entry, source)
-        except OSError as error:
-            if isinstance(error, InputError) and not isinstance(error, FullDisk):
-                raise
-            raise InputError(
-                f"{folder}: cannot keep the ids of the corpus ({error.strerror or error}): set XDG_CACHE_HOME to a "
-                "folder with room for up to four bytes an id"
-            ) from None
-    if found is None:
-        raise InputError(f"{entry}: was removed while it was made: start the command again")
-    return found
+
+    def make() -> None:
+        _write(entry, files, survey_corpus(files, filters), source, vocabulary_size)
+
+    return open_or_make(entry, lambda: _open(entry, source), make)
 
 
 def entry_key(files: Sequence[Path], source: VocabularySource, vocabulary_size: int, filters: Sequence[str]) -> str:
@@ -172,7 +157,7 @@ def _encoded(files: Sequence[Path], survey: Survey, vocabulary: Vocabulary) -> I
     """Each part with its ids, what stands between documents included."""
     end = end_of_text(vocabulary)
     parts = tracked(parts_of(files, survey), "encoding the corpus", "pieces")
-    for some in _batched(parts if len(end) else _separated(parts)):
+    for some in in_batches(parts if len(end) else _separated(parts), lambda part: len(part.text)):
         for part, ids in zip(some, encode_texts(vocabulary, [part.text for part in some]), strict=True):
             yield part, np.concatenate([ids, end]) if part.ends and survey.documents > 1 else ids
 
@@ -183,15 +168,3 @@ def _separated(parts: Iterator[Part]) -> Iterator[Part]:
     for part in parts:
         yield part._replace(text=SEPARATOR + part.text) if part.starts and part.held_out in begun else part
         begun.add(part.held_out)
-
-
-def _batched(parts: Iterator[Part]) -> Iterator[list[Part]]:
-    some: list[Part] = []
-    characters = 0
-    for part in parts:
-        some.append(part)
-        characters += len(part.text)
-        if characters >= CHARACTERS_AT_ONCE:
-            yield some
-            some, characters = [], 0
-    yield some
