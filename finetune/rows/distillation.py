@@ -31,8 +31,6 @@ from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.training import train
 from tokenizer_ext.huggingface.hf_model import positions_of
 
-DISTILLATION_STEPS = 50
-
 
 def distill_rows(
     model: PreTrainedModel,

@@ -61,7 +61,9 @@ def train_new_rows(settings: NewRowsSettings) -> None:
     probe = None
     if settings.probe and begins_anew(run, settings):  # a run that is resumed has its rows in the checkpoint
         of_start = plan_starts(model, base, parts)
-        probe = Prober(model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator).run()
+        steps, seeds = settings.probe_steps, settings.probe_seeds
+        work = model, engine, dataset, parts, of_start, make_optimizer, settings, accelerator
+        probe = Prober(*work, steps=steps, seeds=seeds, distillation_steps=steps).run()
         accelerator.print(probe.table())
     facts = {**make_facts(dataset, before, base, probe), **config_hash(model), **engine.facts()}
     accelerator.print(dataset.describe())

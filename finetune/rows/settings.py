@@ -27,7 +27,11 @@ class NewRowsSettings(LoopSettings):
     first_new_id: int | None = None
     """First id whose row trains; by default what the folder's certificate says."""
     probe: bool = False
-    """Fill the new rows with each start in turn, train 50 steps over 3 seeds, and go on from the best."""
+    """Fill the new rows with each start in turn, train a few steps from it, and go on from the best."""
+    probe_steps: int = 50
+    """Steps of that, and of the short distillation that is one of the starts."""
+    probe_seeds: int = 3
+    """How often each start is tried, on other text in another order."""
     output_learning_rate: float | None = None
     """Peak learning rate of the head's rows where they are not the embedding's; by default `learning_rate`."""
     block_size: int = 256
@@ -57,7 +61,8 @@ class NewRowsSettings(LoopSettings):
         super().__post_init__()
         of_text = ("block_size", "blocks_per_batch", "evaluation_blocks")
         of_conversations = ("conversations_per_step", "tokens_per_micro_batch", "maximum_tokens")
-        for name in (*of_text, *of_conversations, "evaluation_conversations"):
+        of_probe = ("probe_steps", "probe_seeds")
+        for name in (*of_text, *of_conversations, *of_probe, "evaluation_conversations"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
         first = self.first_new_id
         self.expect("first_new_id", first is None or first >= 0, "0 or more")

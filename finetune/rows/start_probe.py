@@ -6,8 +6,9 @@ decides.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +22,7 @@ from finetune.engine.engine import Engine
 from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.rows.base_reading import Parts
 from finetune.rows.dataset import RowDataset
-from finetune.rows.distillation import DISTILLATION_STEPS, distill_rows
+from finetune.rows.distillation import distill_rows
 from finetune.rows.training import HeldOutEvaluation, StartTables, copy_new_rows, fill_new_rows, put_back_new_rows
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.run_folder import RunFolder
@@ -30,8 +31,6 @@ from scratch_models.loop.training import train
 from tokenizer_ext.embeddings.start_names import Start
 from tokenizer_ext.pages.progress import tracked
 
-PROBE_STEPS = 50
-PROBE_SEEDS = 3
 DISTILLED = "distilled"
 
 STARTS: tuple[Start, ...] = ("zero", "normal", "mean", "subtoken_mean", "asymmetric")
@@ -50,6 +49,10 @@ class Probed:
     """After 0 steps."""
     after: tuple[float, ...]
     """After all steps of the probe."""
+    seconds_to_make: tuple[float, ...] = field(default=(), compare=False)
+    """How long its rows took, the distillation included."""
+    seconds_to_train: tuple[float, ...] = field(default=(), compare=False)
+    """How long the steps took."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,10 @@ class Probe:
     def table(self) -> str:
         """Mean and spread (largest minus smallest) over the seeds, best first."""
         seeds = len(self.tried[0].after)
-        head = (f"held-out bits per byte, {seeds} seeds", "after 0", "spread", f"after {self.steps}", "spread", "")
+        what = f"held-out bits per byte, {seeds} seed{'s' * (seeds > 1)}"
+        head = (what, "after 0", "spread", f"after {self.steps}", "spread", "made in", "trained", "")
         ordered = sorted(self.tried, key=lambda one: fmean(one.after))
-        rows = [
-            (one.start, *_figures(one.before), *_figures(one.after), "<- taken" if one.start == self.best else "")
-            for one in ordered
-        ]
+        rows = [(one.start, *_figures(one), "<- taken" if one.start == self.best else "") for one in ordered]
         width = max(len(row[0]) for row in (head, *rows))
         lines = [
             f"{name:<{width}}  {'  '.join(f'{figure:>8}' for figure in figures)}  {mark}".rstrip()
@@ -97,9 +98,9 @@ class Prober:
     make_optimizer: Callable[[], Optimizer]
     settings: LoopSettings
     accelerator: Accelerator
-    steps: int = PROBE_STEPS
-    seeds: int = PROBE_SEEDS
-    distillation_steps: int = DISTILLATION_STEPS
+    steps: int
+    seeds: int
+    distillation_steps: int
 
     def run(self) -> Probe:
         """Tries every start; the model is left with the best one, as the first seed made it.
@@ -108,14 +109,16 @@ class Prober:
         """
         as_found = copy_new_rows(self.model)
         kept: dict[str, dict[str, torch.Tensor]] = {}
-        tried: dict[str, list[tuple[float, float]]] = {}
+        tried: dict[str, list[tuple[float, ...]]] = {}
         for name in tracked((*STARTS, DISTILLED), "trying starts of the new rows", "starts"):
             for number in range(self.seeds):
                 seed = mixed_seed(self.settings.seed, number)
                 put_back_new_rows(self.model, as_found)
+                started = time.perf_counter()
                 self._fill(name, seed)
+                made_in = time.perf_counter() - started
                 kept.setdefault(name, copy_new_rows(self.model))
-                tried.setdefault(name, []).append(self._try(seed))
+                tried.setdefault(name, []).append((*self._try(seed), made_in))
         probe = Probe(tuple(_probed(name, figures) for name, figures in tried.items()), self.steps)
         put_back_new_rows(self.model, kept[probe.best])
         return probe
@@ -131,14 +134,17 @@ class Prober:
         settings = self._of_probe(seed, self.distillation_steps)
         distill_rows(self.model, self.parts, batches, self.make_optimizer(), settings, self.accelerator)
 
-    def _try(self, seed: int) -> tuple[float, float]:
-        """Held-out bits per byte before and after the steps of the probe."""
+    def _try(self, seed: int) -> tuple[float, float, float]:
+        """Held-out bits per byte before and after the steps of the probe, and the seconds that these took."""
         loss_model = SupervisedLoss(self.model, self.engine).to(self.accelerator.device)
         evaluate = HeldOutEvaluation(loss_model, self.dataset.held_out, self.accelerator)
         before = evaluate(0)["held_out_bits_per_byte"]
         after: list[float] = []
+        ended = started = time.perf_counter()
 
         def note(step: int) -> dict[str, float]:
+            nonlocal ended
+            ended = time.perf_counter()
             after.append(evaluate(step)["held_out_bits_per_byte"])
             return {}
 
@@ -152,16 +158,18 @@ class Prober:
                 run=RunFolder(folder),
                 evaluate=note,
             )
-        return before, after[-1]
+        return before, after[-1], ended - started
 
     def _of_probe(self, seed: int, steps: int) -> LoopSettings:
         """The settings of the run, for its first steps: the learning rate falls only later."""
         return self.settings.rehearsal(steps=steps, seed=seed, schedule="constant")
 
 
-def _probed(start: str, figures: Sequence[tuple[float, float]]) -> Probed:
-    return Probed(start, tuple(before for before, _ in figures), tuple(after for _, after in figures))
+def _probed(start: str, tries: Sequence[tuple[float, ...]]) -> Probed:
+    before, after, trained_in, made_in = zip(*tries, strict=True)
+    return Probed(start, before, after, made_in, trained_in)
 
 
-def _figures(measured: Sequence[float]) -> tuple[str, str]:
-    return f"{fmean(measured):.4f}", f"{max(measured) - min(measured):.4f}"
+def _figures(one: Probed) -> list[str]:
+    bits = [f"{figure:.4f}" for of in (one.before, one.after) for figure in (fmean(of), max(of) - min(of))]
+    return [*bits, *(f"{fmean(of):.1f} s" if of else "" for of in (one.seconds_to_make, one.seconds_to_train))]

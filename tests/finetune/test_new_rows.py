@@ -2,7 +2,6 @@
 
 import json
 import math
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 from configs import InputError
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
-from finetune.rows.start_probe import Prober
 from scratch_models.corpus.blocks import split_by_position
 from tests.finetune.entry_runs import run_here, run_process
 from tests.finetune.extended_models import extend, save_base
@@ -262,10 +260,9 @@ def test_input_and_output_rows_have_rates_of_their_own(untied, chats, tmp_path):
     assert moved == pytest.approx([1e-3, 1e-2], rel=0.01)  # Adam's first step is as long as its rate
 
 
-def test_a_probe_decides_the_start_is_recorded_and_not_made_again(untied, corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("finetune.rows.run.Prober", partial(Prober, steps=2, seeds=2, distillation_steps=2))
+def test_a_probe_decides_the_start_is_recorded_and_not_made_again(untied, corpus, tmp_path, capsys):
     settings = {**SETTINGS, "max_steps": 2, "checkpoint_steps": 1, "evaluation_blocks": 4, "corpus": corpus}
-    settings |= {"base": untied, "output_dir": tmp_path / "run", "probe": True}
+    settings |= {"base": untied, "output_dir": tmp_path / "run", "probe": True, "probe_steps": 2, "probe_seeds": 2}
     run_here(main, NewRowsSettings, **settings)
     shown = capsys.readouterr().out
     probe = json.loads((tmp_path / "run" / "run.json").read_text())["probe"]

@@ -54,6 +54,7 @@ def probed(extended):
 def test_every_start_is_tried_with_every_seed(probed):
     assert [one.start for one in probed.tried] == [*STARTS, DISTILLED]
     assert all(len(one.before) == len(one.after) == 2 for one in probed.tried)
+    assert all(min(*one.seconds_to_make, *one.seconds_to_train) > 0 for one in probed.tried)
     by_start = {one.start: one for one in probed.tried}
     assert len(set(by_start["mean"].before)) == 1 and len(set(by_start["mean"].after)) == 2
     assert len(set(by_start["normal"].before)) == 2
@@ -92,10 +93,11 @@ def test_step_0_never_decides():
 
 
 def test_the_table_shows_means_and_spreads_and_marks_what_is_taken():
-    probe = Probe((Probed("zero", (1.0, 1.0), (3.0, 3.2)), Probed("mean", (2.0, 2.0), (2.9, 3.1))), steps=50)
+    mean = Probed("mean", (2.0, 2.0), (2.9, 3.1), seconds_to_make=(1.0, 2.0), seconds_to_train=(9.0, 10.0))
+    probe = Probe((Probed("zero", (1.0, 1.0), (3.0, 3.2)), mean), steps=50)
     head, first, second = probe.table().split("\n")
-    assert " ".join(head.split()) == "held-out bits per byte, 2 seeds after 0 spread after 50 spread"
-    assert first.split() == ["mean", "2.0000", "0.0000", "3.0000", "0.2000", "<-", "taken"]
+    assert " ".join(head.split()) == "held-out bits per byte, 2 seeds after 0 spread after 50 spread made in trained"
+    assert " ".join(first.split()) == "mean 2.0000 0.0000 3.0000 0.2000 1.5 s 9.5 s <- taken"
     assert second.split() == ["zero", "1.0000", "0.0000", "3.1000", "0.2000"]
 
 
