@@ -13,6 +13,7 @@ from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
 from apps.showing.studio_models import FORMATS, model_of, names_of, proof_of
 from apps.showing.studio_parts import StudioParts
+from apps.showing.tables import table_as_html
 from configs import InputError
 from finetune.conversations.messages import Conversation, Message
 from finetune.serving.asked_together import SideAsked, SideState, ask_together
@@ -187,7 +188,6 @@ def _table(pairs: Sequence[PairFigures]) -> str:
         "the longer won",
         "mean characters",
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for pair in pairs:
         low, high = pair.interval.low, pair.interval.high
@@ -206,10 +206,9 @@ def _table(pairs: Sequence[PairFigures]) -> str:
             longer,
             f"{pair.mean_lengths[0]:.0f} : {pair.mean_lengths[1]:.0f}",
         )
-        rows.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+        rows.append(cells)
     return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Standings">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"{table_as_html('Standings', names, rows)}"
         "<p>A tie, and both bad, is half a win for each; the interval is Wilson's of the wins with these halves, a "
         "little too wide where there are many. The longer reply, in characters, should win about half of the votes "
         "that are decided: where 50 % lies outside its interval, length may be what was voted on.</p>"

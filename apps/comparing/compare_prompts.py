@@ -9,12 +9,12 @@ from apps.comparing.compare_dialogue import SAVES
 from apps.comparing.compare_form import AskedOfAll, read_form
 from apps.comparing.compare_layout import Layout
 from apps.showing.field_values import text
-from apps.showing.look import escape
 from apps.showing.opened_files import add_opener
 from apps.showing.refusals import says_errors
 from apps.showing.stops import Stops
 from apps.showing.studio_models import HIDDEN, names_with_steps
 from apps.showing.studio_parts import StudioParts
+from apps.showing.tables import table_as_html
 from finetune.serving.asked_together import SideAsked
 from finetune.serving.dialogue import Dialogue
 from finetune.studio.many_prompts import AnsweredPrompt, answer_all, read_prompts, slices, to_jsonl
@@ -118,14 +118,9 @@ def _table(answered: Sequence[AnsweredPrompt], names: Sequence[str], contains: s
         if len(answered) > SHOWN_ROWS
         else ""
     )
-    return _html(["", *names], [[name, *found] for name, found in rows]) + _html(head, body) + more
+    replies = table_as_html("Replies", head, body)
+    return table_as_html("Figures of all", ["", *names], [[name, *found] for name, found in rows]) + replies + more
 
 
 def _said(state: Any) -> str:
     return str(state.refused or state.reply.text)
-
-
-def _html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

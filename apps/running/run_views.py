@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from apps.showing.look import escape
+from apps.showing.tables import table_as_html
 from finetune.service.watched_runs import WatchedRun, describe, plot
 
 EMPTY = '<p class="waiting">No run yet. Start one below, or in a terminal: accelerate launch finetune/sft.py</p>'
@@ -14,9 +15,7 @@ def table_of(runs: Sequence[WatchedRun]) -> str:
     """All runs, the newest first."""
     if not runs:
         return EMPTY
-    rows = "".join(_row(run) for run in runs)
-    head = "".join(f'<th scope="col">{name}</th>' for name in HEAD)
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return table_as_html("Runs", HEAD, [_row(run) for run in runs])
 
 
 def details_of(run: WatchedRun) -> str:
@@ -38,8 +37,7 @@ def title_of(run: WatchedRun) -> str:
     return f"{run.label or run.name} · {run.kind} · {run.state}"
 
 
-def _row(run: WatchedRun) -> str:
+def _row(run: WatchedRun) -> tuple[str, ...]:
     far = ", ".join(describe(run, run.figures)) or run.error[:120]
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.began))
-    cells = (f"{run.label} ({run.name})" if run.label else run.name, run.kind, run.state, far, begun)
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+    return (f"{run.label} ({run.name})" if run.label else run.name, run.kind, run.state, far, begun)

@@ -1,0 +1,19 @@
+"""A table as HTML, in a region that scrolls by itself where the page is narrower, also by keys."""
+
+from collections.abc import Sequence
+
+from apps.showing.look import escape
+
+
+def table_as_html(name: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table; `name` is what a screen reader calls it.
+
+    >>> table_as_html("Runs", ["run"], [["a<b"]]).partition("<tbody>")[2]
+    '<tr><td>a&lt;b</td></tr></tbody></table></div>'
+    """
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name)}">'
+        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
