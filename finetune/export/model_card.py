@@ -154,14 +154,14 @@ def write_model_card(
     facts: Mapping[str, str],
     record: Mapping[str, Any] | None = None,
     conversational: bool = True,
+    form: Form | None = None,
 ) -> None:
     """Writes `final/README.md`; settings and hashes are those of `record`, by default of the `run.json` beside it.
 
-    It shows how to chat with the model, or, where that is not `conversational`, how to have it continue a text.
+    It shows how to chat with the model, where that is not `conversational` how to continue a text, or what `form` says.
     """
     if record is None:
-        run = find_run(final)
-        record = {} if run is None else run.record()
+        record = {} if (run := find_run(final)) is None else run.record()
     settings = {name: value for name, value in record.get("settings", {}).items() if name not in OF_THIS_MACHINE}
     written = yaml.safe_dump({name: _public(value) for name, value in settings.items()}, sort_keys=False).strip()
     sections = SECTIONS.format(
@@ -172,9 +172,9 @@ def write_model_card(
         fence=fence_for(written),
         hashes=_hashes(record, final),
     )
-    form = BESIDE if (final / "adapter").is_dir() else ADAPTER if (final / ADAPTER_CONFIG).is_file() else WHOLE
+    own = BESIDE if (final / "adapter").is_dir() else ADAPTER if (final / ADAPTER_CONFIG).is_file() else WHOLE
     front = _front(base, settings.get("data"), conversational=conversational)
-    form = form.of_kind(conversational=conversational)
+    form = (form or own).of_kind(conversational=conversational)
     card = ModelCard(front=front, title=as_text(title), form=form, sections=sections)
     (final / FILE).write_text(card.render(), encoding="utf-8")
 

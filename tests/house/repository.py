@@ -57,7 +57,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "evaluation",
         "export",
         ("rows", "preference", "supervised", "red_teaming"),
-        ("pretraining", "gguf_files"),
+        ("pretraining", "gguf_files", "gisting"),
         "api",
         ("serving", "runs"),
         "service",

@@ -1,0 +1,175 @@
+"""The new control tokens of a prompt: what is refused, the base with rows for them, and what these begin as."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from configs import InputError
+from finetune.chat.choose_format import stops_of
+from finetune.chat.template_format import TemplateFormat
+from finetune.export.adapter_base import base_of_adapter
+from finetune.export.saved_model import find_model, load_start, tokenizer_folder
+from finetune.gisting.prompt_forms import PlainForm, PromptForm, TemplateForm, check_system_turn
+from finetune.gisting.settings import GistSettings
+from finetune.losses.head import check_logits_are_the_heads
+from scratch_models.corpus.text_files import read_text
+from tokenizer_ext.embeddings.extended_tables import ExtendedEmbedding
+from tokenizer_ext.embeddings.row_init import start_rows
+from tokenizer_ext.embeddings.tables import find_tables, separate_new_rows
+from tokenizer_ext.embeddings.token_rows import check_rows
+from tokenizer_ext.extension.corpus_files import sort_texts
+from tokenizer_ext.extension.extension import Extended, grow
+from tokenizer_ext.extension.plan import Plan, make_plan
+from tokenizer_ext.extension.wanted import Wanted
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
+from tokenizer_ext.huggingface.hf_model import load_tokenizer
+from tokenizer_ext.huggingface.plain_text import control_tokens_of, plain_text_encoder
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is compressed."""
+
+    text: str
+    ids: list[int]
+    """In the base's ids, by itself."""
+    in_template: bool
+    """Whether it stands in a system turn; else before a plain text."""
+
+    def sha256(self) -> str:
+        """The hash of its text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PlainBase:
+    """The base as it is read: it replies behind the prompt before it gets a row."""
+
+    model: PreTrainedModel
+    plan: Plan
+    gist: dict[str, int]
+    """Each token with its id, in their order."""
+    form: PromptForm
+
+
+@dataclass(frozen=True)
+class GistModel:
+    """The base with gist tokens, whose rows alone train."""
+
+    extended: Extended
+    gist: dict[str, int]
+    """Each token with its id, in their order."""
+    form: PromptForm
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The frozen base with the rows."""
+        return self.extended.model
+
+    @property
+    def rows(self) -> nn.Parameter:
+        """All that trains, (N, D)."""
+        embedding = self.model.get_input_embeddings()
+        assert isinstance(embedding, ExtendedEmbedding), "the rows are not folded yet"
+        return embedding.new_rows
+
+    @property
+    def tied(self) -> bool:
+        """Whether the rows also score their tokens; else those of the head stay the mean of the old ones."""
+        return self.model.get_output_embeddings().new_rows is self.rows
+
+
+def read_prompt(settings: GistSettings) -> Prompt:
+    """The prompt in the base's ids; no weight is read.
+
+    Raises:
+        InputError: it is empty, holds a control token, or has no more tokens than are to stand for it; or the base's
+            template has no place for it.
+
+    """
+    text = read_text(settings.prompt).strip()
+    if not text:
+        raise InputError(f"{settings.prompt}: holds nothing but blanks, expected the text of a prompt")
+    tokenizer = _tokenizer_of(settings.base)
+    if found := next((token for token in control_tokens_of(tokenizer) if token in text), None):
+        raise InputError(
+            f"{settings.prompt}: holds the control token {found!r}, expected the text of a prompt alone: leave out "
+            "what marks turns, the base's chat template writes it"
+        )
+    ids: list[int] = plain_text_encoder(tokenizer).encode(text, add_special_tokens=False).ids
+    if settings.tokens >= len(ids):
+        raise InputError(
+            f"tokens: found {settings.tokens}, expected fewer than the {len(ids)} tokens of {settings.prompt}: nothing "
+            "would be saved"
+        )
+    in_template = settings.chat == "auto" and bool(tokenizer.chat_template)
+    if in_template:
+        check_system_turn(TemplateFormat(tokenizer))
+    return Prompt(text, ids, in_template)
+
+
+def load_plain_base(settings: GistSettings, prompt: Prompt, device: torch.device) -> PlainBase:
+    """The base on the device, and what will be added to it.
+
+    Raises:
+        InputError: a token's name is taken, or the model cannot have rows of new tokens or be distilled so.
+
+    """
+    tokens = [f"<|{settings.name}_{number}|>" for number in range(settings.tokens)]
+    model, tokenizer = load_start(settings.base, device)
+    plan = make_plan(tokenizer, sort_texts((), None, ()), Wanted(new_tokens=0, control_tokens=tokens))
+    check_rows(model, tokenizer, plan.new_ids)
+    find_tables(model)
+    check_logits_are_the_heads(model)
+    gist = {token: plan.first_new_id + number for number, token in enumerate(tokens)}
+    form: PromptForm = PlainForm(plan.tokenizer, prompt.text, gist)
+    if prompt.in_template:
+        chat = TemplateFormat(plan.tokenizer, stops=stops_of(tokenizer, model.generation_config))
+        form = TemplateForm(chat, prompt.text, gist)
+    return PlainBase(model, plan, gist, form)
+
+
+def add_rows(base: PlainBase, prompt: Prompt) -> GistModel:
+    """The base, changed in place, with rows for the tokens; everything else is frozen."""
+    extended = grow((base.model, base.plan.base), base.plan, rows_multiple=1, start="mean", seed=0)
+    separate_new_rows(extended.model, extended.first_new_id, len(base.gist))
+    gist = GistModel(extended, base.gist, base.form)
+    fill_rows(gist, prompt.ids)
+    return gist
+
+
+@torch.no_grad()
+def fill_rows(gist: GistModel, prompt_ids: Sequence[int]) -> None:
+    """Begins each row as the mean of the rows of its part of the prompt; a head's own rows do not train.
+
+    With as many tokens as the prompt has, they are its own rows, and read as it does.
+    """
+    embedding, head = gist.model.get_input_embeddings(), gist.model.get_output_embeddings()
+    old_rows = embedding.table.weight[: embedding.first_new_id]
+    gist.rows.copy_(start_rows(old_rows, cut_evenly(prompt_ids, len(gist.gist)), "subtoken_mean"))
+    for own in (head.new_rows, head.new_biases):
+        if own is not None and own is not gist.rows:
+            own.requires_grad_(False)
+
+
+def cut_evenly(ids: Sequence[int], parts: int) -> list[list[int]]:
+    """So many parts of ids, one behind the other, of as many each, up to one.
+
+    >>> cut_evenly([5, 6, 7, 8, 9], 2)
+    [[5, 6], [7, 8, 9]]
+    """
+    edges = [number * len(ids) // parts for number in range(parts + 1)]
+    return [list(ids[start:end]) for start, end in pairwise(edges)]
+
+
+def _tokenizer_of(base: str) -> PreTrainedTokenizerFast:
+    path: Path = find_model(base)
+    if (path / ADAPTER_CONFIG).is_file():
+        return load_tokenizer(str(tokenizer_folder(path, base_of_adapter(path))))
+    return load_tokenizer(str(path))
