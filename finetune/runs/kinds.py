@@ -102,6 +102,7 @@ KINDS = {
     "dpo": Kind("finetune.dpo", "finetune.preference.settings:DpoSettings", trains=True),
     "new_rows": Kind("finetune.new_rows", "finetune.rows.settings:NewRowsSettings", trains=True),
     "pretrain": Kind("finetune.pretrain", "finetune.pretraining.settings:PretrainSettings", trains=True),
+    "gist": Kind("finetune.gist", "finetune.gisting.settings:GistSettings", trains=True),
     "train": Kind("scratch_models.train", "scratch_models.train_settings:TrainSettings", trains=True),
     "extend": Kind("tokenizer_ext.extend", "tokenizer_ext.extend:ExtendSettings"),
     "merge": Kind("finetune.merge", "finetune.merge:MergeSettings"),

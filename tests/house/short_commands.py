@@ -10,6 +10,7 @@ SHORT = {
     "--pairs_per_step 4",
     "finetune/new_rows.py": f"{LEARNING} --block_size 32 --evaluation_blocks 4",
     "finetune/pretrain.py": f"{LEARNING} --block_size 32 --evaluation_blocks 4 --sample_tokens 4 --lora_rank 4",
+    "finetune/gist.py": f"{LEARNING} --questions 4 --evaluation_questions 2 --reply_tokens 4",
     "finetune/red_team.py": "--prompts 1 --reply_tokens 4",
     "finetune/compare.py": "--conversations 4 --reply_tokens 4",
     "tokenizer_ext/extend.py": "--new_tokens 20",

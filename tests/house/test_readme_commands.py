@@ -58,6 +58,7 @@ def place(tmp_path_factory) -> Path:
     write_questions(folder / "prose.jsonl", 50)
     write_pairs(folder / "pairs.jsonl")
     text = "\n\n".join(f"ROMEO: {asked} {said} Twice {said} and once more {asked}" for asked, said in questions(300))
+    (folder / "prompt.txt").write_text("You answer questions about a library in one short sentence.", encoding="utf-8")
     (folder / "field.txt").write_text(text, encoding="utf-8")
     return folder
 
