@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def save_chat_base(architecture: str, folder: Path, template: str = CHAT_TEMPLAT
     tokenizer.save_pretrained(folder)
     (folder / "model.safetensors").unlink()
     rows = next_token_id(tokenizer)
-    no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    no_dropout: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     model = tiny_gpt2(rows, **no_dropout) if architecture == "gpt2" else tiny_llama(rows)
     model.save_pretrained(folder)
     return folder
