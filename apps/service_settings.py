@@ -31,7 +31,7 @@ class ServiceSettings:
     """The most tokens of a reply, and how many it has where a request says nothing."""
     reply_seconds: float = 300.0
     """How long a reply may take, the wait for its turn included."""
-    rows: int = 8
+    rows: int = 32
     """Replies that one base generates at the same time."""
     waiting: int = 32
     """Requests that may wait for a base; what comes beyond is refused with a `Retry-After`."""

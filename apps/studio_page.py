@@ -86,9 +86,10 @@ def mounted(studio: "StudioParts", settings: ServiceSettings) -> tuple[FastAPI, 
     """The page as an application, and what its guard lets through."""
     with _no_stubs():
         import gradio as gr
-    from apps.guarding.queue_requests import CLOSED, checks_of
+    from apps.guarding.queue_requests import CLOSED, checks_of, entrances_of
+    from apps.showing.light_blocks import lighten
     from apps.showing.look import CSS, theme
-    from apps.tabs.page import build_page
+    from apps.tabs.page import WAITING_REQUESTS, build_page
 
     page = build_page(studio)
     app = gr.mount_gradio_app(
@@ -108,8 +109,16 @@ def mounted(studio: "StudioParts", settings: ServiceSettings) -> tuple[FastAPI, 
         pwa=False,
         enable_monitoring=False,
     )
+    lighten(app, page)
     hosts = hosts_of(settings.host, settings.other_names)
-    return app, Rules(hosts=hosts, takes=checks_of(page), closed=CLOSED, body_bytes=LONGEST_BODY)
+    rules = Rules(
+        hosts=hosts,
+        takes=checks_of(page),
+        closed=CLOSED,
+        entrances=entrances_of(page, WAITING_REQUESTS),
+        body_bytes=LONGEST_BODY,
+    )
+    return app, rules
 
 
 @contextmanager

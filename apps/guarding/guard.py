@@ -6,7 +6,8 @@ It wraps any ASGI application. What it refuses it answers with a status and a JS
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -33,6 +34,8 @@ class Rules:
     only read is checked for its query, if it stands here. A check raises `InputError`."""
     closed: tuple[str, ...] = ()
     """Starts of paths that nothing here needs, not even to read."""
+    entrances: Mapping[str, Callable[[], AbstractContextManager[None]]] = field(default_factory=dict)
+    """The paths of which only so many requests are let in at once; entering raises `Refusal`."""
     body_bytes: int
     """Longest body of a request."""
     body_seconds: float = 30.0
@@ -76,14 +79,16 @@ class Guard:
             await self.app(scope, receive, send)
             return
         incoming = Incoming(receive)
-        try:
-            check_sender(scope, self.rules.hosts)
-            if scope["type"] == "http":
-                receive = await self._read(scope, incoming)
-        except Refusal as refusal:
-            await _refuse(refusal, scope, incoming, send)
-            return
-        await self.app(scope, receive, self._with_retry(send))
+        with ExitStack() as inside:
+            try:
+                check_sender(scope, self.rules.hosts)
+                if scope["type"] == "http":
+                    receive = await self._read(scope, incoming)
+                inside.enter_context(self.rules.entrances.get(scope["path"], nullcontext)())
+            except Refusal as refusal:
+                await _refuse(refusal, scope, incoming, self._with_retry(send))
+                return
+            await self.app(scope, receive, self._with_retry(send))
 
     async def _read(self, scope: Scope, receive: Receive) -> Receive:
         """Reads the whole body and checks it; what hands it to the application.

@@ -5,13 +5,16 @@ Gradio answers a request of another shape with an error that says nothing, or wi
 
 import reprlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gradio as gr
 
+from apps.guarding.entrance import Entrance
 from configs import InputError
 
 LONGEST_SESSION = 64
+JOIN = "/gradio_api/queue/join"
 CLOSED = tuple(
     f"/gradio_api/{name}"
     for name in ("call/", "custom_component/", "deep_link", "dev/", "file", "proxy=", "stream/", "upload", "vibe-code")
@@ -31,12 +34,27 @@ def checks_of(page: gr.Blocks) -> Mapping[str, Callable[[object], object]]:
             raise InputError("session_hash: nothing was asked under it, expected that of a question in the queue")
 
     return {
-        "/gradio_api/queue/join": check,
+        JOIN: check,
         "/gradio_api/queue/data": check_stream,
         "/gradio_api/run/predict": check,
         "/gradio_api/cancel": check_session,
         "/gradio_api/reset": check_object,
     }
+
+
+def entrances_of(page: gr.Blocks, most_waiting: int) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
+    """The way into the page's queue: so many may wait, beside as many as begin at once."""
+    queues = page._queue.event_queue_per_concurrency_id
+
+    def waiting() -> int:
+        """Events that cannot begin right away."""
+        return sum(
+            max(0, len(one.queue) + one.current_concurrency - (one.concurrency_limit or len(one.queue)))
+            for one in queues.values()
+        )
+
+    at_once = page._queue.max_size or most_waiting
+    return {JOIN: Entrance(waiting, most_waiting, at_once).pass_through}
 
 
 def check_call(body: object, functions: Mapping[int, Any]) -> None:

@@ -76,6 +76,7 @@ def _wire_asking(
         layout.form,
         outputs,
         preprocess=False,
+        postprocess=False,  # all of it is text already, and each value would be looked at in a thread of its own
         concurrency_limit=REQUESTS_AT_ONCE,
         concurrency_id="replies",
         **HIDDEN | public,

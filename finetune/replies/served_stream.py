@@ -66,9 +66,10 @@ def stream_states(ask: Callable[[], Any], incoming: Incoming, stop: threading.Ev
     last = PartialReply(piece="piece")
     try:
         while not last.ended:
-            if not inbox.empty():
-                last = _unless_refused(inbox.get())
-            elif stop.is_set():
+            came = False
+            while not inbox.empty() and not last.ended:
+                last, came = _unless_refused(inbox.get()), True
+            if stop.is_set() and not came:
                 last = replace(last, ended="stopped")
             yield last
     finally:

@@ -14,6 +14,9 @@ from scratch_models.decoding.sampling_settings import Sampling
 SECONDS_BETWEEN_STATES = 0.05
 """A browser that draws more often falls behind."""
 SECONDS_OF_REST = 0.01
+AT_FULL_RATE = 3
+"""So many calls at a time give states that often; more of them share what a page can lay out, compare and send."""
+_UNDER_WAY: set[object] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +47,30 @@ class SideState:
 def ask_together(
     asked: Sequence[SideAsked], stop: threading.Event, *, seconds_between: float = SECONDS_BETWEEN_STATES
 ) -> Generator[tuple[SideState, ...]]:
-    """The states of all sides, one every `seconds_between` at most, the last one whole.
+    """The states of all sides, one every `seconds_between` at most, the last one whole; fewer while many ask.
 
     No side waits for another. All end within a token once `stop` is set; a caller that closes the generator ends them
     too.
     """
     with ExitStack() as stack:
+        this = object()
+        _UNDER_WAY.add(this)
+        stack.callback(_UNDER_WAY.discard, this)
         speaking = {number: stack.enter_context(closing(_states(one, stop))) for number, one in enumerate(asked)}
-        states = [SideState() for _ in asked]
-        shown = -seconds_between
+        states = shown = [SideState() for _ in asked]
+        due = time.monotonic()
         while speaking:
-            before = list(states)
+            states = list(states)
             for number, speaker in list(speaking.items()):
                 states[number] = next(speaker)
                 if states[number].is_whole:
                     del speaking[number]
-            now = time.monotonic()
-            if speaking and states != before and now - shown >= seconds_between:
-                shown = now
+            crowd = max(1.0, len(_UNDER_WAY) / AT_FULL_RATE)
+            if speaking and states != shown and time.monotonic() >= due:
+                shown, due = states, time.monotonic() + crowd * seconds_between
                 yield tuple(states)
-            time.sleep(SECONDS_OF_REST)
+            if speaking:
+                stop.wait(max(crowd * SECONDS_OF_REST, due - time.monotonic()))
     yield tuple(states)
 
 

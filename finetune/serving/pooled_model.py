@@ -137,12 +137,12 @@ class _Reply:
 
     def _take(self, came: Sequence[Piece | Ended]) -> None:
         if came:
-            self.seconds = time.perf_counter() - self.began
+            self.seconds = self.stream.last_at - self.began
         for event in came:
             if isinstance(event, Ended):
                 self.last = event
             else:
-                self.first = self.first or self.seconds
+                self.first = self.first or self.stream.first_at - self.began
                 self.scores += event.tokens
 
     def _why_ended(self, stop: threading.Event) -> str:

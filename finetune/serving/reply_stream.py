@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
@@ -16,6 +17,8 @@ class ReplyStream:
 
     def __init__(self, prompt_tokens: int, choices: int) -> None:
         self.prompt_tokens, self.choices = prompt_tokens, choices
+        self.first_at = self.last_at = 0.0
+        """When the first and the last of it came, on the clock of `time.perf_counter`."""
         self._events: deque[Piece | Ended] = deque()
         self._changed = threading.Condition()
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -46,6 +49,8 @@ class ReplyStream:
             if self._closed:
                 return
             self._events.append(event)
+            self.last_at = time.perf_counter()
+            self.first_at = self.first_at or self.last_at
             self._going_on -= isinstance(event, Ended)
             self._tell()
 

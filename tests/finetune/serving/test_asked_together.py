@@ -11,6 +11,7 @@ from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.conversations.messages import Conversation, Message
 from finetune.replies.generation import generate_ids
 from finetune.replies.prompts import PLAIN_PROMPTS
+from finetune.serving import asked_together
 from finetune.serving.asked_together import SideAsked, ask_together
 from finetune.serving.model_pool import ModelPool
 from finetune.serving.pooled_model import PooledModel
@@ -195,3 +196,10 @@ def test_an_assistant_that_learned_with_the_calculator_gets_its_results(pool, to
 def test_a_model_that_is_not_there_is_one_line(pool, tmp_path):
     state = _last(_asked(PooledModel(pool=pool, place=str(tmp_path / "nothing"))))[0]
     assert "nothing" in state.refused and "\n" not in state.refused
+
+
+def test_states_come_less_often_while_many_ask(varied, monkeypatch):
+    monkeypatch.setattr(asked_together, "_UNDER_WAY", {object() for _ in range(4 * asked_together.AT_FULL_RATE)})
+    states = ask_together([_asked(varied, tokens=300)], threading.Event(), seconds_between=0.02)
+    times = [time.monotonic() for _ in states]
+    assert min((later - earlier for earlier, later in pairwise(times[:-1])), default=1) >= 0.079
