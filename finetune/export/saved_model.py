@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from configs.errors import on_one_line
@@ -21,6 +21,7 @@ from finetune.lora.changed_base import ADAPTER
 from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
+from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.huggingface.hub_folder import TOKENIZER_FILES, fetch
@@ -64,6 +65,22 @@ def load_start(name: str | Path, device: torch.device | None = None) -> tuple[Pr
         base = BaseOnDisk(given=str(name), folder=folder, stored_as=stored_type(folder))
     note_base(model, base)
     return (model if device is None else model.to(device)), tokenizer
+
+
+def load_start_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that `load_start` gives, without the weights."""
+    path = find_model(name)
+    is_adapter = (path / ADAPTER_CONFIG).is_file()
+    return load_tokenizer(str(tokenizer_folder(path, base_of_adapter(path)) if is_adapter else path))
+
+
+def positions_of_start(name: str) -> int | None:
+    """How many tokens the model of `load_start` can read at once, by its config alone; None where that does not say."""
+    path = find_model(name)
+    base = base_of_adapter(path) if (path / ADAPTER_CONFIG).is_file() else str(path)
+    with read_in_one_line(f"{name}: no config.json that can be read", "expected that of a causal model"):
+        config = AutoConfig.from_pretrained(fetch(plain_folder(base)), trust_remote_code=False)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def find_model(name: str | Path) -> Path:

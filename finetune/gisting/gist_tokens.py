@@ -4,17 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.chat.choose_format import stops_of
 from finetune.chat.template_format import TemplateFormat
-from finetune.export.adapter_base import base_of_adapter
-from finetune.export.saved_model import find_model, load_start, tokenizer_folder
+from finetune.export.saved_model import load_start, load_start_tokenizer
 from finetune.gisting.prompt_forms import PlainForm, PromptForm, TemplateForm, check_system_turn
 from finetune.gisting.settings import GistSettings
 from finetune.losses.head import check_logits_are_the_heads
@@ -27,8 +25,6 @@ from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.extension import Extended, grow
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.wanted import Wanted
-from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
-from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.plain_text import control_tokens_of, plain_text_encoder
 
 
@@ -96,7 +92,7 @@ def read_prompt(settings: GistSettings) -> Prompt:
     text = read_text(settings.prompt).strip()
     if not text:
         raise InputError(f"{settings.prompt}: holds nothing but blanks, expected the text of a prompt")
-    tokenizer = _tokenizer_of(settings.base)
+    tokenizer = load_start_tokenizer(settings.base)
     if found := next((token for token in control_tokens_of(tokenizer) if token in text), None):
         raise InputError(
             f"{settings.prompt}: holds the control token {found!r}, expected the text of a prompt alone: leave out "
@@ -166,10 +162,3 @@ def cut_evenly(ids: Sequence[int], parts: int) -> list[list[int]]:
     """
     edges = [number * len(ids) // parts for number in range(parts + 1)]
     return [list(ids[start:end]) for start, end in pairwise(edges)]
-
-
-def _tokenizer_of(base: str) -> PreTrainedTokenizerFast:
-    path: Path = find_model(base)
-    if (path / ADAPTER_CONFIG).is_file():
-        return load_tokenizer(str(tokenizer_folder(path, base_of_adapter(path))))
-    return load_tokenizer(str(path))

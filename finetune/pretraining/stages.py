@@ -8,8 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.engine.engine import Engine, start_engine
-from finetune.export.adapter_base import base_of_adapter
-from finetune.export.saved_model import find_model, load_start, tokenizer_folder
+from finetune.export.saved_model import load_start, load_start_tokenizer, positions_of_start
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, train_from
 from finetune.pretraining.dataset import PretrainDataset, prepare_dataset
@@ -22,8 +21,6 @@ from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.plan import Plan
-from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
-from tokenizer_ext.huggingface.hf_model import load_tokenizer, positions_of
 
 BLOCK_SIZE = 512
 """Where none is given: long enough for most documents, and on a CPU as fast as shorter blocks."""
@@ -59,13 +56,13 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
         InputError: a text or base that cannot be used, or a resumed run that was started with other text.
 
     """
+    block_size = choose_block_size(settings.block_size, positions_of_start(settings.base))
     named = name_texts(settings.corpus, settings.watched, settings.best_by)
-    tokenizer = load_base_tokenizer(settings.base)
+    tokenizer = load_start_tokenizer(settings.base)
     ends = DocumentEnds.of(tokenizer)
     with main_process_first(accelerator):
         texts = encode_sources(named.all, tokenizer, ends)
     model, tokenizer = load_start(settings.base, accelerator.device)
-    block_size = choose_block_size(settings.block_size, positions_of(model))
     dataset = prepare_dataset(
         texts,
         named,
@@ -81,13 +78,6 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
         run.start({}, inputs, resume=True)
         refuse_other_settings(run.path, asdict(settings))
     return Start(settings, model, tokenizer, dataset)
-
-
-def load_base_tokenizer(base: str) -> PreTrainedTokenizerFast:
-    """The tokenizer that `load_start` gives, without the weights."""
-    path = find_model(base)
-    is_adapter = (path / ADAPTER_CONFIG).is_file()
-    return load_tokenizer(str(tokenizer_folder(path, base_of_adapter(path)) if is_adapter else path))
 
 
 def choose_block_size(given: int | None, positions: int | None) -> int:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune.chat.packing import pad
 from finetune.pretrain import main
+from finetune.pretraining import stages
 from finetune.pretraining.document_ends import DocumentEnds
 from finetune.pretraining.settings import PretrainSettings
 from finetune.pretraining.text_blocks import spread_blocks
@@ -177,7 +178,10 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(place, tmp_path, 
         ({"epochs": 2}, "max_steps and epochs: found both"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_in_one_line(place, tmp_path, capsys, settings, said):
+def test_settings_that_cannot_work_are_refused_in_one_line_before_a_weight_is_read(
+    place, tmp_path, capsys, settings, said, monkeypatch
+):
+    monkeypatch.setattr(stages, "load_start", lambda *_: pytest.fail("the weights were read first"))
     with pytest.raises(SystemExit) as ended:
         _run(place, tmp_path / "run", **settings)
     assert ended.value.code == 2 and said in capsys.readouterr().err.splitlines()[-1]
