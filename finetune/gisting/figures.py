@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from finetune.evaluation.intervals import Interval, ratio_interval
 from finetune.gisting.monitor import GistMonitor, divergences
-from finetune.gisting.teacher import Replies, reply_to
+from finetune.gisting.prompted_replies import Replies
+from finetune.gisting.teacher import reply_to
 from finetune.losses.divergence import Compared
 from scratch_models.decoding.sampling_settings import Sampling
 

@@ -10,8 +10,9 @@ from finetune.chat.packing import Row
 from finetune.conversations.messages import Message
 from finetune.gisting.gist_loss import GistLoss
 from finetune.gisting.gist_tokens import GistModel
+from finetune.gisting.prompted_replies import Replies
 from finetune.gisting.questions import Question
-from finetune.gisting.teacher import Replies, reply_row, states_of
+from finetune.gisting.teacher import reply_row, states_of
 from finetune.losses.divergence import Compared, compare_places
 from finetune.rows.dataset import count_target_bytes
 from scratch_models.corpus.bits_per_byte import bits_per_byte

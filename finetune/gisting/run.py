@@ -13,11 +13,12 @@ from finetune.gisting.figures import measure_gist
 from finetune.gisting.gist_loss import GistBatches, GistLoss, make_gist_optimizer
 from finetune.gisting.gist_tokens import GistModel, PlainBase, Prompt, add_rows, load_plain_base, read_prompt
 from finetune.gisting.monitor import GistMonitor, HeldOut
+from finetune.gisting.prompted_replies import Replies
 from finetune.gisting.questions import Questions, read_questions
 from finetune.gisting.report import GistReport, to_text, write_report
 from finetune.gisting.results import DELTA, finish
 from finetune.gisting.settings import GistSettings
-from finetune.gisting.teacher import Replies, ask_teacher, read_replies, reply_row, states_of, taught_rows
+from finetune.gisting.teacher import ask_teacher, read_replies, reply_row, states_of, taught_rows
 from scratch_models.embedded.default import EMBEDDED
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import main_process_first, wait_for_all

@@ -21,16 +21,14 @@ from finetune.engine.engine import Engine
 from finetune.engine.padding_free import hidden_states
 from finetune.gisting.gist_tokens import PlainBase
 from finetune.gisting.prompt_forms import PromptForm
+from finetune.gisting.prompted_replies import Replies, reply_behind
 from finetune.gisting.questions import Question, Questions
 from finetune.gisting.settings import GistSettings
-from finetune.replies.generation import generate_ids
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.micro_batches import IGNORED_TARGET, MicroBatch
 from tokenizer_ext.pages.progress import progress
 
 REPLIES = "replies.json"
-Replies = list[list[int]]
-"""The ids of the reply to each question, with the id that ended it."""
 
 
 def reply_row(asked: Sequence[int], reply: Sequence[int]) -> Row:
@@ -70,8 +68,7 @@ def reply_to(
 ) -> Replies:
     """The model's replies to what is asked."""
     stops = form.prompt_format.stop_ids
-    found = generate_ids(model, asked, max_new_tokens=reply_tokens, stop_ids=stops, sampling=sampling)
-    return [[*one.ids, *([] if one.end_id is None else [one.end_id])] for one in found]
+    return reply_behind(model, asked, max_new_tokens=reply_tokens, stop_ids=stops, sampling=sampling)
 
 
 def taught_rows(form: PromptForm, questions: Sequence[Question], replies: Replies) -> list[Row]:
