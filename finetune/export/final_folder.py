@@ -34,10 +34,10 @@ from finetune.lora.changed_base import save_as_difference, take_out
 from finetune.lora.lora import changes_to_base
 from tokenizer_ext.embeddings.saved_weights import check_tensors, reopen
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
+from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
 from tokenizer_ext.extension.extension import Extended
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.pages.progress import shown
 
 BASE_BESIDE_ADAPTER = "../base"
@@ -96,7 +96,7 @@ def _write_whole(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
 ) -> str:
     model.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
+    save_with_model_file(tokenizer, folder)
     reopened = reopen(folder, model, tokenizer, logits=False)
     if extended is not None:
         extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=True))
@@ -140,7 +140,7 @@ def _write_beside_adapter(
     assert base is not None
     place, revision = base.place
     _name_base(folder, place, revision)
-    save_tokenizer(tokenizer, folder)
+    save_with_model_file(tokenizer, folder)
     model.generation_config.save_pretrained(folder)
     sha256 = weights_sha256(extended.certificate.weights_before)
     record = AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256, reopened=True)
@@ -158,7 +158,7 @@ def _write_base(
     if origin is not None:
         model.to(origin.stored_as)
     model.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
+    save_with_model_file(tokenizer, folder)
     reopened = reopen(folder, model, tokenizer, logits=False)
     if extended is not None:
         extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=False))

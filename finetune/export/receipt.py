@@ -28,9 +28,9 @@ from finetune.export.merged_folder import MERGED, RECEIPT, Stored
 from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import find_model, load_adapted, merge_in_memory
 from scratch_models.loop.run_folder import RunFolder
+from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
@@ -161,7 +161,7 @@ def _merge_in(
 @shown("writing the merged model")
 def _write(merged: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     merged.save_pretrained(folder)
-    save_tokenizer(tokenizer, folder)
+    save_with_model_file(tokenizer, folder)
 
 
 def _certify(read_back: PreTrainedModel, adapter: Path, folder: Path) -> None:

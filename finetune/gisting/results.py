@@ -18,9 +18,9 @@ from finetune.gisting.report import GistReport, to_markdown
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.saved_weights import LIMIT, reopen
 from tokenizer_ext.embeddings.tables import fold
+from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import WeightHashes, hash_weights, write_certificate
 from tokenizer_ext.extension.delta import save_delta
-from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.pages.progress import shown
 
 DELTA = "delta"
@@ -96,7 +96,7 @@ def save_whole(gist: GistModel, proof: Proof, report: GistReport, base: str, fin
         model.to(origin.stored_as)
     with sealed_folder(final, needed=model.get_memory_footprint()) as partial:
         model.save_pretrained(partial)
-        save_tokenizer(tokenizer, partial)
+        save_with_model_file(tokenizer, partial)
         weights = hash_weights(reopen(partial, model, tokenizer, logits=False), first)
         check_proof(gist, proof, partial)
         certificate = dataclasses.replace(gist.extended.certificate, weights_after=weights, reopened=True)

@@ -20,8 +20,8 @@ from scratch_models.loop.best_checkpoint import MEASURE, saved_evaluation
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.embeddings.saved_weights import reopen
 from tokenizer_ext.embeddings.tables import fold
+from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, write_certificate
-from tokenizer_ext.foreign.template_trial import save_tokenizer
 from tokenizer_ext.huggingface.hf_model import positions_of
 from tokenizer_ext.pages.progress import shown, tracked
 
@@ -101,7 +101,7 @@ def save_trained(model: PreTrainedModel, base: ExtendedBase, certificate: Certif
     """Writes `final/`, a plain Hugging Face folder with the certificate beside the weights, complete or not at all."""
     with sealed_folder(final, needed=model.get_memory_footprint()) as partial:
         model.save_pretrained(partial)
-        save_tokenizer(base.tokenizer, partial)
+        save_with_model_file(base.tokenizer, partial)
         weights = hash_weights(reopen(partial, model, base.tokenizer, logits=False), base.first_new_id)
         write_certificate(dataclasses.replace(certificate, weights_after=weights, reopened=True), partial)
 

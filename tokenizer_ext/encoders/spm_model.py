@@ -18,7 +18,9 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from tokenizer_ext.huggingface.byte_level_backend import bpe_json
+from configs.one_line_ending import say
+from tokenizer_ext.foreign.template_trial import save_tokenizer
+from tokenizer_ext.huggingface.byte_level_backend import bpe_json, is_spm
 from tokenizer_ext.huggingface.hub_names import is_mistyped_path
 
 MODEL_FILE = "tokenizer.model"
@@ -55,6 +57,26 @@ def model_file_of(tokenizer: PreTrainedTokenizerFast) -> bytes | None:
                 "both files of one model, or leave this one out"
             )
     return content
+
+
+def save_with_model_file(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Writes a tokenizer whose chat templates were tried, with its base's `tokenizer.model`, new pieces at its end.
+
+    llama.cpp's converter takes that file first. One that disagrees with `tokenizer.json` stays behind, which is said.
+
+    Raises:
+        InputError: a chat template does not end.
+
+    """
+    save_tokenizer(tokenizer, folder)
+    if not is_spm(tokenizer):
+        return
+    try:
+        content = model_file_of(tokenizer)
+        if content is not None:
+            (Path(folder) / MODEL_FILE).write_bytes(with_new_pieces(content, tokenizer))
+    except InputError as error:
+        say(f"{MODEL_FILE} stays behind: {error}")
 
 
 def read_pieces(content: bytes, where: str = MODEL_FILE) -> list[SpmPiece]:

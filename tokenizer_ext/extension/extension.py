@@ -17,7 +17,7 @@ from tokenizer_ext.embeddings.row_init import start_tables
 from tokenizer_ext.embeddings.saved_weights import reopen
 from tokenizer_ext.embeddings.start_names import DEFAULT_START, Start
 from tokenizer_ext.embeddings.tables import find_tables, grow_rows
-from tokenizer_ext.encoders.spm_model import MODEL_FILE, model_file_of, with_new_pieces
+from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, write_certificate
 from tokenizer_ext.extension.checks import certify, certify_unchanged
 from tokenizer_ext.extension.corpus_files import Texts, sort_texts
@@ -25,8 +25,6 @@ from tokenizer_ext.extension.growth_curve import GrowthCurve
 from tokenizer_ext.extension.plan import Plan, make_plan
 from tokenizer_ext.extension.report_page import write_report
 from tokenizer_ext.extension.wanted import Wanted, check_multiple
-from tokenizer_ext.foreign.template_trial import save_tokenizer
-from tokenizer_ext.huggingface.byte_level_backend import is_spm
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import character_counts
 from tokenizer_ext.huggingface.tiktoken_export import export_tiktoken
@@ -74,9 +72,7 @@ class Extended:
             raise InputError(f"{type(self.model).__name__}: is no Hugging Face model: save it as its own package does")
         with sealed_folder(folder, needed=self.model.get_memory_footprint()) as partial:
             self.model.save_pretrained(partial)
-            save_tokenizer(self.tokenizer, partial)
-            if is_spm(self.plan.base) and (content := model_file_of(self.plan.base)) is not None:
-                (partial / MODEL_FILE).write_bytes(with_new_pieces(content, self.tokenizer))
+            save_with_model_file(self.tokenizer, partial)
             reopened = reopen(partial, self.model, self.tokenizer)
             weights = hash_weights(reopened, self.first_new_id)
             self.save_proof(partial, replace(self.certificate, weights_after=weights, reopened=True))
