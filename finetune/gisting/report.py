@@ -63,8 +63,8 @@ def savings(figures: GistFigures) -> str:
         f"The prompt has {figures.prompt_tokens:,} tokens, its gist {figures.gist_tokens:,}: a typical request is "
         f"{fewer:,} tokens in place of {tokens:,}, {tokens - fewer:,} fewer, and its first token comes after "
         f"{less:.3f} seconds in place of {seconds:.3f}, where no server keeps the prompt's keys and values. The gist "
-        f"tokens themselves were said {figures.gist_tokens_said} times in these replies, and had at most "
-        f"{figures.largest_gist_share:.2g} of the probability of a place."
+        f"tokens were said {figures.gist_tokens_said} times in these replies, where nothing keeps them out, and had at "
+        f"most {figures.largest_gist_share:.2g} of the probability of a place."
     )
 
 
