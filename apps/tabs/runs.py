@@ -7,7 +7,7 @@ import gradio as gr
 
 from apps.running import run_form
 from apps.running.run_form import METHODS, MOST_PASTED, component_of, fields_of
-from apps.running.run_views import details_of, plot_of, table_of, title_of
+from apps.running.run_views import Drawings, details_of, table_of, title_of
 from apps.showing.opened_files import add_opener
 from apps.showing.refusals import says_errors
 from apps.showing.studio_models import HIDDEN
@@ -30,7 +30,7 @@ def build(studio: StudioParts) -> None:
     look = _looking(studio)
     tab = gr.context.Context.block
     tab.select(lambda: gr.Timer(active=True), None, timer, queue=False, **HIDDEN)  # nobody looks before
-    for trigger in (timer.tick, chosen.input, other.input):
+    for trigger in (tab.select, timer.tick, chosen.input, other.input):
         trigger(look, [chosen, other, seen], outputs, queue=False, **HIDDEN)
     for name, button in buttons.items():
         done = button.click(_doing(studio, name), chosen, chosen, **QUEUED)
@@ -57,6 +57,8 @@ def _one_run() -> tuple[gr.Dropdown, gr.Dropdown, dict[str, gr.Button], list[gr.
 
 
 def _looking(studio: StudioParts) -> Callable[..., list[Any]]:
+    drawings = Drawings()
+
     def look(chosen: str | None, other: str | None, seen: str) -> list[Any]:
         runs = watched_runs(studio.parts.jobs, studio.parts.names.runs)
         found = {run.name: run for run in runs}
@@ -68,7 +70,7 @@ def _looking(studio: StudioParts) -> Callable[..., list[Any]]:
         state = f"{table}{chosen}{other}{log[-200:]}"
         if state == seen:
             return [gr.skip()] * 7
-        drawn = plot_of(compared)
+        drawn = drawings.of(compared)
         first = gr.update(choices=names, value=one.name if one else None)
         return [table, first, gr.update(choices=names), details_of(one) if one else "", drawn, log, state]
 
