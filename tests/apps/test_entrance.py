@@ -1,7 +1,6 @@
 """The way into a queue: who comes when it is full is refused before the application is asked; room is given back."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ from starlette.routing import Route
 
 from apps.guarding.entrance import Entrance
 from apps.guarding.guard import Guard, Refusal, Rules
+from tests import own_loop
 
 MOST_WAITING, AT_ONCE = 3, 5
 
@@ -51,8 +51,7 @@ def test_what_is_more_than_is_let_in_at_once_is_refused_in_words_while_the_other
         statuses = sorted(answer.status_code for answer in await asyncio.gather(*asked, queue.post()))
         return statuses, queue.asked, {**refused[0].json(), "retry": refused[0].headers["retry-after"]}
 
-    with ThreadPoolExecutor(1) as thread:  # a browser of other tests has a loop in this one
-        statuses, reached, words = thread.submit(asyncio.run, burst()).result()
+    statuses, reached, words = own_loop.run(burst())
     assert statuses == [200] * (AT_ONCE + 1) + [503, 503] and reached == AT_ONCE + 1
     assert words["detail"].startswith("Queue is full. 3 requests may wait") and words["retry"] == "10"
 

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from apps.guarding.guard import Guard, Rules, read_body
 from configs import InputError
+from tests import own_loop
 
 LONGEST = 1000
 
@@ -162,7 +163,7 @@ def test_a_body_is_read_no_further_than_its_limit_however_it_is_told():
     for headers, chunks in (([], 2), ([(b"content-length", b"12")], 2), ([(b"content-length", b"9" * 30)], 0)):
         taken = 0
         with pytest.raises(Exception, match="body: "):
-            asyncio.run(read(headers))
+            own_loop.run(read(headers))
         assert taken == chunks
 
 
@@ -179,6 +180,6 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(client):
     headers = [(b"host", b"demo.example"), (b"content-length", b"5")]
     scope = {"type": "http", "method": "POST", "path": "/ask", "headers": headers, "query_string": b""}
     begun = time.monotonic()
-    asyncio.run(client.app(scope, receive, send))
+    own_loop.run(client.app(scope, receive, send))
     assert answers[0]["status"] == 408
     assert time.monotonic() - begun < 10

@@ -1,8 +1,6 @@
 """A page made light answers as Gradio's own does, and does nothing for what nobody reads."""
 
-import asyncio
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
@@ -11,6 +9,7 @@ from gradio.state_holder import SessionState
 from starlette.testclient import TestClient
 
 from apps.showing.light_blocks import LightBlocks, lighten
+from tests import own_loop
 
 VALUES = ["said", gr.skip(), gr.update(visible=False), 3, gr.skip()]
 
@@ -24,9 +23,7 @@ def _page(kind: type[gr.Blocks]) -> gr.Blocks:
 
 
 def _sent(page: gr.Blocks, values: list[object]) -> list[object]:
-    found = page.postprocess_data(page.fns[0], list(values), SessionState(page))
-    with ThreadPoolExecutor(1) as thread:  # a browser of other tests has a loop in this one
-        return thread.submit(asyncio.run, found).result()
+    return own_loop.run(page.postprocess_data(page.fns[0], list(values), SessionState(page)))
 
 
 @pytest.mark.parametrize("values", [VALUES, ["said", *[gr.skip()] * 4], ["", *[gr.skip()] * 2, 1, gr.skip()]])

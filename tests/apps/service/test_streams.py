@@ -1,9 +1,9 @@
 """A stream ends what it comes from, however it ended."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 from apps.shapes.server_sent import stream
+from tests import own_loop
 
 
 async def _events(under_way: list[str]):
@@ -34,8 +34,7 @@ def _send_to_a_client_that_leaves_after(messages: int, spec_version: str) -> lis
         await response({"type": "http", "asgi": {"spec_version": spec_version}}, receive, send)
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # this one may have a loop of the browser's
-            thread.submit(lambda: asyncio.run(answer())).result()
+        own_loop.run(answer())
     except Exception as error:
         ended.append(type(error).__name__)
     return ended

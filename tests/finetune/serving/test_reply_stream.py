@@ -10,6 +10,7 @@ from configs import InputError
 from finetune.serving.reply_request import Ended, Piece, ReplyRequest
 from finetune.serving.reply_stream import ReplyStream
 from scratch_models.decoding.sampling_settings import Sampling
+from tests import own_loop
 
 PIECES: list[Piece | Ended] = [
     Piece(0, "a"),
@@ -42,7 +43,7 @@ def test_a_thread_and_an_event_loop_read_the_same():
         given_by_a_thread(stream)
         return await reading
 
-    assert asyncio.run(read()) == PIECES
+    assert own_loop.run(read()) == PIECES
 
 
 async def _gather(stream: ReplyStream) -> list[Piece | Ended]:
