@@ -1,9 +1,9 @@
 """How much of a system prompt of 207 tokens eight gist tokens keep on SmolLM2, on questions about Python's library.
 
-    python -m tests.benchmarks.gist_tokens --output_dir gist --max_steps 60
+    python -m tests.benchmarks.gist_tokens --output_dir gist --max_steps 96
 
 Writes the prompt and the questions beside the run, then does what `python -m finetune.gist` does; further settings are
-those of it.
+those of it. The held-out questions are about modules that no other question is about.
 """
 
 import inspect
@@ -17,6 +17,9 @@ from finetune.gist import GistSettings, main
 
 MODULES = "ast bisect calendar collections copy csv functools heapq html inspect itertools json math os random re"
 MODULES += " shutil statistics string subprocess tempfile textwrap threading time types urllib.parse uuid zipfile"
+HELD_OUT_MODULES = "pathlib decimal fractions logging socket glob pickle queue operator bz2 argparse contextlib zlib"
+HELD_OUT_MODULES += " hashlib"
+HELD_OUT = 40
 ASKED = ("What does {name} do?", "When would you use {name}?", "How do you call {name}?")
 PROMPT = """\
 You are Mira, the support assistant of the Lantern documentation team. You answer questions of engineers about \
@@ -32,28 +35,29 @@ docs@lantern.example with the version that they use.
 """
 
 
-def questions() -> list[str]:
-    """A question about each public function and class of some modules, in an order that is the same everywhere."""
+def questions(modules: str, number: int | None = None) -> list[str]:
+    """A question about each public function and class of some modules, or about so many, spread over all of them."""
     names = [
         f"{module}.{name}"
-        for module in MODULES.split()
+        for module in modules.split()
         for name, found in sorted(vars(import_module(module)).items())
         if not name.startswith("_") and (inspect.isroutine(found) or inspect.isclass(found))
     ]
-    return [ASKED[number % len(ASKED)].format(name=name) for number, name in enumerate(names)]
+    names = names if number is None else names[:: len(names) // number][:number]
+    return [ASKED[place % len(ASKED)].format(name=name) for place, name in enumerate(names)]
 
 
-def write_inputs(folder: Path) -> tuple[Path, Path]:
-    """The prompt and the questions as files; the answers are never read."""
+def write_inputs(folder: Path) -> list[str]:
+    """The prompt and the questions as files, named as the command wants them; the answers are never read."""
     folder.mkdir(parents=True, exist_ok=True)
-    prompt, asked = folder / "prompt.txt", folder / "questions.jsonl"
-    prompt.write_text(PROMPT, encoding="utf-8")
-    lines = [json.dumps({"question": question, "answer": "."}) for question in questions()]
-    asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return prompt, asked
+    (folder / "prompt.txt").write_text(PROMPT, encoding="utf-8")
+    for name, asked in (("data", questions(MODULES)), ("held_out", questions(HELD_OUT_MODULES, HELD_OUT))):
+        lines = (json.dumps({"question": question, "answer": "."}) + "\n" for question in asked)
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    files = {"--prompt": "prompt.txt", "--data": "data.jsonl", "--held_out": "held_out.jsonl"}
+    return [word for name, file in files.items() for word in (name, str(folder / file))]
 
 
 if __name__ == "__main__":
-    written = write_inputs(Path("gist_inputs"))
-    sys.argv[1:1] = ["--prompt", str(written[0]), "--base", "smollm2", "--data", str(written[1])]
+    sys.argv[1:1] = ["--base", "smollm2", *write_inputs(Path("gist_inputs"))]
     run_entry(main, GistSettings)
