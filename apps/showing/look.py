@@ -4,6 +4,8 @@ import html
 
 import gradio as gr
 
+from tokenizer_ext.pages.palette import FONT, MONO, PALETTE
+
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1480px !important; margin: 0 auto !important; }
 #heading .html-container, .status .html-container { padding: 0 2px; }
@@ -159,15 +161,24 @@ button.copy { font-size: .75rem; padding: .1rem .5rem; border-radius: 4px; curso
 
 
 def theme() -> gr.Theme:
-    """The default theme in teal, dark enough to read on white. Its fonts are the system's, so none is fetched."""
+    """Gradio's default theme in the colours and fonts that reports have too."""
+    of_palette = {
+        **dict.fromkeys(("body_text_color", "block_title_text_color", "block_label_text_color"), "text"),
+        **dict.fromkeys(("body_text_color_subdued", "block_info_text_color"), "quiet"),
+        **dict.fromkeys(("body_background_fill", "background_fill_primary", "block_background_fill"), "back"),
+        **dict.fromkeys(("background_fill_secondary", "input_background_fill"), "raised"),
+        **dict.fromkeys(("border_color_primary", "block_border_color", "input_border_color"), "line"),
+        **dict.fromkeys(("link_text_color", "link_text_color_active"), "accent"),
+    }
+    colours = {
+        f"{name}{mode}": value
+        for name, of in of_palette.items()
+        for mode, value in zip(("", "_dark"), PALETTE[of], strict=True)
+    }
     return gr.themes.Default(
-        primary_hue="teal",
-        neutral_hue="slate",
-        font=["system-ui", "sans-serif"],
-        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+        primary_hue="teal", neutral_hue="slate", font=FONT.split(", "), font_mono=MONO.split(", ")
     ).set(
-        body_text_color_subdued="*neutral_500",
-        block_info_text_color="*neutral_500",
+        **colours,
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",

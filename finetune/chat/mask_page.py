@@ -14,8 +14,8 @@ from tokenizer_ext.pages.terminal import printable
 
 STYLE = """<style>
 .tokens { font: 15px/2 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-.tokens span { padding: .15rem 0; border-left: 1px solid #bbb; background: #eee; color: #444; }
-.tokens span.learned { background: #bfe8c2; color: #063; }
+.tokens span { padding: .15rem 0; border-left: 1px solid var(--line); background: var(--raised); color: var(--quiet); }
+.tokens span.learned { background: var(--good); color: var(--on-good); }
 .tokens span.control { font-weight: bold; }
 </style>"""
 

@@ -42,6 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     run_entry(main, ScalingSettings)
 
 
+@pytest.mark.long
 def test_a_study_trains_fits_predicts_and_compares_and_what_is_there_is_not_trained_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

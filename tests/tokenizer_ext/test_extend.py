@@ -378,6 +378,7 @@ def refusal(place: Path, monkeypatch, capfd, **changed: str) -> str:
     return printed.err
 
 
+@pytest.mark.long
 def test_the_command_gives_one_line_and_status_2_and_writes_nothing(place):
     before = files_in(place)
     command = [sys.executable, "-m", "tokenizer_ext.extend", *arguments(place, base="nan", new_tokens="5")]

@@ -3,22 +3,32 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-STYLE = """
-:root { color-scheme: light dark; --text: #222; --line: #ddd; --quiet: #595959; --back: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e4e4; --line: #444; --quiet: #a8a8a8; --back: #16181b; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+from tokenizer_ext.pages.palette import FONT, MONO, variables
+
+STYLE = (
+    f"""
+{variables()}
+body {{ font: 16px/1.55 {FONT}; }}
+code, pre {{ font-family: {MONO}; }}
+"""
+    + """
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: var(--text); background: var(--back); overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.3; font-weight: 650; }
+h2 { font-size: 1.15rem; line-height: 1.3; font-weight: 650; margin: 2rem 0 .5rem; }
+a { color: var(--accent); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 4px; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; }
 table.samples { table-layout: fixed; font-size: .85rem; min-width: 44rem; }
+th { color: var(--quiet); font-weight: 600; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
 td { white-space: pre-wrap; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; color: var(--quiet); }
 img { width: 100%; background: #fff; border-radius: 6px; }
 """
+)
 SHOWN_ROWS = 12
 """Of a table that is folded."""
 

@@ -109,6 +109,7 @@ def test_jobs_are_listed_page_by_page(service, tuned, training_file):
     assert [wait_for(job_id, client).status for job_id in waiting] == ["cancelled"] * 3
 
 
+@pytest.mark.long
 def test_a_job_that_fails_says_why(service):
     client = service.client()
     job = client.fine_tuning.jobs.create(

@@ -92,6 +92,7 @@ def test_every_answer_carries_its_id_and_no_fault_is_shown(web):
     assert 'graft_requests_total{method="GET",route="/healthz",status="200"}' in figures
 
 
+@pytest.mark.long
 def test_keys_say_who_may_read_and_who_may_train(tmp_path):
     save_tiny_base(tmp_path / "tiny")
     book = KeyBook(tmp_path / "service")

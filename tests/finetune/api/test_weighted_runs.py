@@ -56,6 +56,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_a_weighted_run_ends_with_equal_weights_from_python_and_from_the_command(runs):
     assert _equal(runs / "python", runs / "command")
     hashes = {json.loads((runs / name / "run.json").read_text())["data_sha256"] for name in ("python", "command")}
@@ -63,6 +64,7 @@ def test_a_weighted_run_ends_with_equal_weights_from_python_and_from_the_command
     assert json.loads((runs / "plain" / "run.json").read_text())["data_sha256"] not in hashes
 
 
+@pytest.mark.long
 def test_what_counts_half_is_learned_otherwise_and_measured_the_same(runs):
     assert not _equal(runs / "python", runs / "plain")
     weighted, plain = _metrics(runs / "python"), _metrics(runs / "plain")

@@ -119,6 +119,7 @@ def test_micro_batches_of_any_size_train_the_same_model(tmp_path: Path, rows_per
         torch.testing.assert_close(weights_of(cut)[name], weight, atol=1e-5, rtol=0)
 
 
+@pytest.mark.long
 def test_two_processes_train_the_model_that_one_trains(tmp_path: Path):
     config, script = (
         ROOT / "configs/accelerate/two_cpu_processes.yaml",

@@ -52,12 +52,9 @@ def test_gemma_3_1b_which_has_no_row_for_its_image_token_can_be_tuned_as_it_is(t
         check_rows(model, loaded_tokenizer("gemma3"), new_ids=4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["tokenizer_ext.audit", "--model"], marks=pytest.mark.long),
-        ["finetune.sft", "--data", "chats.jsonl", "--base"],
-    ],
+    "command", [["tokenizer_ext.audit", "--model"], ["finetune.sft", "--data", "chats.jsonl", "--base"]]
 )
 def test_an_entry_refuses_it_in_one_line_and_writes_nothing(command, prose, tmp_path):
     tokenizer = _gpt2_with(prose, [AddedToken("   \n", special=False)])
