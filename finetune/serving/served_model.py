@@ -70,7 +70,7 @@ class ServedModel:
     def proof(self) -> str:
         """What exactly answers: the hash of its weights, the base that an adapter of it lies over, its chat format."""
         base = "its base" if self.batch.name == self.side.name else f"{self.batch.name}, which others share"
-        over = f"adapter on, over {base}" if self.adapter else "no adapter"
+        over = f"adapter on, over {base}" if self.adapter else "its own forward" if self.note else "no adapter"
         return f"{self.side.identity} · {over} · {self.side.chat_format}"
 
     @cached_property
