@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apps.showing.look import escape
+from apps.showing.tables import framed
 from finetune.evaluation.text_difference import Likely, ScoredToken, Span, TextDifference
 from finetune.studio.most_changed import ChangedToken
 
@@ -87,11 +88,7 @@ def changed_rows(tokens: Sequence[ChangedToken]) -> str:
             f"<td>{escape(most.source)}</td></tr>"
         )
     head = ("token", "times", "mean change", "sum", "mean KL", "most, at one place", "which is", "in")
-    cells = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return (
-        '<div class="wide" tabindex="0" role="region" aria-label="Tokens that changed most">'
-        f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return framed("Tokens that changed most", head, "".join(rows))
 
 
 def visible(text: bytes) -> str:

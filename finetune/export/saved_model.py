@@ -22,7 +22,7 @@ from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
 from tokenizer_ext.huggingface.gguf_base import plain_folder
-from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
+from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_in
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.huggingface.hub_folder import TOKENIZER_FILES, fetch
 from tokenizer_ext.pages.progress import shown
@@ -80,7 +80,7 @@ def positions_of_start(name: str) -> int | None:
     base = base_of_adapter(path) if (path / ADAPTER_CONFIG).is_file() else str(path)
     with read_in_one_line(f"{name}: no config.json that can be read", "expected that of a causal model"):
         config = AutoConfig.from_pretrained(fetch(plain_folder(base)), trust_remote_code=False)
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return positions_in(config)
 
 
 def find_model(name: str | Path) -> Path:

@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from configs import run_entry
+from scratch_models.loop.run_folder import RunFolder
 from tests.house.repository import ROOT
 
 SMALL = {
@@ -29,6 +33,18 @@ def run_here(main: Callable[[Any], None], schema: type, **settings: Any) -> None
     """The entry in this process, settings on its command line; what a user can mend ends in SystemExit."""
     with patch.object(sys, "argv", ["entry.py", *arguments(settings)]):
         run_entry(main, schema)
+
+
+@contextmanager
+def broken_at(step: int) -> Iterator[None]:
+    """A run inside of it ends in a fault as it writes the metrics of a step."""
+
+    def die(_run: RunFolder, entry: dict[str, Any]) -> None:
+        if entry["step"] == step:
+            raise RuntimeError("power cut")
+
+    with patch.object(RunFolder, "append_metrics", die), pytest.raises(SystemExit):
+        yield
 
 
 def run_process(

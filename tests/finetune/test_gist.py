@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from finetune.gist import GistSettings, main
 from finetune.gisting.gist_tokens import take_ends
-from tests.finetune.entry_runs import run_here
+from tests.finetune.entry_runs import broken_at, run_here
 from tests.finetune.gisting.tiny_gists import PROMPT, save_chat_base
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.said_lines import without_progress
@@ -111,15 +111,9 @@ def test_the_figures_are_those_of_the_saved_folder_beside_the_base_by_transforme
     assert metrics[-1]["held_out_kl_share"] < metrics[0]["held_out_kl_share"]
 
 
-def test_a_run_that_is_resumed_ends_with_the_rows_of_an_unbroken_one(inputs, run, tmp_path, monkeypatch):
+def test_a_run_that_is_resumed_ends_with_the_rows_of_an_unbroken_one(inputs, run, tmp_path):
     settings = {**SETTINGS, **inputs, "output_dir": tmp_path / "broken"}
-
-    def die(_run, entry):
-        if entry["step"] == 5:
-            raise RuntimeError("power cut")
-
-    with monkeypatch.context() as broken, pytest.raises(SystemExit):
-        broken.setattr("scratch_models.loop.run_folder.RunFolder.append_metrics", die)
+    with broken_at(5):
         run_here(main, GistSettings, **settings)
     run_here(main, GistSettings, **settings, resume=True)
     assert torch.equal(_rows(tmp_path / "broken"), _rows(run))

@@ -11,7 +11,7 @@ from configs import InputError
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.new_rows import NewRowsSettings, main
 from scratch_models.corpus.blocks import split_by_position
-from tests.finetune.entry_runs import run_here, run_process
+from tests.finetune.entry_runs import broken_at, run_here, run_process
 from tests.finetune.extended_models import extend, save_base
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 from tests.house.repository import ROOT
@@ -118,15 +118,9 @@ def test_the_report_states_the_figure_of_the_weights_that_were_saved(extended, c
     assert report["trained_bits_per_byte"] == pytest.approx(_measure_held_out(tmp_path / "run", corpus)[1], rel=1e-5)
 
 
-def test_a_run_that_is_resumed_ends_with_the_weights_of_an_unbroken_one(extended, corpus, run, tmp_path, monkeypatch):
+def test_a_run_that_is_resumed_ends_with_the_weights_of_an_unbroken_one(extended, corpus, run, tmp_path):
     settings = {**SETTINGS, "base": extended, "corpus": corpus, "output_dir": tmp_path / "broken"}
-
-    def die(_run, entry):
-        if entry["step"] == 14:
-            raise RuntimeError("power cut")
-
-    with monkeypatch.context() as broken, pytest.raises(SystemExit):
-        broken.setattr("scratch_models.loop.run_folder.RunFolder.append_metrics", die)
+    with broken_at(14):
         run_here(main, NewRowsSettings, **settings)
     run_here(main, NewRowsSettings, **settings, resume=True)
     assert torch.equal(_table(tmp_path / "broken" / "final"), _table(run / "final"))

@@ -20,7 +20,7 @@ from finetune.pretraining.text_blocks import spread_blocks
 from finetune.pretraining.text_sources import name_texts
 from finetune.pretraining.token_files import encode_sources
 from scratch_models.loop.micro_batches import IGNORED_TARGET
-from tests.finetune.entry_runs import run_here
+from tests.finetune.entry_runs import broken_at, run_here
 from tests.finetune.extended_models import extend
 from tests.finetune.tiny_models import questions, save_tiny_base
 from tests.real_tokenizers import real_model
@@ -114,15 +114,9 @@ def test_plain_peft_opens_the_result_and_measures_what_the_report_says(run, plac
     assert AutoTokenizer.from_pretrained(run / "final").get_vocab() == load_tokenizer(str(place / "base")).get_vocab()
 
 
-def test_a_run_that_was_killed_ends_with_the_weights_of_the_unbroken_one(run, place, tmp_path, monkeypatch):
+def test_a_run_that_was_killed_ends_with_the_weights_of_the_unbroken_one(run, place, tmp_path):
     settings = {"keep_best": True, "best_by": GENERAL}
-
-    def die(_run, entry):
-        if entry["step"] == 10:
-            raise RuntimeError("power cut")
-
-    with monkeypatch.context() as broken, pytest.raises(SystemExit):
-        broken.setattr("scratch_models.loop.run_folder.RunFolder.append_metrics", die)
+    with broken_at(10):
         _run(place, tmp_path / "broken", **settings)
     _run(place, tmp_path / "broken", **settings, resume=True)
     left, right = weights_of(tmp_path / "broken"), weights_of(run)

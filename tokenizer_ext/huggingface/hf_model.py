@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
 from configs.one_line_ending import say
@@ -93,7 +93,12 @@ def positions_of(model: PreTrainedModel) -> int | None:
 
     A model that also sees or hears keeps it in the config of its part for text.
     """
-    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions_in(model.config)
+
+
+def positions_in(config: PreTrainedConfig) -> int | None:
+    """The same of a config without its model."""
+    positions: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return positions
 
 
