@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import InputError, run_entry
-from finetune.export.merged_folder import MERGED, RECEIPT, Stored
+from finetune.export.merged_folder import MERGED, RECEIPT, Onto, Stored
 from scratch_models.loop.run_folder import find_run
 
 
@@ -26,6 +26,8 @@ class MergeSettings:
     """New folder of the merged model; by default `merged/` in the run's folder."""
     stored_as: Stored = "float32"
     """What the weights are rounded to on disk; the merge itself is done and compared in float32."""
+    onto: Onto = "stored"
+    """What an adapter that was trained on a quantised base is merged into: the base as it is stored, or rounded so."""
     push_to_hub: str | None = None
     """Repository on the Hub to upload the merged model to, such as `my-name/my-assistant`."""
     private: bool = True
@@ -41,7 +43,7 @@ def main(settings: MergeSettings) -> None:
     quiet_libraries()
     check_repository(settings.push_to_hub)
     target = choose_target(settings)
-    receipt = merge_with_receipt(settings.tuned, target, stored_as=settings.stored_as)
+    receipt = merge_with_receipt(settings.tuned, target, stored_as=settings.stored_as, onto=settings.onto)
     print(receipt.describe())
     print(f"Saved: {target}; receipt: {target / RECEIPT}")
     if settings.push_to_hub is not None:

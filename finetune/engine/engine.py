@@ -26,6 +26,8 @@ from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
+from tokenizer_ext.held_weights.quantised_layers import describe_held
+from tokenizer_ext.held_weights.stored_layers import computes_in
 from tokenizer_ext.pages.progress import shown
 
 Packing = Literal["auto", "never", "always"]
@@ -73,7 +75,7 @@ class Engine:
     def describe(self) -> str:
         """How the model computes, in one line.
 
-        >>> model: Any = None
+        >>> model: Any = nn.Linear(1, 1)
         >>> Engine(model, "fp32", None, packs=True, packed_attention=True).describe()
         'computes in fp32, conversations packed'
         """
@@ -81,7 +83,8 @@ class Engine:
         if probe is not None:
             bf16 = "none" if probe.bf16_gflops is None else f"{probe.bf16_gflops:,.0f}"
             measured = f", chosen by measuring: fp32 {probe.fp32_gflops:,.0f} GFLOP/s, bf16 {bf16}"
-        return f"computes in {self.precision}{measured}, {self._describe_rows()}"
+        held = describe_held(self.model)
+        return f"computes in {self.precision}{measured}, {self._describe_rows()}{', ' if held else ''}{held}"
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context that the model computes its loss in."""
@@ -201,7 +204,7 @@ def _drops(model: PreTrainedModel) -> bool:
 
 def _exchange_layers(engine: Engine, *, compiled: bool) -> None:
     model = engine.model
-    dtype = torch.bfloat16 if engine.precision == "bf16" else next(model.parameters()).dtype
+    dtype = torch.bfloat16 if engine.precision == "bf16" else computes_in(model)
     if model.device.type == "cpu" and not compiled:
         keep_freed_memory()
         swap_dropout(model, engine.swapped)

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from finetune.engine.dropout import drop
 from finetune.engine.fused_linear import FrozenProduct, multiply, multiply_with_adapter
+from tokenizer_ext.held_weights.stored_layers import HeldLayer
 
 
 class SwappedForwards:
@@ -84,7 +85,8 @@ def _of_blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 def _is_frozen_linear(module: nn.Module) -> bool:
     own = [one for one in (module._parameters.get("weight"), module._parameters.get("bias")) if one is not None]
-    return type(module) in (nn.Linear, Conv1D) and not any(one.requires_grad for one in own)
+    is_plain = type(module) in (nn.Linear, Conv1D) or isinstance(module, HeldLayer)
+    return is_plain and not any(one.requires_grad for one in own)
 
 
 def _lora(layer: LoraLinear, frozen: FrozenProduct) -> Callable[..., Tensor]:

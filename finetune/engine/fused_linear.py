@@ -2,7 +2,8 @@
 
 peft adds an adapter in four steps, of which each makes a tensor as large as the layer's output: product, adapter's
 product, its scaling, the sum. Here the adapter is added into the layer's output where it stands, and the backward pass
-makes the gradient of the input, A and B only. In bfloat16 the frozen weight is cast once, not at every use.
+makes the gradient of the input, A and B only. In bfloat16 a frozen weight in single precision is cast once, not at
+every use; one that is held in half precision or quantised is cast at every use, so that no copy of it stays.
 
 The arithmetic is peft's up to rounding: y = x W + b + s (x A^T) B^T.
 
@@ -17,6 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from tokenizer_ext.held_weights.stored_layers import HeldLayer, columns
+
 
 class FrozenProduct:
     """The frozen part of a layer: its weight, (I, O), and bias in the type that it is multiplied in."""
@@ -26,17 +29,23 @@ class FrozenProduct:
         self.parts = self._cast()
 
     def __call__(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias as they are now: cast anew where the layer has got other weights."""
+        """Weight and bias as they are now: cast anew where the layer has others, or is held in fewer bits."""
         if self.parts[2] != _version(self.layer):
             self.parts = self._cast()
-        return self.parts[:2]
+        weight, bias, _ = self.parts
+        return self._made() if weight is None else weight, bias
 
-    def _cast(self) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
-        weight, bias = _weight(self.layer).detach(), self.layer.bias
+    def _cast(self) -> tuple[Tensor | None, Tensor | None, tuple[int, int]]:
+        bias = self.layer.bias
         assert bias is None or isinstance(bias, Tensor)
-        weight = weight if isinstance(self.layer, Conv1D) else weight.T
-        bias = None if bias is None else bias.detach().to(self.dtype)
-        return weight.to(self.dtype), bias, _version(self.layer)
+        weight = None if isinstance(self.layer, HeldLayer) else self._made()
+        return weight, None if bias is None else bias.detach().to(self.dtype), _version(self.layer)
+
+    def _made(self) -> Tensor:
+        if isinstance(self.layer, HeldLayer):
+            return columns(self.layer, self.dtype)
+        weight = _weight(self.layer).detach()
+        return (weight if isinstance(self.layer, Conv1D) else weight.T).to(self.dtype)
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -50,9 +59,8 @@ def _version(layer: nn.Module) -> tuple[int, int]:
 
 def multiply(values: Tensor, frozen: FrozenProduct) -> Tensor:
     """A frozen layer's output: (..., I) -> (..., O)."""
-    weight, bias = frozen()
     flat = values.reshape(-1, values.shape[-1])  # (N, I)
-    product: Tensor = _Product.apply(flat, None, weight, bias, None, None, 1.0)
+    product: Tensor = _Product.apply(flat, None, frozen, None, None, 1.0)
     return product.view(*values.shape[:-1], -1)
 
 
@@ -70,10 +78,9 @@ def multiply_with_adapter(
         scaling: What their product is multiplied by.
 
     """
-    weight, bias = frozen()
     flat = values.reshape(-1, values.shape[-1])  # (N, I)
     adapter_flat = None if adapter_values is None else adapter_values.reshape(flat.shape)
-    product: Tensor = _Product.apply(flat, adapter_flat, weight, bias, down, up, scaling)
+    product: Tensor = _Product.apply(flat, adapter_flat, frozen, down, up, scaling)
     return product.view(*values.shape[:-1], -1)
 
 
@@ -83,19 +90,18 @@ class _Product(torch.autograd.Function):
         ctx: Any,
         values: Tensor,
         adapter_values: Tensor | None,
-        weight: Tensor,
-        bias: Tensor | None,
+        frozen: FrozenProduct,
         down: Tensor | None,
         up: Tensor | None,
         scaling: float,
     ) -> Tensor:
         ctx.types = [None if one is None else one.dtype for one in (values, adapter_values, down, up)]
-        ctx.scaling = scaling
+        ctx.scaling, ctx.frozen = scaling, frozen
+        weight, bias = frozen()
         with torch.autocast(values.device.type, enabled=False):
             values = values.to(weight.dtype)
             out = values @ weight  # (N, O)
             if down is None or up is None:
-                ctx.save_for_backward(weight)
                 return out if bias is None else out.add_(bias)
             read = values if adapter_values is None else adapter_values.to(weight.dtype)
             down, up = down.to(weight.dtype), up.to(weight.dtype).T.contiguous()  # (R, I), (R, O)
@@ -105,16 +111,16 @@ class _Product(torch.autograd.Function):
             else:  # The bias comes along as one rank more: added by itself it would cost another pass over all.
                 out.addmm_(F.pad(narrow, (0, 1), value=1.0), torch.cat([up, bias.unsqueeze(0)]))
         ctx.is_apart = adapter_values is not None
-        ctx.save_for_backward(weight, read, narrow, down, up)
+        ctx.save_for_backward(read, narrow, down, up)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        weight, *of_adapter = ctx.saved_tensors
+        of_adapter, (weight, _) = ctx.saved_tensors, ctx.frozen()
         of_values = upstream @ weight.T if ctx.needs_input_grad[0] else None  # (N, I)
         if not of_adapter:
-            return _as(of_values, ctx.types[0]), None, None, None, None, None, None
+            return _as(of_values, ctx.types[0]), None, None, None, None, None
         read, narrow, down, up = of_adapter
         of_narrow = (upstream @ up.T).mul_(ctx.scaling)  # (N, R)
         of_down = of_narrow.T @ read  # (R, I)
@@ -126,7 +132,7 @@ class _Product(torch.autograd.Function):
             of_values.addmm_(of_narrow, down)
         gradients = (of_values, of_read, of_down, of_up)
         cast = [_as(gradient, dtype) for gradient, dtype in zip(gradients, ctx.types, strict=True)]
-        return cast[0], cast[1], None, None, cast[2], cast[3], None
+        return cast[0], cast[1], None, cast[2], cast[3], None
 
 
 def _as(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:

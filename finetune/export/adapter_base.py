@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
 from configs import InputError, MissingInput
 from finetune.export.remembered_hashes import base_sha256
 from scratch_models.embedded.default import folder_of_base
+from scratch_models.loop.run_folder import find_recorded
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.foreign.json_in_folder import read_object
+from tokenizer_ext.held_weights.quantised_layers import KINDS, Bits
 from tokenizer_ext.huggingface.hub_folder import fetch
 from tokenizer_ext.huggingface.hub_names import may_be_on_hub
 from tokenizer_ext.pages.json_records import read_record, write_record
@@ -28,6 +30,8 @@ class AdapterBase:
     """Ids that its tokenizer uses: so many first rows of embedding and head enter the hash."""
     weights_sha256: str
     """Of its weights, as `tokenizer_ext/extension/certificate.py` defines it, whatever type they are stored in."""
+    base_bits: int = 32
+    """Of its weights in memory while the adapter was trained; 8 and 4 are quantised, and so others than on the disk."""
     reopened: bool = False
     """Whether the adapter was read back from the disk and found equal to the trained one; then there is a manifest."""
 
@@ -46,6 +50,13 @@ def read_adapter_base(adapter: Path) -> AdapterBase | None:
     """
     path = adapter / BASE_RECORD
     return read_record(AdapterBase, path, "what a run wrote there") if path.is_file() else None
+
+
+def quantised_bits(adapter: Path) -> Bits | None:
+    """The bits that the base was quantised to while an adapter was trained; None where it was not, or none is known."""
+    record = read_adapter_base(adapter)
+    bits = find_recorded(adapter, "base_bits") if record is None else record.base_bits
+    return cast(Bits, bits) if bits in KINDS else None
 
 
 def adapter_fields(adapter: Path) -> dict[str, Any]:

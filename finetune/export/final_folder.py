@@ -38,6 +38,8 @@ from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
 from tokenizer_ext.extension.extension import Extended
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from tokenizer_ext.held_weights.quantised_layers import held_bits, put_originals_back
+from tokenizer_ext.held_weights.stored_layers import computes_in
 from tokenizer_ext.pages.progress import shown
 
 BASE_BESIDE_ADAPTER = "../base"
@@ -143,7 +145,13 @@ def _write_beside_adapter(
     save_with_model_file(tokenizer, folder)
     model.generation_config.save_pretrained(folder)
     sha256 = weights_sha256(extended.certificate.weights_before)
-    record = AdapterBase(given=base.given, tokens=extended.first_new_id, weights_sha256=sha256, reopened=True)
+    record = AdapterBase(
+        given=base.given,
+        tokens=extended.first_new_id,
+        weights_sha256=sha256,
+        base_bits=held_bits(model),
+        reopened=True,
+    )
     write_adapter_base(record, folder)
     commit = f" at {revision[:12]}" if revision else ""
     return f"unchanged, so it is named and not copied: {public_name(place)}{commit}, weights sha256 {sha256}"
@@ -154,7 +162,8 @@ def _write_base(
 ) -> str:
     """Writes a base that changed or stands nowhere; what is certified of it is what is read back from the disk."""
     origin = base_on_disk(model)
-    trained_in = model.dtype
+    trained_in = computes_in(model)
+    put_originals_back(model)
     if origin is not None:
         model.to(origin.stored_as)
     model.save_pretrained(folder)

@@ -7,8 +7,6 @@ adapter model. Only what has passed is moved to its place; a merge that differs 
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,16 +19,17 @@ from configs.file_hash import file_sha256
 from configs.manifest import sealed_folder
 from configs.whole_folder import check_new_folder
 from finetune.chat.choose_format import named_stops
-from finetune.export.adapter_base import base_of_adapter
+from finetune.export.adapter_base import base_of_adapter, quantised_bits
 from finetune.export.hub import push
 from finetune.export.logit_comparison import LogitComparison, compare_logits, logits_of, probe_ids
-from finetune.export.merged_folder import MERGED, RECEIPT, Stored
+from finetune.export.merged_folder import MERGED, RECEIPT, Onto, Receipt, Stored
 from finetune.export.model_card import write_merged_card
 from finetune.export.saved_model import find_model, load_adapted, merge_in_memory
 from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from tokenizer_ext.held_weights.quantised_layers import Bits, round_blocks
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown
@@ -38,52 +37,16 @@ from tokenizer_ext.pages.progress import shown
 LIMIT = 1e-4
 
 
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """What was compared after a merge, and with what outcome."""
-
-    largest_difference: float
-    """Between a logit of the adapter model and of the merged one."""
-    limit: float
-    """What it may be at most."""
-    compared_in: str
-    """What both were merged and computed in: float32, or float64 where rounding to float32 alone is above the limit."""
-    positions: int
-    """At which all logits were compared."""
-    stored_as: str
-    """The type of the weights on disk; where it is not that of the comparison they are the merged ones rounded."""
-    same_choice: float
-    """Share of the positions at which the model that was read back finds the same token likeliest."""
-    tied: bool
-    """Whether head and embedding share one matrix."""
-    stop_ids: list[int]
-    """Ids that end a reply, in `generation_config.json`."""
-    adapter_sha256: str
-    """Of the adapter's file."""
-    weights_sha256: str
-    """Of the merged weights, by name and shape."""
-    files_sha256: Mapping[str, str]
-    """Of each file of the merged folder; `sha256sum` gives the same."""
-    reopened: bool = True
-    """Whether the folder was opened again from the disk before this was written; it holds a manifest then."""
-
-    def describe(self) -> str:
-        """The receipt in one line."""
-        rounded = f"; stored as {self.stored_as}, same choice at {self.same_choice:.1%} of the positions"
-        return (
-            f"Merged and read back from disk: at {self.positions} positions its logits differ from the adapter's by at "
-            f"most {self.largest_difference:.1e} in {self.compared_in}, the limit is {self.limit:.0e}"
-            f"{rounded if self.stored_as != self.compared_in else ''}"
-        )
-
-
-def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stored = "float32") -> Receipt:
+def merge_with_receipt(
+    final: str | Path, target: str | Path, *, stored_as: Stored = "float32", onto: Onto = "stored"
+) -> Receipt:
     """Writes the merged model to `target`, complete and proven or not at all.
 
     Args:
         final: A run, its `final/`, or an adapter that names its base.
         target: A new folder: weights, tokenizer, chat template, generation config, certificate, card, `receipt.json`.
         stored_as: What the weights are rounded to on disk. The merge itself is done and compared in float32.
+        onto: What an adapter that was trained on a quantised base is merged into.
 
     Raises:
         InputError: there is no adapter, `target` holds something, or the merged model says something else.
@@ -97,7 +60,7 @@ def merge_with_receipt(final: str | Path, target: str | Path, *, stored_as: Stor
         raise InputError(f"{adapter}: holds no adapter, so there is nothing to merge: it is one model as it is")
     try:
         with sealed_folder(target, needed=_least_bytes(adapter, stored_as)) as partial:
-            receipt = _merge(adapter, partial, stored_as)
+            receipt = _merge(adapter, partial, stored_as, onto)
             (partial / RECEIPT).write_text(json.dumps(dataclasses.asdict(receipt), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         if isinstance(error, InputError):
@@ -113,16 +76,25 @@ def _least_bytes(adapter: Path, stored_as: Stored) -> int:
 
 
 @shown("merging")
-def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
+def _merge(adapter: Path, folder: Path, stored_as: Stored, onto: Onto) -> Receipt:
+    bits = quantised_bits(adapter)
+    if onto == "quantised" and bits is None:
+        raise InputError(f"{adapter}: was trained on a base that was not quantised, expected --onto stored")
     adapted, tokenizer = load_adapted(adapter, prove_base=True)
     ids = probe_ids(next_token_id(tokenizer), positions_of(adapted.get_base_model()))
+    rounding = bits if onto == "quantised" else None
+    as_trained = None if bits is None else _logits_as_trained(adapted, ids, bits, kept=onto == "quantised")
     merged, expected, found = _merge_in(torch.float32, adapted, adapter, ids)
     if not found.largest_difference <= LIMIT:
         # Where activations are large, float32 differs by that much for two ways to add up the same numbers, and for
         # weights that are the merged ones rounded. Whether these are the right ones, float64 tells.
         del merged, adapted
-        merged, expected, found = _merge_in(torch.float64, load_adapted(adapter)[0], adapter, ids)
+        adapted = load_adapted(adapter)[0]
+        if rounding is not None:
+            round_blocks(adapted, rounding)
+        merged, expected, found = _merge_in(torch.float64, adapted, adapter, ids)
     _check_difference(adapter, found)
+    trained = None if as_trained is None else compare_logits(merged, ids, as_trained.to(expected))
     _write(merged.to(getattr(torch, stored_as)), tokenizer, folder)
     written = _hash(merged)
     del merged
@@ -141,12 +113,25 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored) -> Receipt:
         positions=ids.numel(),
         stored_as=stored_as,
         same_choice=from_disk.same_choice,
+        merged_onto=onto,
+        trained_in_bits=bits,
+        from_trained=trained and trained.largest_difference,
+        same_choice_as_trained=trained and trained.same_choice,
         tied=read_back.get_output_embeddings().weight is read_back.get_input_embeddings().weight,
         stop_ids=stop_ids,
         adapter_sha256=file_sha256(adapter / ADAPTER_WEIGHTS),
         weights_sha256=written,
         files_sha256={path.name: file_sha256(path) for path in sorted(folder.iterdir())},
     )
+
+
+def _logits_as_trained(adapted: PeftModel, ids: Tensor, bits: Bits, *, kept: bool) -> Tensor:
+    """The logits on a base that is rounded as it was in training, which it stays where it is `kept` so."""
+    stored = round_blocks(adapted, bits)
+    logits = logits_of(adapted.get_base_model(), ids)
+    for weight, before in () if kept else stored.items():
+        weight.data = before
+    return logits
 
 
 def _merge_in(

@@ -18,6 +18,7 @@ from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
 from finetune.export.checkpoint_folder import is_checkpoint, run_at
 from finetune.export.conversational import stop_at
 from finetune.lora.changed_base import ADAPTER
+from finetune.lora.held_base import IN_SINGLE, HeldAs, hold_merged, open_held
 from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
@@ -43,28 +44,36 @@ def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     return adapted.get_base_model(), tokenizer
 
 
-def load_start(name: str | Path, device: torch.device | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load_start(
+    name: str | Path, device: torch.device | None = None, held_as: HeldAs = IN_SINGLE
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """What a training starts from, as one plain model, and its tokenizer: named as for `load_assistant`.
 
     The model carries where it was read (`base_on_disk`). What an adapter was merged into is rounded to the type that
     the base is stored in: so will it be saved, and what is trained on it is trained on what is saved.
 
+    Args:
+        name: The model.
+        device: Where it goes; by default the CPU.
+        held_as: In how many bits its weights are held.
+
     Raises:
-        InputError: there is no model, the run is not finished, or its adapter cannot be merged.
+        InputError: there is no model, the run is not finished, its adapter cannot be merged, or its weights cannot be
+            held as is asked.
 
     """
-    path = find_model(name)
+    path, device = find_model(name), device or torch.device("cpu")
     if (path / ADAPTER_CONFIG).is_file():
         adapted, tokenizer = load_adapted(path)
         base = BaseOnDisk(given=str(name), folder=None, stored_as=stored_type(Path(base_of_adapter(path))))
-        model = merge_in_memory(adapted, path).to(base.stored_as).float()
+        model = hold_merged(merge_in_memory(adapted, path), base.stored_as, held_as, device)
     else:
         tokenizer = load_tokenizer(str(path))
-        model = load_model(str(path))
-        folder = fetch(model.name_or_path)
+        folder = fetch(plain_folder(str(path)))
         base = BaseOnDisk(given=str(name), folder=folder, stored_as=stored_type(folder))
+        model = open_held(str(path), folder, base.stored_as, held_as, device)
     note_base(model, base)
-    return (model if device is None else model.to(device)), tokenizer
+    return model, tokenizer
 
 
 def load_start_tokenizer(name: str) -> PreTrainedTokenizerFast:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+BaseBits = Literal[32, 16, 8, 4]
+"""Of each weight that does not train: single precision, half as it is stored, or quantised."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
 """LoRA on the linear layers of a model's blocks, through peft (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -11,9 +13,11 @@ from configs import InputError
 from configs.errors import on_one_line
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.changed_base import ChangedBase, copy_endangered, find_changes
+from finetune.lora.held_base import widen_what_trains
 from finetune.lora.lora_options import check_options
 from finetune.lora.target_layers import choose_layers
 from tokenizer_ext.embeddings.tables import new_row_parameters
+from tokenizer_ext.held_weights.stored_layers import seen_in_single
 
 # What peft raises for a config that it, or a layer, cannot take.
 REFUSALS = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, ImportError)
@@ -29,7 +33,7 @@ def check_lora(model: PreTrainedModel, lora: Lora) -> list[str]:
     options = dict(lora.options)
     names = choose_layers(model, lora.target_modules, options.pop("layers_to_transform", None))
     check_options(options, model, names)
-    _check_rank(lora.rank, [model.get_submodule(name).weight.shape for name in names])
+    _check_rank(lora.rank, [_sides(model.get_submodule(name)) for name in names])
     return names
 
 
@@ -56,7 +60,9 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         )
         new_rows = list(new_row_parameters(model).values())
         copies = copy_endangered(model, names, config)
-        adapted = get_peft_model(model, config)
+        # DoRA alone reads the weights then, for their lengths.
+        with nullcontext() if config.use_dora else seen_in_single(model):
+            adapted = get_peft_model(model, config)
         adapted.changed_base = find_changes(adapted, copies)
     except REFUSALS as error:
         if isinstance(error, InputError):
@@ -66,6 +72,7 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     _check_patterns(adapted)
     for rows in new_rows:  # get_peft_model froze them with the rest
         rows.requires_grad_(True)
+    widen_what_trains(model)
     return adapted
 
 
@@ -83,6 +90,14 @@ def base_is_given_back(adapted: PeftModel) -> bool:
     return not changes_to_base(adapted) and not new_row_parameters(adapted)
 
 
+def _sides(layer: nn.Module) -> Sequence[int]:
+    """Width of input and output of a linear layer, in either order; a quantised one holds its matrix packed."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer.weight, Tensor)
+    return layer.weight.shape
+
+
 def _check_rank(rank: int, shapes: Sequence[Sequence[int]]) -> None:
     smallest = min(min(shape) for shape in shapes)
     if not 1 <= rank <= smallest:
@@ -93,7 +108,7 @@ def _check_patterns(adapted: PeftModel) -> None:
     """Refuses ranks of `rank_pattern` that a layer cannot use."""
     for name, layer in adapted.get_base_model().named_modules():
         if isinstance(layer, LoraLayer) and hasattr(layer.get_base_layer(), "weight"):
-            rank, smallest = max(layer.r.values()), min(layer.get_base_layer().weight.shape)
+            rank, smallest = max(layer.r.values()), min(_sides(layer.get_base_layer()))
             if rank > smallest:
                 raise InputError(
                     f"lora_options: rank_pattern gives {name} rank {rank}, expected 1 to {smallest}, its smaller side"

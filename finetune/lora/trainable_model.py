@@ -19,6 +19,7 @@ from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.extension import Extended, grow
 from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.held_weights.quantised_layers import sizes_of
 from tokenizer_ext.huggingface.hf_model import check_finite
 from tokenizer_ext.pages.progress import shown
 
@@ -39,7 +40,8 @@ class TrainableModel:
 
     def count_parameters(self) -> tuple[int, int]:
         """All parameters, and those that train; rows that train apart are counted once."""
-        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in self.model.parameters()]
+        packed = sizes_of(self.model)
+        sizes = [(packed.get(id(one), one.numel()), one.requires_grad) for one in self.model.parameters()]
         apart = sum(rows.numel() for rows in new_row_parameters(self.model).values())
         return sum(size for size, _ in sizes) - apart, sum(size for size, trains in sizes if trains)
 

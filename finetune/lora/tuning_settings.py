@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from configs import InputError
-from finetune.lora.adapter_shape import Lora
+from finetune.lora.adapter_shape import BaseBits, Lora
 from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 
 
@@ -20,7 +20,7 @@ class TuningSettings(RunSettings):
 
     ONE_OF: ClassVar[tuple[tuple[str, str], ...]] = (("max_steps", "epochs"), ("warmup_steps", "warmup_share"))
     """Settings that say the same in two ways."""
-    RESOLVED: ClassVar[tuple[str, ...]] = ("max_steps", "warmup_steps", "learning_rate")
+    RESOLVED: ClassVar[tuple[str, ...]] = ("max_steps", "warmup_steps", "learning_rate", "base_bits")
     """What is known once base and data are read; None before that where a user leaves it out."""
     EPOCHS: ClassVar[float]
     """How often the data is read where neither steps nor epochs are given."""
@@ -45,6 +45,8 @@ class TuningSettings(RunSettings):
     """What the learning rate does after the warm-up; cosine ends at a tenth of the peak."""
     method: Literal["lora", "full"] = "lora"
     """What trains: LoRA, or every weight."""
+    base_bits: BaseBits | None = None
+    """Bits of each frozen weight in memory: 32, 16 as stored, 8 or 4 quantised; by default what suits the machine."""
     lora_rank: int = 16
     """Rank of the adapter's matrices."""
     lora_alpha: float = 32.0

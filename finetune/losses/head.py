@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from configs import InputError
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
+from tokenizer_ext.held_weights.stored_layers import is_linear
 
 Segment = tuple[Tensor, Tensor | None]
 """Weight (R, D) and bias (R,) of successive ids."""
@@ -22,7 +23,7 @@ def head_segments(head: nn.Module) -> list[Segment] | None:
     """
     if isinstance(head, ExtendedHead):
         return head.segments()
-    return [(head.weight, head.bias)] if type(head) is nn.Linear else None
+    return [(head.weight, head.bias)] if is_linear(head) else None  # type: ignore[list-item]
 
 
 def as_factors(hidden: Tensor) -> tuple[Tensor, torch.dtype]:

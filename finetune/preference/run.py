@@ -12,6 +12,7 @@ from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.export.saved_model import load_start
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
+from finetune.lora.held_base import held_as_set
 from finetune.lora.launch import prepare_launch
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, make_optimizer
@@ -38,6 +39,7 @@ from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
+from tokenizer_ext.held_weights.quantised_layers import held_bits
 from tokenizer_ext.pages.progress import progress
 
 
@@ -49,10 +51,12 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
     splits = read_splits(settings, accelerator)
-    trainable = prepare_start(*load_start(settings.base, accelerator.device), settings.lora, settings.chat)
+    start = load_start(settings.base, accelerator.device, held_as_set(settings))
+    trainable = prepare_start(*start, settings.lora, settings.chat)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     dataset = read_dataset(settings, trainable, engine, splits, accelerator.num_processes)
-    settings = resolve(settings, trainable.model, dataset.batches, pairs_per_step=dataset.batches.per_step)
+    known = {"pairs_per_step": dataset.batches.per_step, "base_bits": held_bits(trainable.model)}
+    settings = resolve(settings, trainable.model, dataset.batches, **known)
     if settings.resume:
         refuse_other_settings(run.path, dataclasses.asdict(settings))
     prompt_formats = choose_prompt_formats(settings, trainable)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from configs import InputError
 from finetune.engine.engine import Engine, start_engine
 from finetune.export.saved_model import load_start, load_start_tokenizer, positions_of_start
+from finetune.lora.held_base import held_as_set
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, train_from
 from finetune.pretraining.dataset import PretrainDataset, prepare_dataset
@@ -21,6 +22,7 @@ from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.plan import Plan
+from tokenizer_ext.held_weights.quantised_layers import held_bits
 
 BLOCK_SIZE = 512
 """Where none is given: long enough for most documents, and on a CPU as fast as shorter blocks."""
@@ -62,7 +64,7 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
     ends = DocumentEnds.of(tokenizer)
     with main_process_first(accelerator):
         texts = encode_sources(named.all, tokenizer, ends)
-    model, tokenizer = load_start(settings.base, accelerator.device)
+    model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
     dataset = prepare_dataset(
         texts,
         named,
@@ -72,7 +74,7 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
         evaluation_blocks=settings.evaluation_blocks,
         seed=settings.seed,
     )
-    settings = resolve(settings, model, dataset.batches, block_size=block_size)
+    settings = resolve(settings, model, dataset.batches, block_size=block_size, base_bits=held_bits(model))
     if settings.resume and accelerator.is_main_process:
         inputs = {"data_sha256": dataset.sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)

@@ -21,6 +21,7 @@ from finetune.evaluation.questions_asked import choose_askable
 from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import load_start
 from finetune.inspection.before_training import inspect_before_training
+from finetune.lora.held_base import held_as_set
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.local_model import LocalModel
@@ -32,6 +33,7 @@ from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.extension.plan import Plan
+from tokenizer_ext.held_weights.quantised_layers import held_bits
 from tokenizer_ext.huggingface.hf_model import positions_of
 
 
@@ -73,13 +75,17 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     """
     splits = read_splits(settings, accelerator)
     data_sha256 = splits.sha256()
-    model, tokenizer = load_start(settings.base, accelerator.device)
+    model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
     plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
     check_trainable(model, plan, settings.lora)
     chat = format_of(settings, plan.tokenizer, model)
     dataset = read_dataset(settings, chat, model, splits, run, accelerator)
-    sizes = {"conversations_per_step": dataset.batches.per_step, "new_tokens": settings.wanted_tokens}
+    sizes = {
+        "conversations_per_step": dataset.batches.per_step,
+        "new_tokens": settings.wanted_tokens,
+        "base_bits": held_bits(model),
+    }
     settings = resolve(settings, model, dataset.batches, **sizes)
     formats = [*ways_to_ask(settings, tokenizer, model).values(), ChatPromptFormat(chat)]
     models = [LocalModel(model, prompt_format) for prompt_format in formats]

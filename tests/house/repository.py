@@ -25,6 +25,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "foreign",
         "huggingface",
         "encoders",
+        "held_weights",
         "embeddings",
         "extension",
         "inspection",

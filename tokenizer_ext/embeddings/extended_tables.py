@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tokenizer_ext.held_weights.stored_layers import HALF, HeldLayer, StoredEmbedding
+
 
 class ExtendedEmbedding(nn.Module):
     """A lookup in a frozen table, except that the new ids are looked up in rows of their own."""
@@ -20,7 +22,7 @@ class ExtendedEmbedding(nn.Module):
         super().__init__()
         self.table = table
         self.first_new_id, self.new_tokens = first_new_id, new_tokens
-        self.new_rows = nn.Parameter(table.weight.detach()[first_new_id : first_new_id + new_tokens].clone())  # (N, D)
+        self.new_rows = _trained_copy(table, table.weight[first_new_id : first_new_id + new_tokens])  # (N, D)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Rows of the ids: (B, T) -> (B, T, D)."""
@@ -52,7 +54,7 @@ class ExtendedHead(nn.Module):
         self.first_new_id, self.end = first_new_id, first_new_id + new_tokens
         new_ids = slice(first_new_id, self.end)
         # (N, D), and (N,)
-        self.new_rows = nn.Parameter(head.weight.detach()[new_ids].clone()) if tied_to is None else tied_to.new_rows
+        self.new_rows = _trained_copy(head, head.weight[new_ids]) if tied_to is None else tied_to.new_rows
         self.new_biases = None if head.bias is None else nn.Parameter(head.bias.detach()[new_ids].clone())
 
     def segments(self) -> list[tuple[Tensor, Tensor | None]]:
@@ -68,7 +70,10 @@ class ExtendedHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits in the order of the ids, (..., D) -> (..., R): for replies; training takes `segments`."""
-        return torch.cat([F.linear(hidden, rows, biases) for rows, biases in self.segments()], dim=-1)  # (..., R)
+        segments = self.segments()
+        if isinstance(self.head, HeldLayer):
+            segments = [(rows.to(hidden.dtype), biases) for rows, biases in segments]
+        return torch.cat([F.linear(hidden, rows, biases) for rows, biases in segments], dim=-1)  # (..., R)
 
     def folded(self) -> nn.Linear:
         """The plain head with the new rows, and their biases, in their places."""
@@ -108,3 +113,10 @@ class ExtendedBigramTable(nn.Module):
             self.table.weight[self.first_new_id :] = self.new_rows
             self.table.weight[: self.first_new_id, self.first_new_id :] = self.new_columns
         return self.table
+
+
+def _trained_copy(module: nn.Module, rows: Tensor) -> nn.Parameter:
+    """Rows that train, in single precision where their module holds its own in half."""
+    copied = rows.detach().clone()
+    is_held = isinstance(module, HeldLayer | StoredEmbedding) and copied.dtype in HALF
+    return nn.Parameter(copied.float() if is_held else copied)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from configs import InputError
 from tokenizer_ext.embeddings.extended_tables import ExtendedBigramTable, ExtendedEmbedding, ExtendedHead
+from tokenizer_ext.held_weights.stored_layers import is_linear, is_lookup
 
 
 class Tables(NamedTuple):
@@ -43,12 +44,12 @@ def find_tables(model: nn.Module) -> Tables:
     else:
         embedding, head = owner.get_input_embeddings(), owner.get_output_embeddings()
         is_bigram = False
-    if not _is_lookup(embedding) or not (is_bigram or type(head) is nn.Linear):
+    if not is_lookup(embedding) or not (is_bigram or is_linear(head)):
         raise InputError(
             f"{type(model).__name__}: found {type(embedding).__name__} as embedding and {type(head).__name__} as head, "
             "expected nn.Embedding and nn.Linear: new rows go into plain tables only"
         )
-    if type(head) is nn.Linear and head.out_features != embedding.num_embeddings:
+    if head is not None and head.out_features != embedding.num_embeddings:
         raise InputError(f"{type(model).__name__}: found {head} over {embedding}, expected as many rows in both")
     return Tables(embedding, None if is_bigram else head)
 
@@ -152,18 +153,6 @@ def fold(model: nn.Module) -> None:
 def _extended_tables(model: nn.Module) -> list[ExtendedEmbedding | ExtendedHead | ExtendedBigramTable]:
     kinds = ExtendedEmbedding | ExtendedHead | ExtendedBigramTable
     return [module for module in model.modules() if isinstance(module, kinds)]
-
-
-def _is_lookup(embedding: nn.Module) -> bool:
-    # A subclass may hold its rows quantised, which rows beside the table would not follow. One that scales what it
-    # looks up, as Gemma 3's does, holds plain rows: it is known by what it gives.
-    if type(embedding) is nn.Embedding:
-        return True
-    scale = getattr(embedding, "embed_scale", None)
-    if not isinstance(embedding, nn.Embedding) or scale is None:
-        return False
-    ids = torch.arange(min(2, embedding.num_embeddings), device=embedding.weight.device)
-    return torch.equal(embedding(ids), embedding.weight[ids] * torch.as_tensor(scale).to(embedding.weight))
 
 
 def _check_start_rows(tables: Tables, first_new_id: int, input_rows: Tensor, output_rows: Tensor | None) -> None:

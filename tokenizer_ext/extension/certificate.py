@@ -17,17 +17,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.encoders.agreement import EncoderAgreement
+from tokenizer_ext.held_weights.quantised_layers import originals
+from tokenizer_ext.held_weights.stored_layers import HALF
 from tokenizer_ext.huggingface.byte_level_backend import bpe_json
 from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 from tokenizer_ext.pages.json_records import read_record, write_record
 from tokenizer_ext.pages.progress import tracked
 
+NUMBERS_AT_ONCE = 2**22
 CERTIFICATE = "certificate.json"
 """Name of the file in the folder of an extended model."""
 
@@ -186,7 +188,7 @@ def read_certificate(folder: str | Path) -> Certificate | None:
 def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashes:
     """The hashes of a model of which `base_ids` are the base's: so many first ids, or these, in this order.
 
-    A bigram table enters with their columns only.
+    A bigram table enters with their columns only; a quantised matrix as it stands on the disk, which it was made of.
     """
     tables = find_tables(model)
     ids = slice(base_ids) if isinstance(base_ids, int) else list(base_ids)
@@ -194,7 +196,9 @@ def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashe
     if tables.head is not None:
         token_weights |= {id(tables.head.weight), id(tables.head.bias)}
     rows, others = hashlib.sha256(), hashlib.sha256()
-    for name, weight in tracked(_weights_by_name(model), "hashing the weights", "tensors"):
+    on_disk = originals(model)
+    for name, held in tracked(_weights_by_name(model), "hashing the weights", "tensors"):
+        weight = on_disk[id(held)].read() if id(held) in on_disk else held
         if id(weight) in token_weights:
             _add(rows, name, weight[ids][:, ids] if tables.head is None else weight[ids])
         else:
@@ -222,11 +226,10 @@ def _weights_by_name(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _add(digest: "hashlib._Hash", name: str, weight: Tensor) -> None:
-    weight = weight.detach().cpu()
-    if weight.dtype in (torch.float16, torch.bfloat16):
-        weight = weight.float()
     digest.update(f"{' '.join(map(str, [name, *weight.shape]))}\n".encode())
-    digest.update(weight.reshape(-1).numpy().data)
+    for part in weight.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # in single precision all would fill the memory
+        numbers = part.cpu()
+        digest.update((numbers.float() if numbers.dtype in HALF else numbers).numpy().data)
 
 
 def weights_sha256(weights: WeightHashes) -> str:

@@ -31,6 +31,10 @@ EXPECTED = (
 )
 
 
+NUMBERS_AT_ONCE = 2**22
+"""That are looked at: what looking makes of a whole table would be the largest thing in memory."""
+
+
 def load_tokenizer(name_or_folder: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a model: of a folder, a Hub name, a GGUF file, or `smollm2`.
 
@@ -105,7 +109,7 @@ def positions_in(config: PreTrainedConfig) -> int | None:
 def check_finite(model: nn.Module, where: str) -> None:
     """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error."""
     for name, tensor in tracked(list(model.named_parameters()), "checking the weights", "tensors"):
-        if not torch.isfinite(tensor).all():
+        if not all(torch.isfinite(part).all() for part in tensor.detach().reshape(-1).split(NUMBERS_AT_ONCE)):
             raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
 
 

@@ -1,0 +1,216 @@
+"""Frozen matrices quantised to 8 or 4 bits by bitsandbytes, made whole again whenever they are multiplied.
+
+Four bits are NF4 with quantised scales, as QLoRA has them (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314,
+section 3); eight are blockwise (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861, section 2.1). Activations are
+never quantised, and of the matrices those inside the repeated blocks alone, as QLoRA does: embedding and head stay as
+they are stored.
+
+A quantised layer knows where its matrix stands on the disk, so that hashes, certificates and saves are of that one.
+
+Shapes: I width of the input, O width of the output.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from configs import InputError
+from tokenizer_ext.held_weights.stored_layers import HALF, HeldLayer, StoredLinear, holds_half
+from tokenizer_ext.pages.progress import tracked
+
+Bits = Literal[4, 8]
+HeldBits = Literal[32, 16, 8, 4]
+BLOCK_SIZES: Mapping[int, int] = {4: 64, 8: 256}
+"""Numbers that share a scale: QLoRA's, and bitsandbytes' own for 8 bits."""
+NF4, INT8 = "nf4", "blockwise int8"
+KINDS: Mapping[int, str] = {4: NF4, 8: INT8}
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Where a matrix stands."""
+
+    file: Path
+    name: str
+
+    def read(self) -> Tensor:
+        """It, mapped from the file: it takes no memory that the system cannot take back."""
+        with safe_open(self.file, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(self.name)
+        return tensor
+
+
+class QuantisedLinear(HeldLayer, nn.Linear):
+    """`nn.Linear` whose matrix is quantised: `weight` is what bitsandbytes packs it into."""
+
+    origin: OnDisk
+    state: Any
+    """bitsandbytes' `QuantState`."""
+    bits: Bits
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The matrix as the quantised numbers have it."""
+        from bitsandbytes import functional
+
+        make = functional.dequantize_4bit if self.bits == 4 else functional.dequantize_blockwise
+        self.state.dtype = dtype
+        whole: Tensor = make(self.weight.detach(), self.state)
+        return whole
+
+
+def expect_bitsandbytes() -> None:
+    """Refuses where bitsandbytes is not installed."""
+    try:
+        import bitsandbytes  # noqa: F401 - whether it is there, and finds its kernels
+    except ImportError as error:
+        raise InputError(
+            f"base_bits: needs bitsandbytes, which cannot be imported ({error}): pip install 'graft-lm[bits]'"
+        ) from None
+
+
+def quantise(model: nn.Module, bits: Bits, folder: Path, device: torch.device) -> int:
+    """Quantises the linear layers of a model's blocks one by one, in place; returns how many.
+
+    Args:
+        model: As it was read from the folder, on the CPU; what it holds goes to the device, matrices once they are
+            quantised, so that the device never has the whole.
+        bits: 4 or 8.
+        folder: Where its weights stand.
+        device: Where the packed numbers go.
+
+    Raises:
+        InputError: bitsandbytes is missing, or a matrix does not stand in the folder by its name.
+
+    """
+    expect_bitsandbytes()
+    stored = {name: file for file in sorted(folder.glob("*.safetensors")) for name in _names(file)}
+    layers = list(linear_layers_of_blocks(model))
+    if turned := next((name for name, layer in layers if not isinstance(layer, nn.Linear)), None):
+        raise InputError(
+            f"base_bits: {turned} of {type(model).__name__} is a Conv1D, as GPT-2 has them, expected nn.Linear, which "
+            "peft puts adapters on when it is quantised: use --base_bits 16"
+        )
+    for name, layer in tracked(layers, f"quantising to {bits} bits", "matrices"):
+        _quantise(layer, bits, _find(f"{name}.weight", model, stored), device)
+    return len(layers)
+
+
+def linear_layers_of_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The linear layers inside a model's repeated blocks, with their names; the head is none of them."""
+    blocks = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | Conv1D) and any(name.startswith(f"{block}.") for block in blocks):
+            yield name, module
+
+
+@torch.no_grad()
+def round_blocks(model: nn.Module, bits: Bits) -> dict[nn.Parameter, Tensor]:
+    """Gives the linear layers of a model's blocks the numbers that they have once quantised, in place.
+
+    Returns what each weight held before. Layers of adapters stay as they are.
+
+    Raises:
+        InputError: bitsandbytes is missing.
+
+    """
+    expect_bitsandbytes()
+    before = {}
+    for name, layer in tracked(list(linear_layers_of_blocks(model)), f"rounding to {bits} bits", "matrices"):
+        if "lora_" not in name:
+            weight: nn.Parameter = layer.weight  # type: ignore[assignment]
+            before[weight] = weight.data
+            weight.data = rounded(weight.data, bits, weight.dtype)
+    return before
+
+
+def packed(weight: Tensor, bits: Bits) -> tuple[Tensor, Any]:
+    """A matrix as bitsandbytes packs it, and what undoes that."""
+    from bitsandbytes import functional
+
+    matrix = weight.contiguous()
+    if bits == 4:
+        return functional.quantize_4bit(matrix, quant_type=NF4, compress_statistics=True, blocksize=BLOCK_SIZES[4])
+    return functional.quantize_blockwise(matrix, blocksize=BLOCK_SIZES[8], nested=False)
+
+
+def rounded(weight: Tensor, bits: Bits, dtype: torch.dtype) -> Tensor:
+    """A matrix after it was quantised and made whole again."""
+    from bitsandbytes import functional
+
+    numbers, state = packed(weight, bits)
+    state.dtype = dtype
+    make = functional.dequantize_4bit if bits == 4 else functional.dequantize_blockwise
+    whole: Tensor = make(numbers, state)
+    return whole
+
+
+def originals(model: nn.Module) -> dict[int, OnDisk]:
+    """What the packed weights of a model were made of, by the id of each; empty where it has none."""
+    return {id(module.weight): module.origin for module in quantised_layers(model)}
+
+
+def sizes_of(model: nn.Module) -> dict[int, int]:
+    """How many numbers the packed weights of a model stand for, by the id of each."""
+    return {id(module.weight): module.in_features * module.out_features for module in quantised_layers(model)}
+
+
+def put_originals_back(model: nn.Module) -> None:
+    """Has quantised layers hold what stands on the disk again, in place: that is what is saved."""
+    for module in quantised_layers(model):
+        weight = module.origin.read()
+        module.weight = nn.Parameter(weight.to(module.weight.device), requires_grad=False)
+        module.__class__ = StoredLinear if weight.dtype in HALF else nn.Linear  # type: ignore[assignment]
+
+
+def held_bits(model: nn.Module) -> HeldBits:
+    """The bits that a model's frozen matrices are held in."""
+    if quantised := quantised_layers(model):
+        return quantised[0].bits
+    return 16 if holds_half(model) else 32
+
+
+def describe_held(model: nn.Module) -> str:
+    """The same as a run says it; nothing of a model in single precision.
+
+    >>> describe_held(nn.Linear(2, 2))
+    ''
+    """
+    bits = held_bits(model)
+    if bits == 32:
+        return ""
+    return "frozen weights as they are stored" if bits == 16 else f"frozen weights of the blocks in {KINDS[bits]}"
+
+
+def quantised_layers(model: nn.Module) -> "list[QuantisedLinear]":
+    """The layers of a model that are quantised."""
+    return [module for module in model.modules() if isinstance(module, QuantisedLinear)]
+
+
+@torch.no_grad()
+def _quantise(layer: nn.Module, bits: Bits, origin: OnDisk, device: torch.device) -> None:
+    numbers, state = packed(layer.weight.detach().to(device), bits)  # type: ignore[operator,union-attr]
+    layer.weight = nn.Parameter(numbers, requires_grad=False)
+    layer.__class__ = QuantisedLinear
+    layer.origin, layer.state, layer.bits = origin, state, bits  # type: ignore[assignment]
+
+
+def _find(name: str, model: nn.Module, stored: Mapping[str, Path]) -> OnDisk:
+    short = name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")  # as GPT-2's first folders name them
+    for key in (name, short):
+        if key in stored:
+            return OnDisk(stored[key], key)
+    raise InputError(
+        f"base_bits: {type(model).__name__} holds {name}, which stands by that name in no file of its base, expected "
+        "weights that are stored as they are held: use --base_bits 16"
+    )
+
+
+def _names(file: Path) -> list[str]:
+    with safe_open(file, framework="pt") as opened:
+        return list(opened.keys())
