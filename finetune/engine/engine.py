@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from configs import InputError
 from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
+from finetune.engine.llama_layers import swap_llama_layers
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
 from finetune.engine.padding_free import packing_is_exact, prefix_sharing_is_exact
 from scratch_models.launch.compilation import expect_compiler
@@ -208,6 +209,7 @@ def _exchange_layers(engine: Engine, *, compiled: bool) -> None:
     if model.device.type == "cpu" and not compiled:
         keep_freed_memory()
         swap_dropout(model, engine.swapped)
+        swap_llama_layers(model, engine.swapped)
     swap_activations(model, engine.swapped)
     swap_frozen_linears(model, dtype, engine.swapped)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Literal, cast
 
@@ -22,11 +23,10 @@ from scratch_models.loop.training import train
 from tests.benchmarks.matmul_rate import product_gflops
 from tests.benchmarks.sft_sides.work import (
     CONVERSATIONS_PER_STEP,
-    LEARNING_RATE,
+    LEARNING_RATES,
     StepClock,
     Work,
-    make_tokenizer,
-    read_problems,
+    floor_mflop,
 )
 
 TOKENS_PER_MICRO_BATCH = 4096
@@ -54,11 +54,11 @@ class InOrder:
         return join_by_tokens(rows, self.tokens, packed=self.packed)
 
 
-def make_rows(steps: int) -> list[Row]:
+def make_rows(work: Work) -> list[Row]:
     """Ids and targets as TRL makes them: of the whole text, learned from where the prompt's ids are no longer its."""
-    tokenizer = make_tokenizer()
+    tokenizer = work.make_tokenizer()
     rows = list[Row]()
-    for problem in read_problems(steps):
+    for problem in work.read_problems(work.steps):
         prompt = tokenizer(problem["prompt"])["input_ids"]
         ids = [*tokenizer(problem["prompt"] + problem["completion"])["input_ids"], tokenizer.eos_token_id]
         differs = [place for place, (id_, whole) in enumerate(zip(prompt, ids, strict=False)) if id_ != whole]
@@ -69,10 +69,11 @@ def make_rows(steps: int) -> list[Row]:
 
 def main(work: Work) -> None:
     """Trains, and prints the figures, with the rate of matrix products before and after."""
-    rate = product_gflops(torch.float32, 10)
+    clocks = {"seconds": time.perf_counter, "processor_seconds": time.process_time}
+    rates = {name: product_gflops(torch.float32, 5, of_kind) for name, of_kind in clocks.items()}
     settings = LoopSettings(
         max_steps=work.steps,
-        learning_rate=LEARNING_RATE,
+        learning_rate=LEARNING_RATES[work.shape],
         precision=cast(Literal["fp32", "bf16"], work.precision),
         evaluation_steps=0,
         checkpoint_steps=0,
@@ -86,16 +87,18 @@ def main(work: Work) -> None:
     folder = choose_run_folder(str(Path(tempfile.mkdtemp()) / "run"), "speed", {}, resume=False)
     run = start_run(folder, settings, accelerator, dataclasses.asdict(work))
     clock = StepClock()
-    batches = InOrder(make_rows(work.steps), clock, engine)
+    batches = InOrder(make_rows(work), clock, engine)
     train(loss_model, batches, optimizers, settings, accelerator=accelerator, run=run, evaluate=lambda step: {})
     clock.note()
-    rate += product_gflops(torch.float32, 10)
+    for name, of_kind in clocks.items():
+        rates[name] += product_gflops(torch.float32, 5, of_kind)
     steps = [batches.of_step(step) for step in range(work.steps)]
     tokens = [sum(len(row[0]) + 1 for row in rows) for rows in steps]
     learned = [sum(target != IGNORED_TARGET for row in rows for target in row[1]) for rows in steps]
-    floor = work.floor_mflop(sum(tokens[1:]), sum(learned[1:])) / 1e3
+    floor = floor_mflop(model, sum(tokens[1:]), sum(learned[1:])) / 1e3
     losses = [entry["loss_nats"] for entry in run.read_metrics()]
-    clock.report(tokens, losses, floor_gflop=floor, fp32_gflops=statistics.median(rate))
+    medians = {f"fp32_gflop_per_{name}": statistics.median(found) for name, found in rates.items()}
+    clock.report(tokens, losses, floor_gflop=floor, **medians)
 
 
 if __name__ == "__main__":

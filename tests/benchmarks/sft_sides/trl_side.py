@@ -12,11 +12,9 @@ from trl import SFTConfig, SFTTrainer
 
 from tests.benchmarks.sft_sides.work import (
     CONVERSATIONS_PER_STEP,
-    LEARNING_RATE,
+    LEARNING_RATES,
     StepClock,
     Work,
-    make_tokenizer,
-    read_problems,
 )
 
 PACKED_TOKENS, PACKED_ROWS = 512, 3
@@ -52,7 +50,7 @@ def main(work: Work) -> None:
             per_device_train_batch_size=PACKED_ROWS if packed else CONVERSATIONS_PER_STEP,
             packing=packed,
             max_length=PACKED_TOKENS,
-            learning_rate=LEARNING_RATE,
+            learning_rate=LEARNING_RATES[work.shape],
             lr_scheduler_type="constant",
             logging_steps=1,
             report_to=[],
@@ -62,8 +60,8 @@ def main(work: Work) -> None:
             gradient_checkpointing=False,
             disable_tqdm=True,
         ),
-        train_dataset=Dataset.from_list(read_problems(2 * work.steps)),
-        processing_class=make_tokenizer(),
+        train_dataset=Dataset.from_list(work.read_problems(2 * work.steps)),
+        processing_class=work.make_tokenizer(),
         callbacks=[Noting(clock)],
     )
     trainer.train()
