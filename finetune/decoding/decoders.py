@@ -20,6 +20,7 @@ from finetune.decoding.linear_layers import Adapter, AdapterRows, LayerReader, N
 from finetune.decoding.parts_of_models import read_parts
 from scratch_models.decoding.block_decoder import BlockDecoder, DecoderParts
 from scratch_models.decoding.rows import Decoder
+from scratch_models.sharded.in_step import from_main_process
 
 FIRST_ROOM = 256
 """Ids beyond the prompt that the cache has room for at first."""
@@ -77,6 +78,16 @@ class OwnForward:
         self.cache.batch_select_indices(kept)
 
 
+class SpreadForward(OwnForward):
+    """The same of a model that is spread over processes, which all read the same ids, and get the same logits."""
+
+    def read(self, input_ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last id of each row: (B, T) -> (B, V)."""
+        # What FSDP brings together in inference mode could never be trained again.
+        with torch.inference_mode(False), torch.no_grad():
+            return from_main_process(super().read(input_ids, positions, mask))
+
+
 @dataclass
 class ReadModel:
     """What was read of a model, and the state of it that this holds for."""
@@ -108,7 +119,7 @@ def decoder_for(
     parts = read.parts
     if parts is None:
         assert not base_rows, "the model's own forward has all rows of a batch go through the adapters"
-        return lambda rows, ids: OwnForward(model)
+        return lambda rows, ids: SpreadForward(model) if is_spread(model) else OwnForward(model)
     if not base_rows:
         return lambda rows, ids: BlockDecoder(parts, len(rows), ids + FIRST_ROOM)
 
@@ -126,12 +137,19 @@ def decodes_by_parts(model: PreTrainedModel, *, lay_out: bool = True) -> bool:
 
 def read_model(model: PreTrainedModel, *, lay_out: bool) -> ReadModel:
     """What is known of the model as it is now: its parts and its adapter, or why there are none."""
+    if is_spread(model):
+        return ReadModel((), None, "its weights are spread over processes, and whole in its own forward alone")
     with _READING:
         read = _READ.get(model)
         state = _state_of(model, lay_out)
         if read is None or read.state != state:
             read = _READ[model] = _read(model, state, lay_out=lay_out)
     return read
+
+
+def is_spread(model: nn.Module) -> bool:
+    """Whether the model's weights are slices now, which other processes hold the rest of."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _read(model: PreTrainedModel, state: tuple[object, ...], *, lay_out: bool) -> ReadModel:

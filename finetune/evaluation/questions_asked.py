@@ -12,12 +12,14 @@ from transformers import PreTrainedModel
 
 from configs import InputError
 from finetune.conversations.formats import Conversation
+from finetune.decoding.decoders import is_spread
 from finetune.evaluation.scoring import Answered, Evaluation, answer, evaluate, score
 from finetune.replies.asked_model import AskedModel, Costs
 from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PromptFormat
 from scratch_models.corpus.evenly_spaced import evenly_spaced
-from tokenizer_ext.pages.progress import progress
+from scratch_models.sharded.in_step import common_clock
+from tokenizer_ext.pages.progress import is_main_process, progress
 
 T = TypeVar("T")
 
@@ -71,13 +73,15 @@ def ask_base_questions(
 ) -> dict[str, Evaluation]:
     """The base asked in every way: all that can be asked where their number was given, else what there is time for.
 
-    `recorded` is how many a run that goes on asked before.
+    `recorded` is how many a run that goes on asked before. Of a model that is spread over processes all must call it.
     """
     if number_given or recorded is not None:
         chosen = askable if recorded is None else spread(askable, recorded)
         return ask_all(model, ways, chosen, max_new_tokens)
-    found = ask_in_time(model, ways, askable, max_new_tokens, seconds=60 * minutes)
-    print(describe_number(len(asked_questions(found)), len(askable), minutes))
+    clock = common_clock if is_spread(model) else time.monotonic
+    found = ask_in_time(model, ways, askable, max_new_tokens, seconds=60 * minutes, clock=clock)
+    if is_main_process():
+        print(describe_number(len(asked_questions(found)), len(askable), minutes))
     return found
 
 

@@ -30,6 +30,8 @@ class BaseOnDisk:
     """The folder that was read; None where the weights in memory are in none."""
     stored_as: torch.dtype
     """The type of the weights that were read."""
+    found_unchanged: bool = False
+    """Whether a training in which no process held them whole ended with the slices that it began with."""
 
     @property
     def place(self) -> tuple[str, str | None]:

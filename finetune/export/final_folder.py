@@ -132,7 +132,7 @@ def _stands_as_it_was(model: PreTrainedModel, extended: Extended) -> bool:
     base = base_on_disk(model)
     if base is None or base.folder is None or extended.plan.new_ids:
         return False
-    return hash_weights(model, extended.first_new_id) == extended.certificate.weights_before
+    return base.found_unchanged or hash_weights(model, extended.first_new_id) == extended.certificate.weights_before
 
 
 def _write_beside_adapter(

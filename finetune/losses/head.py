@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from configs import InputError
+from scratch_models.loop.sharding import class_before_sharding
 from tokenizer_ext.embeddings.extended_tables import ExtendedHead
 from tokenizer_ext.held_weights.stored_layers import is_linear
 
@@ -23,7 +24,8 @@ def head_segments(head: nn.Module) -> list[Segment] | None:
     """
     if isinstance(head, ExtendedHead):
         return head.segments()
-    return [(head.weight, head.bias)] if is_linear(head) else None  # type: ignore[list-item]
+    is_plain = is_linear(head) or class_before_sharding(head) is nn.Linear
+    return [(head.weight, head.bias)] if is_plain else None  # type: ignore[list-item]
 
 
 def as_factors(hidden: Tensor) -> tuple[Tensor, torch.dtype]:

@@ -19,6 +19,8 @@ from finetune.engine.padding_free import hidden_states
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
 from finetune.losses.head import check_logits_are_the_heads, head_segments
 from scratch_models.loop.micro_batches import IGNORED_TARGET
+from scratch_models.loop.sharding import is_sharded
+from scratch_models.sharded.sliced_model import whole_rows
 
 
 class SupervisedLoss(nn.Module):
@@ -57,7 +59,9 @@ class SupervisedLoss(nn.Module):
             learned = hidden.flatten(0, 1).index_select(0, chosen)  # (S, D)
             of_chosen = None if weights is None else weights.flatten()[chosen]  # (S,)
             head = self.model.get_output_embeddings()
-            return _summed_nats(head, learned, targets.flatten()[chosen], of_chosen, self._copies)
+            copies = None if is_sharded(head) else self._copies  # a copy would be whole when the head is not
+            with whole_rows(head):
+                return _summed_nats(head, learned, targets.flatten()[chosen], of_chosen, copies)
 
 
 class _FrozenCopies:
@@ -78,7 +82,7 @@ class _FrozenCopies:
 
 
 def _summed_nats(
-    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor | None, copies: _FrozenCopies
+    head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor | None, copies: _FrozenCopies | None
 ) -> Tensor:
     segments = head_segments(head)
     if segments is None:
@@ -87,7 +91,7 @@ def _summed_nats(
             return F.cross_entropy(logits, targets, reduction="sum")
         return F.cross_entropy(logits, targets, reduction="none").mul(weights).sum()
     device = hidden.device.type
-    if torch.is_autocast_enabled(device):
+    if copies is not None and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         segments = [(copies.take(weight, dtype), bias) for weight, bias in segments]
     return summed_cross_entropy(hidden, targets, segments, weights=weights)

@@ -19,6 +19,7 @@ from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.replies.likelihood import TOKENS_PER_MICRO_BATCH
 from finetune.replies.prompts import ChatPromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
+from scratch_models.loop.sharding import computes_in_step
 from scratch_models.loop.training import held_out_loss
 
 
@@ -36,7 +37,9 @@ class HeldOutMonitor:
         replies: int = SHOWN_REPLIES,
         engine: Engine | None = None,
     ) -> None:
-        self.loss_model = SupervisedLoss(trainable.model, engine).to(accelerator.device)
+        self.loss_model = SupervisedLoss(trainable.model, engine)
+        if not computes_in_step(self.loss_model):
+            self.loss_model.to(accelerator.device)
         self.trainable, self.accelerator, self.reply_tokens = trainable, accelerator, reply_tokens
         self.watched = choose_watched(base_answered, replies)
         rows = sorted(map(to_row, dataset.held_out), key=lambda row: len(row[0]))
@@ -49,7 +52,8 @@ class HeldOutMonitor:
 
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out conversations after a step."""
-        return self.held_out() | (self.ask(step) if self.accelerator.is_main_process and self.watched else {})
+        asks = self.accelerator.is_main_process or computes_in_step(self.loss_model)
+        return self.held_out() | (self.ask(step) if asks and self.watched else {})
 
     def held_out(self) -> dict[str, float]:
         """Loss and bits per byte; bits per byte count the end of a turn as nats and not as bytes."""
@@ -63,7 +67,7 @@ class HeldOutMonitor:
         """The share of replies that the model ends itself, and two of them, which are printed too."""
         asked = [before.conversation for before in self.watched]
         answered = answer(self.trainable.model, self.prompt_format, asked, self.reply_tokens)
-        return show_watched(self.watched, answered, step)
+        return show_watched(self.watched, answered, step) if self.accelerator.is_main_process else {}
 
 
 def show_watched(base_answered: Sequence[Answered], answered: Sequence[Answered], step: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
@@ -22,12 +23,14 @@ from finetune.lora.trainable_model import TrainableModel
 from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
+from finetune.supervised.sliced_base import leave_slices, train_in_slices
 from finetune.supervised.stages import Start, Training, prepare_training, read_start
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
+from scratch_models.sharded.sliced_model import SlicedModel
 from tokenizer_ext.extension.report import describe as describe_extension
 from tokenizer_ext.pages.progress import progress
 
@@ -52,9 +55,7 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
         return None
     course = describe_course(settings, start.dataset.batches, "conversations")
     accelerator.print(describe_format(start.chat), course, sep="\n")
-    base = ask_base(settings, start, run) if accelerator.is_main_process else {}
-    wait_for_all(accelerator)
-    training = prepare_training(settings, start, best_replies(base), run, accelerator)
+    base, training, sliced = ask_and_prepare(settings, start, run, accelerator)
     trainable, engine, monitor = training.trainable, training.engine, training.monitor
     shown = describe_extension(trainable.extended.certificate), training.dataset.describe(), engine.describe()
     accelerator.print(*shown, sep="\n")
@@ -67,18 +68,35 @@ def fine_tune(settings: SftSettings) -> RunFolder | None:
     batches, optimizers = training.dataset.batches, [training.optimizer]
     train(monitor.loss_model, batches, optimizers, settings.loop, accelerator=accelerator, run=run, evaluate=monitor)
     engine.release()
-    if accelerator.is_main_process:
-        finish_run(settings, start, training, base, run)
+    if accelerator.is_main_process or sliced is not None:
+        finish_run(settings, start, training, base, run, accelerator, sliced)
     wait_for_all(accelerator)  # whoever called this may open the assistant now, in any process
     accelerator.end_training()
     return run
 
 
-def ask_base(settings: SftSettings, start: Start, run: RunFolder) -> dict[str, Evaluation]:
+def ask_and_prepare(
+    settings: SftSettings, start: Start, run: RunFolder, accelerator: Accelerator
+) -> tuple[dict[str, Evaluation], Training, SlicedModel | None]:
+    """The base's replies, and what trains; with what is spread over the processes where none could hold it whole.
+
+    The main process asks a base that is whole, before it is changed. One that is spread gets its adapters first, which
+    add nothing before they have trained, and all processes ask it.
+    """
+    if start.sliced is None:
+        base = ask_base(settings, start, run, accelerator) if accelerator.is_main_process else {}
+        wait_for_all(accelerator)
+        return base, prepare_training(settings, start, best_replies(base), run, accelerator), None
+    trainable, sliced = train_in_slices(start.sliced, settings, accelerator)
+    base = ask_base(settings, start, run, accelerator)
+    return base, prepare_training(settings, start, best_replies(base), run, accelerator, trainable), sliced
+
+
+def ask_base(settings: SftSettings, start: Start, run: RunFolder, accelerator: Accelerator) -> dict[str, Evaluation]:
     """The base's replies in every prompt format that it may understand, to as many questions as there is time for."""
     ways = ways_to_ask(settings, start.plan.base, start.model)
     how = "in its chat format" if "chat" in ways else f"in {len(ways)} prompt formats"
-    print(f"Asking the base up to {len(start.asked)} held-out questions {how} …", flush=True)
+    accelerator.print(f"Asking the base up to {len(start.asked)} held-out questions {how} …", flush=True)
     return ask_base_questions(
         start.model,
         ways,
@@ -91,14 +109,27 @@ def ask_base(settings: SftSettings, start: Start, run: RunFolder) -> dict[str, E
 
 
 def finish_run(
-    settings: SftSettings, start: Start, training: Training, base: dict[str, Evaluation], run: RunFolder
+    settings: SftSettings,
+    start: Start,
+    training: Training,
+    base: dict[str, Evaluation],
+    run: RunFolder,
+    accelerator: Accelerator,
+    sliced: SlicedModel | None = None,
 ) -> None:
-    """Asks the assistant what the base was asked, saves it, reports, and merges or uploads it where that is wanted."""
+    """Asks the assistant what the base was asked, saves it, reports, and merges or uploads it where that is wanted.
+
+    Of a model that is spread over the processes all must call it, and the main one writes.
+    """
     trainable = training.trainable
     round_new_rows(trainable.model)
     with progress("the assistant"):
         asked = asked_questions(base)
         assistant = evaluate(trainable.model, training.monitor.prompt_format, asked, settings.reply_tokens)
+    if sliced is not None:
+        leave_slices(trainable, sliced, accelerator)
+    if not accelerator.is_main_process:
+        return
     report = make_report(settings.base, describe_facts(settings, training, run), run, base, assistant)
     finish(report, settings.base, trainable, start.chat, run)
     publish(run, merge=settings.merge, push_to_hub=settings.push_to_hub)

@@ -22,14 +22,17 @@ from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import load_start
 from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.held_base import held_as_set
+from finetune.lora.lora import check_lora
 from finetune.lora.resolved_settings import choose_per_step, resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
+from finetune.supervised.sliced_base import SlicedBase, open_sliced
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
+from tokenizer_ext.embeddings.token_rows import check_rows
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.extension.plan import Plan
@@ -52,6 +55,8 @@ class Start:
     """What the conversations are rendered in, and the assistant is asked in."""
     asked: list[Conversation]
     """The held-out conversations that base and assistant are asked: those that fit in every prompt format."""
+    sliced: SlicedBase | None = None
+    """The base where its weights are read by slices: the model has none yet."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,9 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     """
     splits = read_splits(settings, accelerator)
     data_sha256 = splits.sha256()
-    model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
-    plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
-    check_trainable(model, plan, settings.lora)
+    model, plan, sliced = _open_base(settings, documents, accelerator)
+    tokenizer = plan.base
     chat = format_of(settings, plan.tokenizer, model)
     dataset = read_dataset(settings, chat, model, splits, run, accelerator)
     sizes = {
@@ -94,7 +98,27 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
         inputs = {"data_sha256": data_sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)
         refuse_other_settings(run.path, asdict(settings))
-    return Start(settings, model, plan, data_sha256, dataset, chat, asked)
+    return Start(settings, model, plan, data_sha256, dataset, chat, asked, sliced)
+
+
+def _open_base(
+    settings: SftSettings, documents: Sequence[str], accelerator: Accelerator
+) -> tuple[PreTrainedModel, Plan, SlicedBase | None]:
+    """The base, and what is added to its tokens; whole, or without weights where they are read by slices later.
+
+    Raises:
+        InputError: a base or an adapter that cannot be used.
+
+    """
+    sliced = open_sliced(settings, documents, accelerator)
+    if sliced is not None and settings.lora is not None:
+        check_rows(sliced.model, sliced.plan.base)
+        check_lora(sliced.model, settings.lora)
+        return sliced.model, sliced.plan, sliced
+    model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
+    plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
+    check_trainable(model, plan, settings.lora)
+    return model, plan, None
 
 
 def read_splits(settings: SftSettings, accelerator: Accelerator) -> ConversationSplits:
@@ -148,10 +172,18 @@ def read_dataset(
 
 
 def prepare_training(
-    settings: SftSettings, start: Start, base_answered: Sequence[Answered], run: RunFolder, accelerator: Accelerator
+    settings: SftSettings,
+    start: Start,
+    base_answered: Sequence[Answered],
+    run: RunFolder,
+    accelerator: Accelerator,
+    trainable: TrainableModel | None = None,
 ) -> Training:
-    """The base, changed in place into what trains; `base_answered` are its replies, to show them beside later ones."""
-    trainable = train_from(start.model, start.plan, settings.lora)
+    """The base, changed in place into what trains; `base_answered` are its replies, to show them beside later ones.
+
+    A `trainable` that is given is trained: it was spread over the processes, and asked as the base that it starts from.
+    """
+    trainable = trainable or train_from(start.model, start.plan, settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run, packing=settings.packing)
     tokens = engine.tokens_at_once(settings.tokens_per_micro_batch)
     dataset = start.dataset.in_rows(

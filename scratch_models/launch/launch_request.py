@@ -23,10 +23,6 @@ UNSERVED = {
         "ZeRO-3 does",
     ),
     "ACCELERATE_USE_MEGATRON_LM": ("Megatron-LM", "launch with configs/accelerate/gpus_fsdp2.yaml"),
-    "ACCELERATE_USE_PARALLELISM_CONFIG": (
-        "a parallelism_config",
-        "launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, which spread the data, or the model too",
-    ),
     "FSDP_ACTIVATION_CHECKPOINTING": ("fsdp_activation_checkpointing", "pass --gradient_checkpointing true instead"),
 }
 """A variable of accelerate's -> what it stands for, and what to do instead."""
@@ -49,6 +45,7 @@ def refuse_launch() -> None:
     for variable, (what, advice) in UNSERVED.items():
         if parse_flag_from_env(variable):
             raise InputError(f"{WHERE} asks for {what}, which the training loop does not drive: {advice}")
+    _refuse_parallelism()
     if parse_flag_from_env("ACCELERATE_USE_FSDP") and parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
         raise InputError(
             "fsdp_offload_params: found true, but slices stay on the device that computes: set it to false and launch "
@@ -64,6 +61,22 @@ def refuse_launch() -> None:
     for name, value in ({"gradient_accumulation_steps": steps} | asked_of_launcher(_launcher())).items():
         if (name, value) != ("gradient_accumulation_steps", "1"):
             raise InputError(f"{WHERE} asks for {name} {value}, which reaches DeepSpeed alone: {DROPPED[name]}")
+
+
+def _refuse_parallelism() -> None:
+    """Refuses every plan of accelerate's but replicas of a sharded model; that one `make_mesh` follows."""
+    if not parse_flag_from_env("ACCELERATE_USE_PARALLELISM_CONFIG"):
+        return
+    others = [
+        name for name in ("tp", "cp", "sp") if os.environ.get(f"PARALLELISM_CONFIG_{name.upper()}_SIZE", "1") != "1"
+    ]
+    if others or not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        asked = f"{others[0]}_size of a parallelism_config" if others else "a parallelism_config without FSDP"
+        raise InputError(
+            f"{WHERE} asks for {asked}, which the training loop does not drive, expected dp_replicate_size alone, "
+            "beside FSDP: launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, which spread the data, or "
+            "the model too"
+        )
 
 
 def launched_precision() -> Literal["bf16"] | None:

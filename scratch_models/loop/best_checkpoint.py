@@ -27,7 +27,7 @@ from scratch_models.loop.checkpoint import (
 )
 from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.run_folder import RunFolder
-from scratch_models.loop.sharding import whole_tensors
+from scratch_models.loop.sharding import spread_like, whole_tensors
 
 MEASURE = "held_out_bits_per_byte"
 
@@ -124,19 +124,18 @@ class BestCheckpoint:
 
     @torch.no_grad()
     def load(self, loss_model: nn.Module) -> str:
-        """Puts the best weights into a model that is whole in every process; says which they are."""
+        """Puts the best weights into a model, whole in every process or spread over them; says which they are."""
         self.accelerator.wait_for_everyone()
         trained = {name: weight for name, weight in loss_model.named_parameters() if weight.requires_grad}
-        said = ""
+        best, said = Checkpoint(step=0, tensors={"trained": {}}, state={}), ""
         if self.accelerator.is_main_process:
             best, _ = load_newest_checkpoint(self.folder)
             if problem := find_other_tensor(trained, best.tensors.get("trained", {})):
                 raise InputError(f"{self.folder}: {problem}: it is of another run, or was changed")
-            for name, parameter in trained.items():
-                parameter.copy_(best.tensors["trained"][name])
             said = (
                 f"The weights are those of step {best.step}, the best: {best.state[MEASURE]:.4f} held-out bits per byte"
             )
-        for parameter in trained.values():  # the main process alone has the folder for certain
-            broadcast(parameter.data)
+        for name, parameter in trained.items():  # the main process alone has the folder for certain
+            whole = best.tensors["trained"].get(name, torch.empty(parameter.shape, dtype=parameter.dtype))
+            parameter.copy_(spread_like(parameter, broadcast(whole.to(parameter.device))))
         return said

@@ -8,10 +8,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from configs import InputError
 from scratch_models.launch.launch_request import refuse_launch
 from scratch_models.launch.trackers import tracker_names
 from scratch_models.loop.run_folder import RUNS
+
+REPLICAS, SHARDS = "PARALLELISM_CONFIG_DP_REPLICATE_SIZE", "PARALLELISM_CONFIG_DP_SHARD_SIZE"
+"""What accelerate calls them in the environment."""
 
 
 def make_accelerator(
@@ -29,6 +34,7 @@ def make_accelerator(
 
     """
     refuse_launch()
+    os.environ["ACCELERATE_USE_PARALLELISM_CONFIG"] = "false"  # `make_mesh` follows it; accelerate would refuse a CPU
     # Else transformers would load the base in the first process alone, and the others would start from empty weights.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     # Told nothing, accelerate starts processes that do not know each other where there is no GPU.
@@ -53,6 +59,29 @@ def sum_over_processes(numbers: list[float], accelerator: Accelerator) -> list[f
         return numbers
     summed: Tensor = accelerator.reduce(torch.tensor(numbers, dtype=torch.float64, device=accelerator.device), "sum")
     return [float(number) for number in summed]
+
+
+def make_mesh(accelerator: Accelerator) -> DeviceMesh:
+    """The processes as FSDP shares a model out to them: in a row, or as replicas by shards (HSDP).
+
+    Replicas are `dp_replicate_size` of accelerate's parallelism config.
+
+    Raises:
+        InputError: there are fewer processes than that, or they cannot be shared out so.
+
+    """
+    processes = accelerator.num_processes
+    replicas, shards = (int(os.environ.get(name, "1")) for name in (REPLICAS, SHARDS))
+    if replicas == 1 and shards in (1, processes):
+        return init_device_mesh(accelerator.device.type, (processes,))
+    each = shards if shards > 1 else processes // max(replicas, 1)
+    if replicas < 1 or each < 2 or replicas * each != processes:
+        raise InputError(
+            f"parallelism_config: found {replicas} replicas of {each} shards in {processes} processes, expected "
+            f"{max(replicas, 1) * max(each, 2)} processes, of which each replica has two at least: change "
+            "--num_processes, --parallelism_config_dp_replicate_size or --parallelism_config_dp_shard_size"
+        )
+    return init_device_mesh(accelerator.device.type, (replicas, each), mesh_dim_names=("dp_replicate", "dp_shard"))
 
 
 def _usable_cores() -> int:

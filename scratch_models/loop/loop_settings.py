@@ -92,3 +92,12 @@ class LoopSettings(RunSettings):
             "resume": False,
         }
         return replace(self, max_steps=steps, **{**nothing_kept, **changes})
+
+
+def is_due(step: int, interval: int) -> bool:
+    """Whether something that is done every `interval` steps is done after this one; with 0 it never is.
+
+    >>> is_due(200, 100), is_due(150, 100), is_due(100, 0)
+    (True, False, False)
+    """
+    return interval > 0 and step % interval == 0

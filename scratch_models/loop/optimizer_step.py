@@ -22,6 +22,7 @@ from scratch_models.loop.micro_batches import (
     Unit,
     count_targets,
     count_tokens,
+    size_of,
     to_device,
 )
 from scratch_models.loop.seeds import mixed_seed
@@ -95,7 +96,7 @@ class Stepper:
             with nullcontext() if is_last or self.is_sharded else self.accelerator.no_sync(self.prepared):
                 nats += self._backward(micro_batch, 1 / weight).cpu().double()
         for _ in range(missing):
-            self._backward(min(micro_batches, key=_size), 0.0)
+            self._backward(min(micro_batches, key=size_of), 0.0)
         return float(nats)
 
     def _backward(self, micro_batch: MicroBatch, weight: float) -> Tensor:
@@ -131,7 +132,3 @@ class Stepper:
     def _trained(self) -> list[Tensor]:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
-
-
-def _size(micro_batch: MicroBatch) -> int:
-    return sum(tensor.numel() for tensor in micro_batch.values())

@@ -122,3 +122,10 @@ def learning_rate_factor(step: int, settings: LoopSettings) -> float:
     if settings.schedule == "linear":
         return 1 - progress
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
+    """Gives each group this share of its peak rate, which is the rate that it was made with."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("peak_learning_rate", group["lr"]) * factor

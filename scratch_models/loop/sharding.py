@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.distributed import is_available, is_initialized
 from torch.distributed._composable.contract import REGISTRY_KEY, STATE_KEY
 from torch.distributed._composable_state import _module_state_mapping
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
+
+from scratch_models.loop.devices import make_mesh
 
 HOOKS = (
     "_forward_pre_hooks",
@@ -50,13 +51,11 @@ def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[
     The optimizers have no state yet: their first step makes it slice by slice.
     """
     originals = dict(loss_model.named_parameters())
-    before: dict[nn.Module, Before] = {
-        module: (type(module), dict(module._parameters)) for module in loss_model.modules()
-    }
+    before = as_they_are(loss_model)
     for parameter in originals.values():
         parameter.data = parameter.data.contiguous()  # which FSDP asks for
-    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for block in _blocks(loss_model):
+    mesh = make_mesh(accelerator)
+    for block in blocks_of(loss_model):
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(loss_model, mesh=mesh, reshard_after_forward=False)
     _before.update(before)
@@ -68,7 +67,20 @@ def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[
 
 def is_sharded(loss_model: nn.Module) -> bool:
     """Whether the parameters are slices now."""
-    return loss_model in _before
+    return any(module in _before for module in loss_model.modules())
+
+
+def class_before_sharding(module: nn.Module) -> type[nn.Module]:
+    """The class of a module; of one that is sharded the class that it had before, and will have again."""
+    return _before[module][0] if module in _before else type(module)
+
+
+def computes_in_step(loss_model: nn.Module) -> bool:
+    """Whether its processes must run it all together, also where they only read it: it was never whole in any.
+
+    So is a model whose slices were read from files (`scratch_models/sharded`), where the root is not the loss.
+    """
+    return is_sharded(loss_model) and not isinstance(loss_model, FSDPModule)
 
 
 def gather_model(model: nn.Module, optimizers: Sequence[Optimizer] = ()) -> None:
@@ -100,10 +112,14 @@ def whole_for_reading(loss_model: nn.Module) -> Iterator[None]:
 
     Evaluation needs it: processes read different numbers of micro-batches, and only the main one lets the model reply.
     FSDP's hooks are out meanwhile: they would note in which order the blocks ran, and expect the same of every process.
+    A model that computes in step stays as it is.
     """
+    if computes_in_step(loss_model):
+        yield
+        return
     sharded = [module for module in loss_model.modules() if isinstance(module, FSDPModule)]
     forward_hooks = [hooks for module in sharded for hooks in (module._forward_pre_hooks, module._forward_hooks)]
-    taken = [(hooks, _take_out(hooks)) for hooks in forward_hooks]
+    taken = [(hooks, take_out(hooks)) for hooks in forward_hooks]
     for module in sharded:
         module.unshard()
     try:
@@ -138,6 +154,11 @@ def gather_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def is_empty(tensor: Tensor) -> bool:
+    """Whether a tensor is a single number that stands for all: it has a shape and takes no memory."""
+    return tensor.ndim > 0 and tensor.numel() > 0 and not any(tensor.stride())
+
+
 def spread_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     """Of a whole tensor that every process has, this one's slice where the parameter is sliced and of that shape."""
     if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
@@ -146,7 +167,17 @@ def spread_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     return distribute_tensor(on_device, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
-def _blocks(loss_model: nn.Module) -> list[nn.Module]:
+def as_they_are(model: nn.Module) -> dict[nn.Module, Before]:
+    """Class and own parameters of each module."""
+    return {module: (type(module), dict(module._parameters)) for module in model.modules()}
+
+
+def remember(before: Mapping[nn.Module, Before]) -> None:
+    """Notes what `gather_model` shall make of modules that were sharded."""
+    _before.update(before)
+
+
+def blocks_of(loss_model: nn.Module) -> list[nn.Module]:
     """The members of the outermost module lists: a model's repeated blocks, each once."""
     lists = {name: module for name, module in loss_model.named_modules() if isinstance(module, nn.ModuleList)}
     outermost = [blocks for name, blocks in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
@@ -164,7 +195,8 @@ def _exchange(optimizers: Sequence[Optimizer], parameters: Mapping[int, nn.Param
 def _refill(original: nn.Parameter, part: Tensor | None, whole: dict[nn.Parameter, nn.Parameter]) -> nn.Parameter:
     assert isinstance(part, nn.Parameter)
     if part not in whole:
-        original.data, original.grad = gather_tensor(part.detach()), None
+        if not is_empty(original):
+            original.data, original.grad = gather_tensor(part.detach()), None
         whole[part] = original
     return whole[part]
 
@@ -172,14 +204,14 @@ def _refill(original: nn.Parameter, part: Tensor | None, whole: dict[nn.Paramete
 def _take_out_hooks(module: nn.Module) -> None:
     """Leaves nothing of FSDP in a module: torch has no public way to undo `fully_shard`."""
     for name in HOOKS:
-        _take_out(getattr(module, name))
+        take_out(getattr(module, name))
     _module_state_mapping.pop(module, None)
     for name in (STATE_KEY, REGISTRY_KEY):
         vars(module).pop(name, None)
 
 
-def _take_out(hooks: dict[int, Any]) -> dict[int, Any]:
-    """Takes FSDP's hooks out; returns all that were there."""
+def take_out(hooks: dict[int, Any]) -> dict[int, Any]:
+    """Takes FSDP's hooks out of some; returns all that were there."""
     before = dict(hooks)
     for key, hook in before.items():
         if hook.__module__.startswith("torch.distributed.fsdp"):

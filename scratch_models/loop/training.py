@@ -22,7 +22,7 @@ from configs.errors import RunStopped
 from scratch_models.launch.stop_request import ANOTHER, AskedToStop, StopRequest
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.devices import sum_over_processes
-from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.loop_settings import LoopSettings, is_due
 from scratch_models.loop.micro_batches import (
     IGNORED_TARGET,
     SUPERVISED_TOKENS,
@@ -30,14 +30,22 @@ from scratch_models.loop.micro_batches import (
     MicroBatch,
     Unit,
     count_targets,
+    size_of,
     to_device,
 )
 from scratch_models.loop.optimizer_step import Stepper
-from scratch_models.loop.optimizers import learning_rate_factor
+from scratch_models.loop.optimizers import learning_rate_factor, set_learning_rates
 from scratch_models.loop.resuming import Start, resume_training, save_training
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.run_record import RunRecord
-from scratch_models.loop.sharding import gather_model, shard, wants_sharding, whole_for_reading
+from scratch_models.loop.sharding import (
+    computes_in_step,
+    gather_model,
+    is_sharded,
+    shard,
+    wants_sharding,
+    whole_for_reading,
+)
 from tokenizer_ext.pages.progress import tracked
 
 
@@ -67,7 +75,8 @@ def train(
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
-    Where the launch asks for FSDP the parameters are sharded meanwhile; in the end they are whole in every process.
+    Where the launch asks for FSDP the parameters are sharded meanwhile; in the end they are whole in every process, but
+    for a model that was sharded before.
 
     Args:
         loss_model: Returns the summed loss of a micro-batch.
@@ -90,7 +99,8 @@ def train(
     with record.progress, stepper.stop.listened_to():
         course.run(start)
     stepper.prepared.eval()
-    gather_model(loss_model, optimizers)
+    if not computes_in_step(loss_model):  # no process could hold it whole
+        gather_model(loss_model, optimizers)
     record.close(loss_model)
     wait_for_all(accelerator)
 
@@ -106,8 +116,8 @@ def _prepare(
 ) -> tuple[Stepper, Start]:
     """What steps are made with, and where they begin: sharded or wrapped, and as the newest checkpoint has it."""
     wait_for_all(accelerator)
-    is_sharded = wants_sharding(accelerator)
-    if is_sharded:
+    shares = wants_sharding(accelerator)
+    if shares and not is_sharded(loss_model):
         shard(loss_model, accelerator, optimizers)
     start, kept = Start(0), settings.checkpoints_kept
     if settings.resume:
@@ -117,8 +127,8 @@ def _prepare(
         sum_over_processes([float(accelerator.is_main_process and (run.path / RECORD).is_file())], accelerator)[0] > 0
     )
     stepper = Stepper(
-        prepared=loss_model if is_sharded else accelerator.prepare_model(loss_model),
-        is_sharded=is_sharded,
+        prepared=loss_model if shares else accelerator.prepare_model(loss_model),
+        is_sharded=shares,
         batches=batches,
         optimizers=optimizers,
         settings=settings,
@@ -167,18 +177,18 @@ class Course:
     def take_step(self, step: int) -> dict[str, Any]:
         """One update; what is said of it."""
         self.stepper.prepared.train()
-        _set_learning_rates(self.stepper.optimizers, learning_rate_factor(step, self.stepper.settings))
+        set_learning_rates(self.stepper.optimizers, learning_rate_factor(step, self.stepper.settings))
         metrics: dict[str, Any] = self.stepper.take(step)
         return metrics | self.record.pace.after(metrics["tokens"])
 
     def end_step(self, done: int, metrics: dict[str, Any]) -> None:
         """The evaluation, the line of metrics and the checkpoint that are due after so many steps."""
         settings = self.stepper.settings
-        if done == settings.max_steps or _is_due(done, settings.evaluation_steps):
+        if done == settings.max_steps or is_due(done, settings.evaluation_steps):
             metrics |= self._evaluate(done, metrics)
         self.record.write({"step": done, **metrics}, lambda: self.stepper.batches.describe(done - 1))
         is_last = done == settings.max_steps or self.record.has_stalled
-        if settings.checkpoint_steps and (is_last or _is_due(done, settings.checkpoint_steps)):
+        if settings.checkpoint_steps and (is_last or is_due(done, settings.checkpoint_steps)):
             self._save(done)
 
     def _evaluate(self, done: int, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -220,7 +230,8 @@ def held_out_loss(
 ) -> tuple[float, int]:
     """Summed nats and the number of targets over all micro-batches, which the processes share between them.
 
-    What is held out measures: the micro-batches bring no weights, each target counts 1.
+    What is held out measures: the micro-batches bring no weights, each target counts 1. Where the processes compute in
+    step, one that has fewer of them reads its smallest once more, and does not count it.
     """
     was_training = loss_model.training
     loss_model.eval()
@@ -231,16 +242,9 @@ def held_out_loss(
         for micro_batch in tracked(mine, "held-out loss", "micro-batches"):
             nats += loss_model(**to_device(micro_batch, accelerator)).cpu().double()
             targets += count_targets(micro_batch)
+        most = -(-len(micro_batches) // accelerator.num_processes)
+        if len(mine) < most and computes_in_step(loss_model):
+            loss_model(**to_device(min(micro_batches, key=size_of), accelerator))
     loss_model.train(was_training)
     total = sum_over_processes([float(nats), float(targets)], accelerator)
     return total[0], int(total[1])
-
-
-def _set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group.setdefault("peak_learning_rate", group["lr"]) * factor
-
-
-def _is_due(step: int, interval: int) -> bool:
-    return interval > 0 and step % interval == 0

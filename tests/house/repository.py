@@ -34,6 +34,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "scratch_models": (
         "launch",
         "loop",
+        "sharded",
         "documents",
         "corpus",
         "neurons",

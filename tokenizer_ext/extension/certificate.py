@@ -13,7 +13,7 @@ base's ids in `tokenizer.json`: `vocab`, with the added tokens in it, and `merge
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,24 +185,26 @@ def read_certificate(folder: str | Path) -> Certificate | None:
     return read_record(Certificate, path, "the certificate that `python -m tokenizer_ext.extend` writes")
 
 
-def hash_weights(model: nn.Module, base_ids: int | Sequence[int]) -> WeightHashes:
+def hash_weights(
+    model: nn.Module, base_ids: int | Sequence[int], stored: Callable[[str, int], Iterable[Tensor]] | None = None
+) -> WeightHashes:
     """The hashes of a model of which `base_ids` are the base's: so many first ids, or these, in this order.
 
     A bigram table enters with their columns only; a quantised matrix as it stands on the disk, which it was made of.
+    With `stored` the numbers come from there, the first so many rows of a name, and not from the model.
     """
     tables = find_tables(model)
     ids = slice(base_ids) if isinstance(base_ids, int) else list(base_ids)
     token_weights = {id(tables.embedding.weight)}
     if tables.head is not None:
         token_weights |= {id(tables.head.weight), id(tables.head.bias)}
-    rows, others = hashlib.sha256(), hashlib.sha256()
-    on_disk = originals(model)
+    rows, others, on_disk = hashlib.sha256(), hashlib.sha256(), originals(model)
     for name, held in tracked(_weights_by_name(model), "hashing the weights", "tensors"):
         weight = on_disk[id(held)].read() if id(held) in on_disk else held
-        if id(weight) in token_weights:
-            _add(rows, name, weight[ids][:, ids] if tables.head is None else weight[ids])
-        else:
-            _add(others, name, weight)
+        is_table = id(weight) in token_weights
+        if is_table:
+            weight = weight[ids][:, ids] if tables.head is None else weight[ids]
+        _add(rows if is_table else others, name, weight, None if stored is None else stored(name, len(weight)))
     return WeightHashes(base_rows=rows.hexdigest(), other_weights=others.hexdigest())
 
 
@@ -225,11 +227,12 @@ def _weights_by_name(model: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, weights[name]) for name in sorted(first_names.values())]
 
 
-def _add(digest: "hashlib._Hash", name: str, weight: Tensor) -> None:
+def _add(digest: "hashlib._Hash", name: str, weight: Tensor, stored: Iterable[Tensor] | None) -> None:
     digest.update(f"{' '.join(map(str, [name, *weight.shape]))}\n".encode())
-    for part in weight.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # in single precision all would fill the memory
-        numbers = part.cpu()
-        digest.update((numbers.float() if numbers.dtype in HALF else numbers).numpy().data)
+    for whole in [weight] if stored is None else stored:
+        for part in whole.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # in single precision all would fill the memory
+            numbers = part.cpu()
+            digest.update((numbers.float() if numbers.dtype in HALF else numbers).numpy().data)
 
 
 def weights_sha256(weights: WeightHashes) -> str:

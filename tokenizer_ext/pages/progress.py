@@ -41,11 +41,16 @@ def progress(what: str, total: int | None = None, unit: str = "", *, initial: in
     """
     known = {"unit": f" {unit}", "bar_format": None} if total else {"bar_format": "{desc} {elapsed}{postfix}"}
     settings: dict[str, Any] = {"desc": what, "total": total, "initial": initial, "leave": keep, **known}
-    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) != "0":
+    if not is_main_process():
         return tqdm(disable=True, **settings)
     if notebook_tqdm is not tqdm:
         return chosen_by_tqdm(delay=DELAY_SECONDS if total else 0, **settings)
     return (_Bar if sys.stderr.isatty() else _Lines)(**settings)
+
+
+def is_main_process() -> bool:
+    """Whether this process, of those that a launcher started, is the one that speaks."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def tracked(items: Iterable[T], what: str, unit: str, total: int | None = None) -> Iterator[T]:

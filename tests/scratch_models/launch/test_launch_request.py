@@ -122,7 +122,7 @@ def test_what_the_loop_cannot_serve_is_refused(launch, asked, said):
 VARIABLES = {
     "ACCELERATE_USE_DEEPSPEED": "asks for DeepSpeed, which the training loop does not drive: launch with",
     "ACCELERATE_USE_MEGATRON_LM": "asks for Megatron-LM, which",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "asks for a parallelism_config, which",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "asks for a parallelism_config without FSDP, which",
 }
 
 
