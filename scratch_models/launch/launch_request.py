@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import psutil
+import torch
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import parse_flag_from_env
 
@@ -46,10 +47,10 @@ def refuse_launch() -> None:
         if parse_flag_from_env(variable):
             raise InputError(f"{WHERE} asks for {what}, which the training loop does not drive: {advice}")
     _refuse_parallelism()
-    if parse_flag_from_env("ACCELERATE_USE_FSDP") and parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
+    if wants_offload() and not torch.accelerator.is_available():
         raise InputError(
-            "fsdp_offload_params: found true, but slices stay on the device that computes: set it to false and launch "
-            "more processes, whose slices are smaller"
+            "fsdp_offload_params: found true where there is no GPU, on which it would keep slices, their gradients and "
+            "the optimizer's state in the memory of the CPU, and bring a block at a time to the GPU: set it to false"
         )
     backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
     if backend != "no":
@@ -63,6 +64,11 @@ def refuse_launch() -> None:
             raise InputError(f"{WHERE} asks for {name} {value}, which reaches DeepSpeed alone: {DROPPED[name]}")
 
 
+def wants_offload() -> bool:
+    """Whether a sharded launch asks that slices stay in the memory of the CPU."""
+    return parse_flag_from_env("ACCELERATE_USE_FSDP") and parse_flag_from_env("FSDP_OFFLOAD_PARAMS")
+
+
 def _refuse_parallelism() -> None:
     """Refuses every plan of accelerate's but replicas of a sharded model; that one `make_mesh` follows."""
     if not parse_flag_from_env("ACCELERATE_USE_PARALLELISM_CONFIG"):
@@ -71,9 +77,9 @@ def _refuse_parallelism() -> None:
         name for name in ("tp", "cp", "sp") if os.environ.get(f"PARALLELISM_CONFIG_{name.upper()}_SIZE", "1") != "1"
     ]
     if others or not parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        asked = f"{others[0]}_size of a parallelism_config" if others else "a parallelism_config without FSDP"
+        asked = f"with {others[0]}_size" if others else "without FSDP"
         raise InputError(
-            f"{WHERE} asks for {asked}, which the training loop does not drive, expected dp_replicate_size alone, "
+            f"{WHERE} asks for a parallelism_config {asked}, which the training loop does not drive, expected dp_replicate_size alone, "
             "beside FSDP: launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, which spread the data, or "
             "the model too"
         )

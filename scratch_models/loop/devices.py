@@ -9,9 +9,10 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
 from configs import InputError
-from scratch_models.launch.launch_request import refuse_launch
+from scratch_models.launch.launch_request import refuse_launch, wants_offload
 from scratch_models.launch.trackers import tracker_names
 from scratch_models.loop.run_folder import RUNS
 
@@ -82,6 +83,11 @@ def make_mesh(accelerator: Accelerator) -> DeviceMesh:
             "--num_processes, --parallelism_config_dp_replicate_size or --parallelism_config_dp_shard_size"
         )
     return init_device_mesh(accelerator.device.type, (replicas, each), mesh_dim_names=("dp_replicate", "dp_shard"))
+
+
+def offload_policy() -> OffloadPolicy:
+    """Where FSDP keeps slices: on the device, or in the memory of the CPU where the launch asks for that."""
+    return CPUOffloadPolicy() if wants_offload() else OffloadPolicy()
 
 
 def _usable_cores() -> int:

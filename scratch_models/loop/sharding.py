@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from scratch_models.loop.devices import make_mesh
+from scratch_models.loop.devices import make_mesh, offload_policy
 
 HOOKS = (
     "_forward_pre_hooks",
@@ -54,10 +54,10 @@ def shard(loss_model: nn.Module, accelerator: Accelerator, optimizers: Sequence[
     before = as_they_are(loss_model)
     for parameter in originals.values():
         parameter.data = parameter.data.contiguous()  # which FSDP asks for
-    mesh = make_mesh(accelerator)
+    mesh, policy = make_mesh(accelerator), offload_policy()
     for block in blocks_of(loss_model):
-        fully_shard(block, mesh=mesh, reshard_after_forward=True)
-    fully_shard(loss_model, mesh=mesh, reshard_after_forward=False)
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+    fully_shard(loss_model, mesh=mesh, reshard_after_forward=False, offload_policy=policy)
     _before.update(before)
     slices = dict(loss_model.named_parameters())
     _exchange(optimizers, {id(original): slices[name] for name, original in originals.items()})

@@ -75,8 +75,7 @@ def train(
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
-    Where the launch asks for FSDP the parameters are sharded meanwhile; in the end they are whole in every process, but
-    for a model that was sharded before.
+    Where the launch asks for FSDP they are sharded meanwhile; in the end whole, where they were before, in every process.
 
     Args:
         loss_model: Returns the summed loss of a micro-batch.

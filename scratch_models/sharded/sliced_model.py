@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils import swap_tensors
 
+from scratch_models.loop.devices import offload_policy
 from scratch_models.loop.sharding import as_they_are, blocks_of, gather_model, is_empty, remember, take_out
 from scratch_models.sharded.stored_slices import read_rows
 from tokenizer_ext.foreign.weight_headers import StoredTensor
@@ -82,19 +83,22 @@ class SlicedModel:
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Spreads what trains, and the places of what does not, over the processes."""
+        policy = offload_policy()
         remember(as_they_are(self.model))
         trained = [one for one in self.model.parameters() if not is_empty(one)]
         _exchange_parameters(self.model, self._on_meta)
         for block in blocks_of(self.root):
-            fully_shard(block, mesh=mesh, reshard_after_forward=True)
+            fully_shard(block, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
             if self.device.type == "cpu" and isinstance(block, FSDPModule):
                 # Nothing is sent while a CPU computes: to ask for the next block early would only hold two at a time.
                 block.set_modules_to_backward_prefetch([block])
         for group in self._groups():
-            fully_shard(group if len(group) > 1 else group[0], mesh=mesh, reshard_after_forward=True)
+            fully_shard(
+                group if len(group) > 1 else group[0], mesh=mesh, reshard_after_forward=True, offload_policy=policy
+            )
             for table in group:
                 _make_whole_while_it_runs(table)
-        fully_shard(self.root, mesh=mesh, reshard_after_forward=True)
+        fully_shard(self.root, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
         for parameter in trained:
             parameter.data = parameter.data.new_empty(0)  # the slices are copies
 
@@ -113,7 +117,7 @@ class SlicedModel:
             self._hashes[name] = _sha256(tensor)
             if problem is None and not bool(torch.isfinite(tensor).all()):
                 problem = f"{name} holds NaN or infinity, expected finite weights: get the model anew"
-            _fill(parameter, tensor.to(self.device))
+            _fill(parameter, tensor if isinstance(offload_policy(), CPUOffloadPolicy) else tensor.to(self.device))
         return problem
 
     def find_changed(self) -> str | None:

@@ -100,11 +100,11 @@ UNSERVED = {
                 "parallelism_config": {"parallelism_config_tp_size": 2},
             }
         },
-        "asks for a parallelism_config, which the training loop does not drive: launch with configs/accelerate/",
+        "asks for a parallelism_config with tp_size, which the training loop does not drive, expected dp_replicate_size",
     ),
     "offloading file": (
         {"config": {**SHARDED, "fsdp_config": {"fsdp_version": 2, "fsdp_offload_params": True}}},
-        "fsdp_offload_params: found true, but slices stay",
+        "fsdp_offload_params: found true where there is no GPU, on which it would keep slices",
     ),
     "checkpointing file": (
         {"config": {**SHARDED, "fsdp_config": {"fsdp_version": 2, "fsdp_activation_checkpointing": True}}},
