@@ -79,9 +79,9 @@ def _refuse_parallelism() -> None:
     if others or not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         asked = f"with {others[0]}_size" if others else "without FSDP"
         raise InputError(
-            f"{WHERE} asks for a parallelism_config {asked}, which the training loop does not drive, expected dp_replicate_size alone, "
-            "beside FSDP: launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, which spread the data, or "
-            "the model too"
+            f"{WHERE} asks for a parallelism_config {asked}, which the training loop does not drive, expected "
+            "dp_replicate_size alone, beside FSDP: launch with configs/accelerate/gpus_ddp.yaml or gpus_fsdp2.yaml, "
+            "which spread the data, or the model too"
         )
 
 

@@ -75,7 +75,7 @@ def train(
 ) -> None:
     """Trains the parameters that require a gradient, in place; metrics and checkpoints go to the run's folder.
 
-    Where the launch asks for FSDP they are sharded meanwhile; in the end whole, where they were before, in every process.
+    Where the launch asks for FSDP they are sharded meanwhile; in the end they are whole again where they were before.
 
     Args:
         loss_model: Returns the summed loss of a micro-batch.

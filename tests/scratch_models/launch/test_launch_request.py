@@ -100,7 +100,7 @@ UNSERVED = {
                 "parallelism_config": {"parallelism_config_tp_size": 2},
             }
         },
-        "asks for a parallelism_config with tp_size, which the training loop does not drive, expected dp_replicate_size",
+        "asks for a parallelism_config with tp_size, which the training loop does not drive, expected",
     ),
     "offloading file": (
         {"config": {**SHARDED, "fsdp_config": {"fsdp_version": 2, "fsdp_offload_params": True}}},
