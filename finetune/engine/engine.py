@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs import InputError
-from finetune.engine.freed_memory import keep_freed_memory, return_freed_memory
+from finetune.engine.freed_memory import keep_freed_memory, keep_no_freed_memory, return_freed_memory
 from finetune.engine.fused_layers import SwappedForwards, swap_activations, swap_dropout, swap_frozen_linears
 from finetune.engine.llama_layers import swap_llama_layers
 from finetune.engine.packed_attention import use_packed_attention, use_usual_attention
@@ -27,7 +27,7 @@ from scratch_models.loop.loop_settings import RunSettings
 from scratch_models.loop.precision import Precision, Probe, expect_precision, probe_precision
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding
-from tokenizer_ext.held_weights.quantised_layers import describe_held
+from tokenizer_ext.held_weights.quantised_layers import describe_held, held_bits
 from tokenizer_ext.held_weights.stored_layers import computes_in
 from tokenizer_ext.pages.progress import shown
 
@@ -207,7 +207,7 @@ def _exchange_layers(engine: Engine, *, compiled: bool) -> None:
     model = engine.model
     dtype = torch.bfloat16 if engine.precision == "bf16" else computes_in(model)
     if model.device.type == "cpu" and not compiled:
-        keep_freed_memory()
+        keep_freed_memory() if held_bits(model) == 32 else keep_no_freed_memory()
         swap_dropout(model, engine.swapped)
         swap_llama_layers(model, engine.swapped)
     swap_activations(model, engine.swapped)

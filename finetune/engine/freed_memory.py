@@ -1,7 +1,8 @@
-"""Keeps the memory of freed tensors in the process while a model trains, and gives it back afterwards.
+"""Keeps the memory of freed tensors in the process while a model trains, and gives it back afterwards; or never keeps it.
 
 The C library gives every large block back to the system, and the next tensor of that size gets fresh pages, which the
-system has to clear: on a virtual machine that takes longer than the sums done in them.
+system has to clear: on a virtual machine that takes longer than the sums done in them. What is kept lies in pieces, in
+which the next tensor may not fit: a base that is held in few bits for the sake of memory would be outgrown by them.
 """
 
 import ctypes
@@ -9,6 +10,7 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of malloc.h
 USUAL_MMAP_MAX, LARGEST_MMAP_THRESHOLD = 65536, 32 * 2**20
+SMALL_MMAP_THRESHOLD = 2**20
 """glibc's default, and the size of block up to which it moves its threshold by itself while nothing is set."""
 
 
@@ -18,6 +20,14 @@ def keep_freed_memory() -> None:
     if library is not None and hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap, too
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # which is not given back in between
+
+
+def keep_no_freed_memory() -> None:
+    """From now on, where the C library is glibc: a block of a megabyte or more goes back as soon as it is freed."""
+    library = _c_library()
+    if library is not None and hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, USUAL_MMAP_MAX)
+        library.mallopt(M_MMAP_THRESHOLD, SMALL_MMAP_THRESHOLD)
 
 
 def return_freed_memory() -> None:

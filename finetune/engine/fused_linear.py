@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from tokenizer_ext.held_weights.stored_layers import HeldLayer, columns
+from tokenizer_ext.held_weights.stored_layers import HeldLayer
 
 
 class FrozenProduct:
@@ -43,7 +43,8 @@ class FrozenProduct:
 
     def _made(self) -> Tensor:
         if isinstance(self.layer, HeldLayer):
-            return columns(self.layer, self.dtype)
+            dense = self.layer.dense(self.dtype).detach()
+            return dense if self.layer.turned else dense.T
         weight = _weight(self.layer).detach()
         return (weight if isinstance(self.layer, Conv1D) else weight.T).to(self.dtype)
 

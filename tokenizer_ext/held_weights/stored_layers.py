@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 HALF = (torch.bfloat16, torch.float16)
+NUMBERS_AT_ONCE = 2**24
+"""Of a matrix that are cast: a head in single precision would be the largest thing in memory."""
 
 
 class HeldLayer(nn.Module):
@@ -32,6 +34,11 @@ class HeldLayer(nn.Module):
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix in a type, in the layer's own layout."""
         raise NotImplementedError
+
+    def columns(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The matrix that values are multiplied with from the left, (I, O) in a type, in parts of fewer columns."""
+        dense = self.dense(dtype).detach()
+        yield dense if self.turned else dense.T
 
     def forward(self, values: Tensor) -> Tensor:
         """What the linear layer gives: (..., I) -> (..., O), in the type of the values, or autocast's."""
@@ -50,6 +57,11 @@ class StoredLinear(HeldLayer, nn.Linear):
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix, (O, I)."""
         return self.weight.to(dtype)
+
+    def columns(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The matrix, (I, O), of which no more is cast at once than is needed."""
+        for rows in self.weight.detach().split(max(1, NUMBERS_AT_ONCE // self.in_features)):
+            yield rows.to(dtype).T
 
 
 class StoredConv1D(HeldLayer, Conv1D):
@@ -84,7 +96,9 @@ class _HeldProduct(torch.autograd.Function):
         ctx.layer, ctx.type, ctx.type_of_bias = layer, values.dtype, None if bias is None else bias.dtype
         ctx.multiplied_in = torch.get_autocast_dtype(device) if is_cast else values.dtype
         with torch.autocast(device, enabled=False):
-            out = values.to(ctx.multiplied_in) @ columns(layer, ctx.multiplied_in)  # (N, O)
+            values = values.to(ctx.multiplied_in)
+            products = [values @ part for part in layer.columns(ctx.multiplied_in)]  # (N, some of O) each
+            out = products[0] if len(products) == 1 else torch.cat(products, dim=1)  # (N, O)
             return out if bias is None else out.add_(bias.to(out.dtype))
 
     @staticmethod
@@ -93,14 +107,13 @@ class _HeldProduct(torch.autograd.Function):
         of_bias = upstream.sum(dim=0).to(ctx.type_of_bias) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, of_bias, None
-        of_values = upstream.to(ctx.multiplied_in) @ columns(ctx.layer, ctx.multiplied_in).T  # (N, I)
+        upstream, start = upstream.to(ctx.multiplied_in), 0
+        of_values = upstream.new_zeros(())  # and (N, I) from the first part on
+        for part in ctx.layer.columns(ctx.multiplied_in):  # (I, some of O)
+            product = upstream[:, start : start + part.shape[1]] @ part.T  # (N, I)
+            of_values = of_values.add_(product) if start else product
+            start += part.shape[1]
         return of_values.to(ctx.type), of_bias, None
-
-
-def columns(layer: HeldLayer, dtype: torch.dtype) -> Tensor:
-    """The matrix that values are multiplied with from the left: (I, O), in a type."""
-    dense = layer.dense(dtype).detach()
-    return dense if layer.turned else dense.T
 
 
 @dataclass(frozen=True)
