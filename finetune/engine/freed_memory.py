@@ -1,4 +1,4 @@
-"""Keeps the memory of freed tensors in the process while a model trains, and gives it back afterwards; or never keeps it.
+"""Keeps the memory of freed tensors in the process while a model trains, or never, and gives it back afterwards.
 
 The C library gives every large block back to the system, and the next tensor of that size gets fresh pages, which the
 system has to clear: on a virtual machine that takes longer than the sums done in them. What is kept lies in pieces, in
