@@ -41,7 +41,7 @@ class Seen:
     @property
     def shares(self) -> list[float]:
         """The same as shares of what a reply to that prompt took on average: 1 where all users waited alike."""
-        return [second / np.mean(seconds) for seconds in self.waited.values() for second in seconds]
+        return [second / float(np.mean(seconds)) for seconds in self.waited.values() for second in seconds]
 
 
 def ask(client: Client, prompt: str, tokens: int = REPLY_TOKENS):
