@@ -76,6 +76,19 @@ def load_start(
     return model, tokenizer
 
 
+def check_start_held(name: str | Path, held_as: HeldAs) -> None:
+    """Refuses what `load_start` would refuse of how weights are held, before anything large is read.
+
+    Raises:
+        InputError: there is no model, or its weights cannot be held as is asked.
+
+    """
+    path = find_model(name)
+    is_adapter = (path / ADAPTER_CONFIG).is_file()
+    folder = fetch(plain_folder(base_of_adapter(path) if is_adapter else str(path)))
+    held_as.check(stored_type(folder), merged_in_memory=is_adapter)
+
+
 def load_start_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """The tokenizer that `load_start` gives, without the weights."""
     path = find_model(name)

@@ -19,7 +19,7 @@ from finetune.lora.tuning_settings import TuningSettings
 from scratch_models.loop.precision import has_bf16
 from tokenizer_ext.foreign.files_in_folder import weight_files
 from tokenizer_ext.foreign.weight_headers import read_headers
-from tokenizer_ext.held_weights.quantised_layers import KINDS, expect_bitsandbytes, quantise
+from tokenizer_ext.held_weights.quantised_layers import expect_bitsandbytes, quantise
 from tokenizer_ext.held_weights.stored_layers import HALF, hold_as_stored
 from tokenizer_ext.huggingface.hf_model import load_model
 
@@ -51,14 +51,24 @@ class HeldAs:
             InputError: what is asked for cannot be had with this base, adapter or launch.
 
         """
-        self._refuse(stored_as)
+        self.check(stored_as)
         if self.bits is not None:
             return self.bits
         if self.trains_all or stored_as not in HALF or self._starts_by_changing() or _is_sharded():
             return 32
         return 32 if _fits_in_single(parameters, device) else 16
 
-    def _refuse(self, stored_as: torch.dtype) -> None:
+    def check(self, stored_as: torch.dtype, *, merged_in_memory: bool = False) -> None:
+        """Refuses what cannot be had with this base, adapter or launch.
+
+        Args:
+            stored_as: As for `choose`.
+            merged_in_memory: Whether the base is an adapter, whose merged weights stand nowhere.
+
+        Raises:
+            InputError: something cannot.
+
+        """
         bits = self.bits
         if bits in (None, 32):
             return
@@ -79,9 +89,14 @@ class HeldAs:
                 "weights, expected them in float32: use 32, or another start"
             )
         if bits != 16:
-            self._refuse_quantised()
+            self._check_quantised()
+            if merged_in_memory:
+                raise InputError(
+                    f"base_bits: found {bits} on a base that is an adapter, merged in memory alone, expected one whose "
+                    "weights stand in its folder: write it there with `python -m finetune.merge` first"
+                )
 
-    def _refuse_quantised(self) -> None:
+    def _check_quantised(self) -> None:
         if named := [name for name in READ_WEIGHTS if self.options.get(name)]:
             raise InputError(
                 f"base_bits: found {self.bits} with lora_options.{named[0]}, which reads the base's own matrices, "
@@ -142,12 +157,8 @@ def hold_merged(
         InputError: it is to be quantised, which is done to weights that stand on the disk.
 
     """
+    held_as.check(stored_as, merged_in_memory=True)
     bits = _same_everywhere(held_as.choose(stored_as, sum(one.numel() for one in model.parameters()), device))
-    if bits in KINDS:
-        raise InputError(
-            f"base_bits: found {bits} on a base that is an adapter, merged in memory alone, expected one whose weights "
-            "stand in its folder: write it there with `python -m finetune.merge` first"
-        )
     model.to(stored_as)
     if bits == 16:
         hold_as_stored(model)

@@ -10,7 +10,7 @@ from finetune.evaluation.scoring import Evaluation, best_replies, evaluate
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.export.saved_model import load_start
+from finetune.export.saved_model import check_start_held, load_start
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
 from finetune.lora.held_base import held_as_set
 from finetune.lora.launch import prepare_launch
@@ -50,6 +50,7 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     settings, run, accelerator = prepare_launch(settings, "dpo", "pairs_per_step")
     check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
+    check_start_held(settings.base, held_as_set(settings))
     splits = read_splits(settings, accelerator)
     start = load_start(settings.base, accelerator.device, held_as_set(settings))
     trainable = prepare_start(*start, settings.lora, settings.chat)

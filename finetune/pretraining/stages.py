@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from finetune.engine.engine import Engine, start_engine
-from finetune.export.saved_model import load_start, load_start_tokenizer, positions_of_start
+from finetune.export.saved_model import check_start_held, load_start, load_start_tokenizer, positions_of_start
 from finetune.lora.held_base import held_as_set
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, train_from
@@ -59,6 +59,7 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
 
     """
     block_size = choose_block_size(settings.block_size, positions_of_start(settings.base))
+    check_start_held(settings.base, held_as_set(settings))
     named = name_texts(settings.corpus, settings.watched, settings.best_by)
     tokenizer = load_start_tokenizer(settings.base)
     ends = DocumentEnds.of(tokenizer)

@@ -19,7 +19,7 @@ from finetune.conversations.splits import ConversationSplits, read_conversation_
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import choose_askable
 from finetune.evaluation.scoring import Answered, ways_to_ask
-from finetune.export.saved_model import load_start
+from finetune.export.saved_model import check_start_held, load_start
 from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.held_base import held_as_set
 from finetune.lora.lora import check_lora
@@ -78,6 +78,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
         InputError: a base, data or adapter that cannot be used, or a resumed run that was started with other data.
 
     """
+    check_start_held(settings.base, held_as_set(settings))
     splits = read_splits(settings, accelerator)
     data_sha256 = splits.sha256()
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
