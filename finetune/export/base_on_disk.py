@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from tokenizer_ext.embeddings.tables import new_row_parameters
+from tokenizer_ext.foreign.weight_headers import read_headers
 
 SAYS_NOTHING = ("_name_or_path", "transformers_version")
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -80,8 +80,8 @@ def stored_type(folder: Path) -> torch.dtype:
     """The one type that all weights of a folder are stored in; float32, which holds them all, where they differ."""
     found = set()
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            found |= {TYPES.get(file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118 - no mapping
+        # The library would take the whole file into what a process may have.
+        found |= {TYPES.get(tensor.type) for tensor in read_headers([path]).values()}
     floats = found - {None}
     return floats.pop() if len(floats) == 1 else torch.float32  # type: ignore[return-value]
 

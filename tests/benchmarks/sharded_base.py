@@ -52,9 +52,7 @@ SETTINGS = {
 
 def main() -> None:
     """Prints a line for each base and way."""
-    print(
-        f"{'30 steps':<8} {'in':<22} {'largest difference of a loss':>29} {'of a held-out loss':>19} {'wanted':>8}"
-    )
+    print(f"{'30 steps':<8} {'in':<22} {'largest difference of a loss':>29} {'of a held-out loss':>19} {'wanted':>8}")
     for kind in sys.argv[1:] or ("llama", "gpt2"):
         with TemporaryDirectory() as folder:
             measure(kind, Path(folder))
