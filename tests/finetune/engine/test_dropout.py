@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from finetune.engine.dropout import MaskSource, drop
+from finetune.engine.dropout import PIECE, MaskSource, drop
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -30,6 +30,26 @@ def test_torchs_seed_decides_the_mask():
     torch.manual_seed(3)
     assert torch.equal(drop(torch.ones(999), 0.5), first)
     assert not torch.equal(first, second)
+
+
+def test_the_number_of_threads_changes_no_mask(monkeypatch: pytest.MonkeyPatch):
+    shapes = [torch.Size((200_000,)), torch.Size((7,)), torch.Size((3, 50_001))]
+    drawn = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        source = MaskSource(0.3, seed=5)
+        drawn.append([source.draw(shape) for shape in shapes])
+    for masks in drawn[1:]:
+        assert all(torch.equal(found, expected) for found, expected in zip(masks, drawn[0], strict=True))
+
+
+def test_no_piece_of_a_mask_is_another_and_no_seed_draws_anothers():
+    pieces = [
+        one for seed in (0, 1, 2**62) for one in MaskSource(0.5, seed).draw(torch.Size((5 * PIECE,))).split(PIECE)
+    ]
+    for number, piece in enumerate(pieces):
+        for other in pieces[:number]:
+            assert abs(float((piece == other).float().mean()) - 0.5) < 5 * 0.5 / PIECE**0.5
 
 
 def test_gradients_pass_where_values_did():
