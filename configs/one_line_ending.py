@@ -93,19 +93,21 @@ def line_of(error: BaseException) -> tuple[str, int]:
 
 def say(line: str, file: TextIO | None = None, *, everywhere: bool = False) -> None:
     """Prints a line in the main process only, or `everywhere`; what cannot be encoded as its number."""
-    if everywhere or _is_main_process():
+    if everywhere or is_main_process():
         file = file or sys.stdout
         encoding = file.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 
+def is_main_process() -> bool:
+    """Whether this process says what all of its launch would, by the launcher's number of it or by Slurm's."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
 def _note(file: Path | None, ending: Ending, *, everywhere: bool = False) -> None:
-    if everywhere or _is_main_process():
+    if everywhere or is_main_process():
         write_ending(file, ending)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def _end_in_order(number: int, _frame: FrameType | None) -> NoReturn:

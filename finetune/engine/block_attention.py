@@ -112,6 +112,7 @@ class _Attention(torch.autograd.Function):
         H, N, E = query.shape
         out = query.new_empty(N, H, E)
         source = MaskSource(dropout) if dropout else None
+        keeps = max(block.seen for block in blocks) <= LONGEST_KEPT
         saved: list[Tensor] = []
         with torch.autocast(query.device.type, enabled=False):
             for block in blocks:
@@ -119,13 +120,13 @@ class _Attention(torch.autograd.Function):
                 mask = None if source is None else source.draw(probabilities.shape)
                 of_block = _masked(probabilities, mask) @ block.keys(value)  # (K, G Q, E)
                 _rows(out, block.begin, block.end).copy_(of_block.view(H, -1, E))
-                saved += [probabilities] if mask is None else [probabilities, mask]
+                if keeps:  # else the memory of all of them would grow with the square of the longest
+                    saved += [probabilities] if mask is None else [probabilities, mask]
         if source is not None:
             out.mul_(source.scale)  # here and not where the mask is: a row of heads is shorter than one of places
         ctx.blocks, ctx.scaling, ctx.window, ctx.dropout = blocks, scaling, window, dropout
         ctx.seed = None if source is None else source.seed
-        longest = max(block.seen for block in blocks)
-        ctx.save_for_backward(query, key, value, *(saved if longest <= LONGEST_KEPT else ()))
+        ctx.save_for_backward(query, key, value, *saved)
         return out
 
     @staticmethod

@@ -11,6 +11,7 @@ from typing import TypeVar
 from transformers import PreTrainedModel
 
 from configs import InputError
+from configs.one_line_ending import is_main_process
 from finetune.conversations.formats import Conversation
 from finetune.decoding.decoders import is_spread
 from finetune.evaluation.scoring import Answered, Evaluation, answer, evaluate, score
@@ -19,7 +20,7 @@ from finetune.replies.likelihood import reply_costs
 from finetune.replies.prompts import PromptFormat
 from scratch_models.corpus.evenly_spaced import evenly_spaced
 from scratch_models.sharded.in_step import common_clock
-from tokenizer_ext.pages.progress import is_main_process, progress
+from tokenizer_ext.pages.progress import progress
 
 T = TypeVar("T")
 

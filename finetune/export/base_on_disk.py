@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import AutoConfig, PreTrainedModel
 
+from tokenizer_ext.embeddings.saved_weights import positions_as_said
 from tokenizer_ext.embeddings.tables import new_row_parameters
 from tokenizer_ext.foreign.weight_headers import read_headers
 
@@ -62,6 +64,12 @@ def config_hash(model: nn.Module) -> dict[str, str]:
     config = json.loads(path.read_text(encoding="utf-8"))
     decides = {name: value for name, value in config.items() if name not in SAYS_NOTHING}
     return {"base_config_sha256": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()}
+
+
+def is_scaled_in_memory(model: PreTrainedModel, folder: Path) -> bool:
+    """Whether the model has other positions than its config in that folder says: they were scaled once it was read."""
+    there = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return positions_as_said(there) != positions_as_said(model.config)
 
 
 def place_on_hub(folder: Path) -> tuple[str, str] | None:

@@ -4,7 +4,8 @@
                       weights in `base.json`; tokenizer, chat template and generation config lie beside the adapter
 
     final/base/       after an extension: the base with its trained new rows, in the type that it was stored in, with
-                      its certificate; also where the base is nowhere on the disk, as once an adapter was merged into it
+                      its certificate; also where the base is nowhere on the disk, as once an adapter was merged into
+                      it, or its rotary positions were scaled
     final/adapter/    the adapter on it; its config names `../base`, relative to itself
 
 Full fine-tuning leaves one model, so there `final/` is itself the model's folder. Its weights stay in float32: what was
@@ -27,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from configs.manifest import sealed_folder
 from finetune.export.adapter_base import BASE_RECORD, AdapterBase, write_adapter_base
-from finetune.export.base_on_disk import base_on_disk, round_new_rows
+from finetune.export.base_on_disk import base_on_disk, is_scaled_in_memory, round_new_rows
 from finetune.export.conversational import make_conversational
 from finetune.export.model_card import public_name
 from finetune.lora.changed_base import save_as_difference, take_out
@@ -130,7 +131,7 @@ def _write_adapter(
 def _stands_as_it_was(model: PreTrainedModel, extended: Extended) -> bool:
     """Whether the base is on the disk with these very weights and these very tokens, so that naming it is enough."""
     base = base_on_disk(model)
-    if base is None or base.folder is None or extended.plan.new_ids:
+    if base is None or base.folder is None or extended.plan.new_ids or is_scaled_in_memory(model, base.folder):
         return False
     return base.found_unchanged or hash_weights(model, extended.first_new_id) == extended.certificate.weights_before
 
@@ -173,7 +174,8 @@ def _write_base(
         extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=False))
     stored = f"in base/, in {_name(model.dtype)}, as it was stored"
     if extended is None or not extended.plan.new_ids:
-        return f"{stored}: with these weights it is nowhere else on the disk"
+        which = "positions" if origin is not None and origin.folder is not None else "weights"
+        return f"{stored}: with these {which} it is nowhere else on the disk"
     rounded = f", rounded from {_name(trained_in)}, in which they trained" if model.dtype != trained_in else ""
     return f"{stored}, with rows for {extended.plan.new_ids:,} new tokens{rounded}"
 

@@ -51,13 +51,15 @@ class Receipt:
     def describe(self) -> str:
         """The receipt in one line."""
         rounded = f"; stored as {self.stored_as}, same choice at {self.same_choice:.1%} of the positions"
-        trained = (
-            f"; trained on a base of {self.trained_in_bits} bits, from which its logits differ by at most "
-            f"{self.from_trained:.1e}, same choice at {self.same_choice_as_trained:.1%}"
-        )
+        trained = ""
+        if self.from_trained is not None and self.same_choice_as_trained is not None:
+            trained = (
+                f"; trained on a base of {self.trained_in_bits} bits, from which its logits differ by at most "
+                f"{self.from_trained:.1e}, same choice at {self.same_choice_as_trained:.1%}"
+            )
         return (
             f"Merged and read back from disk: at {self.positions} positions its logits differ from the adapter's by at "
             f"most {self.largest_difference:.1e} in {self.compared_in}, the limit is {self.limit:.0e}"
             f"{rounded if self.stored_as != self.compared_in else ''}"
-            f"{trained if self.trained_in_bits is not None else ''}"
+            f"{trained}"
         )

@@ -86,21 +86,14 @@ def _merge(adapter: Path, folder: Path, stored_as: Stored, onto: Onto) -> Receip
     as_trained = None if bits is None else _logits_as_trained(adapted, ids, bits, kept=onto == "quantised")
     merged, expected, found = _merge_in(torch.float32, adapted, adapter, ids)
     if not found.largest_difference <= LIMIT:
-        # Where activations are large, float32 differs by that much for two ways to add up the same numbers, and for
-        # weights that are the merged ones rounded. Whether these are the right ones, float64 tells.
         del merged, adapted
-        adapted = load_adapted(adapter)[0]
-        if rounding is not None:
-            round_blocks(adapted, rounding)
-        merged, expected, found = _merge_in(torch.float64, adapted, adapter, ids)
+        merged, expected, found = _merge_in_double(adapter, ids, rounding)
     _check_difference(adapter, found)
     trained = None if as_trained is None else compare_logits(merged, ids, as_trained.to(expected))
     _write(merged.to(getattr(torch, stored_as)), tokenizer, folder)
     written = _hash(merged)
     del merged
-    read_back = load_model(str(folder), "auto")
-    if _hash(read_back) != written:
-        raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
+    read_back = _read_back(folder, adapter, written)
     stop_ids = _check_stops(folder, adapter, tokenizer, read_back)
     _certify(read_back, adapter, folder)
     from_disk = compare_logits(read_back.to(expected.dtype), ids, expected)
@@ -132,6 +125,25 @@ def _logits_as_trained(adapted: PeftModel, ids: Tensor, bits: Bits, *, kept: boo
     for weight, before in () if kept else stored.items():
         weight.data = before
     return logits
+
+
+def _merge_in_double(
+    adapter: Path, ids: Tensor, rounding: Bits | None
+) -> tuple[PreTrainedModel, Tensor, LogitComparison]:
+    """What `_merge_in` gives of the adapter, opened again, in float64."""
+    # Where activations are large, float32 differs by more than the limit for two ways to add up the same numbers, and
+    # for weights that are the merged ones rounded. Whether these are the right ones, float64 tells.
+    adapted = load_adapted(adapter)[0]
+    if rounding is not None:
+        round_blocks(adapted, rounding)
+    return _merge_in(torch.float64, adapted, adapter, ids)
+
+
+def _read_back(folder: Path, adapter: Path, written: str) -> PreTrainedModel:
+    read_back = load_model(str(folder), "auto")
+    if _hash(read_back) != written:
+        raise InputError(f"{adapter}: its merged weights are others once they are read back, so nothing was kept")
+    return read_back
 
 
 def _merge_in(

@@ -17,6 +17,7 @@ FEWEST_PER_STEP, MOST_PER_STEP = 4, 32
 STEPS_OF_AN_EPOCH = 16
 """At least so many where there is enough to read: a few dozen examples in two steps would teach next to nothing."""
 WIDTH, WIDTH_POWER, LORA_FACTOR = 2000, 0.781, 10
+MAXIMUM_TOKENS = 1024
 
 
 class Epochs(Protocol):
@@ -41,6 +42,27 @@ def choose_per_step(examples: int, parts: int) -> int:
     """
     suited = 2 ** int(math.log2(max(examples / STEPS_OF_AN_EPOCH, 1)))
     return math.ceil(min(max(suited, FEWEST_PER_STEP), MOST_PER_STEP) / parts) * parts
+
+
+def choose_maximum_tokens(given: int | None, positions: int | None) -> int:
+    """The longest conversation in tokens, where the base has so many positions; None where it has no end.
+
+    >>> choose_maximum_tokens(None, 96), choose_maximum_tokens(None, 8192), choose_maximum_tokens(8192, 8192)
+    (96, 1024, 8192)
+
+    Raises:
+        InputError: more are given than the base can read at once.
+
+    """
+    if given is None:
+        return min(MAXIMUM_TOKENS, positions or MAXIMUM_TOKENS)
+    if positions is not None and given > positions:
+        raise InputError(
+            f"maximum_tokens: found {given:,}, but the base reads {positions:,} tokens at once: pass at most that, or "
+            "scale its rotary positions with --rope_scaling.rope_type yarn --rope_scaling.factor "
+            f"{-(-given // positions)}"
+        )
+    return given
 
 
 def suited_learning_rate(hidden_size: int, full_rate: float, *, lora: bool) -> float:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from configs import InputError
 from finetune.lora.adapter_shape import BaseBits, Lora
+from finetune.lora.rope_settings import check_rope_scaling
 from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 
 
@@ -57,6 +58,9 @@ class TuningSettings(RunSettings):
     """Further fields of peft's LoraConfig, as in `--lora_options.use_dora true`: use_rslora, init_lora_weights, ..."""
     target_modules: str | list[str] | None = None
     """Layers that get LoRA: ends of their names or a regular expression; by default all linear ones in the blocks."""
+    rope_scaling: dict[str, Any] = field(default_factory=dict)
+    """For rows longer than the base was trained on: scales its rotary positions, in the saved config too, as in
+    `--rope_scaling.rope_type yarn --rope_scaling.factor 4`."""
     merge: bool = False
     """Write base and adapter as one model too, to `merged/`, which is read back and compared."""
     push_to_hub: str | None = None
@@ -65,6 +69,7 @@ class TuningSettings(RunSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_length()
+        check_rope_scaling(self.rope_scaling)
         self.expect("lora_rank", self.lora_rank >= 1, "at least 1")
         self.expect("lora_dropout", 0 <= self.lora_dropout < 1, "0 or more and below 1")
         self.expect("lora_alpha", 0 < self.lora_alpha < math.inf, "a finite number above 0")

@@ -10,9 +10,7 @@ from finetune.evaluation.scoring import Evaluation, best_replies, evaluate
 from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.export.saved_model import check_start_held, load_start
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
-from finetune.lora.held_base import held_as_set
 from finetune.lora.launch import prepare_launch
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, make_optimizer
@@ -33,13 +31,12 @@ from finetune.preference.stages import (
     read_dataset,
     read_splits,
 )
-from finetune.preference.start_model import prepare_start, take_calculator
+from finetune.preference.start_model import read_trainable, take_calculator
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from scratch_models.loop.run_record import record_start, start_run
 from scratch_models.loop.training import train
-from tokenizer_ext.held_weights.quantised_layers import held_bits
 from tokenizer_ext.pages.progress import progress
 
 
@@ -50,14 +47,11 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     settings, run, accelerator = prepare_launch(settings, "dpo", "pairs_per_step")
     check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
-    check_start_held(settings.base, held_as_set(settings))
     splits = read_splits(settings, accelerator)
-    start = load_start(settings.base, accelerator.device, held_as_set(settings))
-    trainable = prepare_start(*start, settings.lora, settings.chat)
+    trainable, settings = read_trainable(settings, accelerator.device)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     dataset = read_dataset(settings, trainable, engine, splits, accelerator.num_processes)
-    known = {"pairs_per_step": dataset.batches.per_step, "base_bits": held_bits(trainable.model)}
-    settings = resolve(settings, trainable.model, dataset.batches, **known)
+    settings = resolve(settings, trainable.model, dataset.batches, pairs_per_step=dataset.batches.per_step)
     if settings.resume:
         refuse_other_settings(run.path, dataclasses.asdict(settings))
     prompt_formats = choose_prompt_formats(settings, trainable)

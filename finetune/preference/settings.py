@@ -17,7 +17,7 @@ class DpoSettings(AdapterSettings):
     """The demo's."""
     MOST_QUESTIONS: ClassVar = 50
     """Prompts that are answered at most where their number is not given."""
-    RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "pairs_per_step")
+    RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "pairs_per_step", "maximum_tokens")
     """What is known once base and data are read."""
     EPOCHS: ClassVar = 1.0
     """As Zephyr's recipe has it."""
@@ -46,8 +46,9 @@ class DpoSettings(AdapterSettings):
     """Pairs that one step learns from, over all processes; by default 4 to 32, by how many there are."""
     tokens_per_micro_batch: int = 4096
     """Tokens that are in memory at once in a process, both replies of a pair counted; packed on a CPU 1,024 at most."""
-    maximum_tokens: int = 1024
-    """Longest prompt and reply in tokens; pairs with a longer one are left out and counted."""
+    maximum_tokens: int | None = None
+    """Longest prompt and reply in tokens, at most what the base reads at once; pairs with a longer one are left out and
+    counted. By default 1,024, or what the base reads."""
     evaluation_pairs: int = 200
     """Held-out pairs whose rewards evaluations read."""
     evaluation_replies: int | None = None
@@ -65,9 +66,9 @@ class DpoSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = ("tokens_per_micro_batch", "maximum_tokens", "evaluation_pairs", "reply_tokens")
-        for name in counts:
+        for name in ("tokens_per_micro_batch", "evaluation_pairs", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("maximum_tokens", self.maximum_tokens is None or self.maximum_tokens >= 1, "at least 1")
         self.expect("evaluation_replies", self.evaluation_replies is None or self.evaluation_replies >= 1, "at least 1")
         self.expect("pairs_per_step", self.pairs_per_step is None or self.pairs_per_step >= 1, "at least 1")
         self.expect("beta", 0 < self.beta < math.inf, "a finite number above 0")

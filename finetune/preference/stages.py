@@ -19,9 +19,11 @@ from finetune.evaluation.questions_asked import ask_base_questions, choose_askab
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, ways_to_ask
 from finetune.export.base_on_disk import config_hash
+from finetune.export.saved_model import check_start_held
 from finetune.files.weighted_sets import describe_data
 from finetune.inspection.before_training import inspect_before_training
-from finetune.lora.resolved_settings import choose_per_step, describe_course, epochs_of
+from finetune.lora.held_base import held_as_set
+from finetune.lora.resolved_settings import choose_maximum_tokens, choose_per_step, describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
 from finetune.preference.dataset import PreferenceDataset, first_pair, prepare_preferences
 from finetune.preference.dpo_loss import Objective, PreferenceLoss
@@ -47,9 +49,11 @@ def read_splits(settings: DpoSettings, accelerator: Accelerator) -> PreferenceSp
     """The pairs; embedded ones are read by the main process first, which fills the cache for the others.
 
     Raises:
-        InputError: they cannot be read, or hold arithmetic that the calculator would complete otherwise.
+        InputError: the base cannot be held as is asked, or the pairs cannot be read, or hold arithmetic that the
+            calculator would complete otherwise.
 
     """
+    check_start_held(settings.base, held_as_set(settings))
     with main_process_first(accelerator) if settings.data == EMBEDDED else nullcontext():
         splits = read_preference_splits(settings.data, settings.held_out)
     both = [(pair.with_chosen(), pair.with_rejected()) for pair in (*splits.training, *splits.held_out)]
@@ -65,11 +69,10 @@ def read_dataset(
     settings: DpoSettings, trainable: TrainableModel, engine: Engine, splits: PreferenceSplits, processes: int
 ) -> PreferenceDataset:
     """The pairs as ids."""
-    positions = positions_of(trainable.model)
     return prepare_preferences(
         format_of(settings, trainable.tokenizer, trainable.model),
         splits,
-        maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
+        maximum_tokens=choose_maximum_tokens(settings.maximum_tokens, positions_of(trainable.model)),
         held_out_pairs=settings.evaluation_pairs,
         pairs_per_step=settings.pairs_per_step or choose_per_step(len(splits.training), processes),
         tokens_per_micro_batch=engine.tokens_at_once(settings.tokens_per_micro_batch),
@@ -192,7 +195,7 @@ def read_original_alike(
     settings: DpoSettings, engine: Engine, accelerator: Accelerator
 ) -> tuple[PreTrainedModel, Engine]:
     """The original, which computes as the model under training does: what they differ by is then what was learned."""
-    original = read_original(settings.base, accelerator.device, settings.chat)
+    original = read_original(settings.base, accelerator.device, settings.chat, settings.rope_scaling)
     return original, start_engine(original, settings, accelerator, precision=engine.precision)
 
 

@@ -4,8 +4,10 @@ An assistant that a run left as base and adapter is merged first. So the new ada
 the assistant is what remains when it is switched off.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.chat.choose_format import ChatChoice
 from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
+from finetune.lora.held_base import held_as_set
+from finetune.lora.resolved_settings import choose_maximum_tokens
+from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from finetune.preference.settings import DpoSettings
 from scratch_models.loop.run_folder import find_recorded
+from tokenizer_ext.held_weights.quantised_layers import held_bits
+from tokenizer_ext.huggingface.hf_model import positions_of
 
 
 def take_calculator(settings: DpoSettings) -> DpoSettings:
@@ -48,6 +55,20 @@ def switch_off_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def read_original(base: str, device: torch.device, chat: ChatChoice = "auto") -> PreTrainedModel:
-    """The start once more, with the same control tokens and no adapter."""
-    return prepare_start(*load_start(base, device), lora=None, chat=chat).model.eval()
+def read_trainable(settings: DpoSettings, device: torch.device) -> tuple[TrainableModel, DpoSettings]:
+    """The base of a run on a device, its positions scaled where that is wanted, as what trains.
+
+    The settings say then how long a reply may be, and in how many bits the base is held.
+    """
+    model, tokenizer = load_start(settings.base, device, held_as_set(settings))
+    trainable = prepare_start(scale_rope(model, settings.rope_scaling), tokenizer, settings.lora, settings.chat)
+    longest = choose_maximum_tokens(settings.maximum_tokens, positions_of(trainable.model))
+    return trainable, replace(settings, maximum_tokens=longest, base_bits=held_bits(trainable.model))
+
+
+def read_original(
+    base: str, device: torch.device, chat: ChatChoice = "auto", rope_scaling: Mapping[str, Any] | None = None
+) -> PreTrainedModel:
+    """The start once more, with the same control tokens and positions and no adapter."""
+    model, tokenizer = load_start(base, device)
+    return prepare_start(scale_rope(model, rope_scaling or {}), tokenizer, lora=None, chat=chat).model.eval()

@@ -11,6 +11,7 @@ from finetune.engine.engine import Engine, start_engine
 from finetune.export.saved_model import check_start_held, load_start, load_start_tokenizer, positions_of_start
 from finetune.lora.held_base import held_as_set
 from finetune.lora.resolved_settings import resolve
+from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, train_from
 from finetune.pretraining.dataset import PretrainDataset, prepare_dataset
 from finetune.pretraining.document_ends import DocumentEnds
@@ -58,7 +59,10 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
         InputError: a text or base that cannot be used, or a resumed run that was started with other text.
 
     """
-    block_size = choose_block_size(settings.block_size, positions_of_start(settings.base))
+    positions = positions_of_start(settings.base)
+    if positions is not None and settings.rope_scaling:
+        positions = round(positions * settings.rope_scaling["factor"])
+    block_size = choose_block_size(settings.block_size, positions)
     check_start_held(settings.base, held_as_set(settings))
     named = name_texts(settings.corpus, settings.watched, settings.best_by)
     tokenizer = load_start_tokenizer(settings.base)
@@ -66,6 +70,7 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
     with main_process_first(accelerator):
         texts = encode_sources(named.all, tokenizer, ends)
     model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
+    scale_rope(model, settings.rope_scaling)
     dataset = prepare_dataset(
         texts,
         named,

@@ -21,7 +21,12 @@ class SftSettings(AdapterSettings):
     """The demo's."""
     MOST_QUESTIONS: ClassVar = 100
     """Held-out conversations that evaluations read where their number is not given."""
-    RESOLVED: ClassVar = (*AdapterSettings.RESOLVED, "conversations_per_step", "new_tokens")
+    RESOLVED: ClassVar = (
+        *AdapterSettings.RESOLVED,
+        "conversations_per_step",
+        "new_tokens",
+        "maximum_tokens",
+    )
     """What is known once base and data are read."""
     EPOCHS: ClassVar = 3.0
     """As Predibase advises, and most recipes for sets of some thousand conversations have it."""
@@ -55,8 +60,9 @@ class SftSettings(AdapterSettings):
     """Micro-batches that a process cuts its share of a step into; by default as few as the next setting allows."""
     tokens_per_micro_batch: int = 4096
     """Tokens that are in memory at once in a process, at most; packed on a CPU 1,024 at most, which is as fast."""
-    maximum_tokens: int = 1024
-    """Longest conversation in tokens; longer ones are left out and counted."""
+    maximum_tokens: int | None = None
+    """Longest conversation in tokens, at most what the base reads at once; longer ones are left out and counted. By
+    default 1,024, or what the base reads."""
     evaluation_conversations: int | None = None
     """Held-out conversations that evaluations read and are asked; by default 100 are read, and as many of them asked as
     fit into `evaluation_minutes`."""
@@ -77,8 +83,9 @@ class SftSettings(AdapterSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tokens_per_micro_batch", "maximum_tokens", "reply_tokens"):
+        for name in ("tokens_per_micro_batch", "reply_tokens"):
             self.expect(name, getattr(self, name) >= 1, "at least 1")
+        self.expect("maximum_tokens", self.maximum_tokens is None or self.maximum_tokens >= 1, "at least 1")
         asked = self.evaluation_conversations
         self.expect("evaluation_conversations", asked is None or asked >= 1, "at least 1")
         per_step = self.conversations_per_step

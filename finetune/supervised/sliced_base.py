@@ -148,6 +148,7 @@ def _why_whole_by_settings(settings: SftSettings, documents: Sequence[str], path
         "an adapter is merged into it first": (path / ADAPTER_CONFIG).is_file(),
         "it gets rows for new tokens": bool(documents) and settings.wanted_tokens > 0,
         "--merge writes the whole model": settings.merge,
+        "its scaled positions are saved with it": bool(settings.rope_scaling),
         "--compile compiles blocks before they are sharded": settings.compile,
         "a rehearsal (--dry_run) measures it": settings.dry_run,
     }

@@ -1,7 +1,7 @@
 """The parts of supervised fine-tuning, in their order: each takes the settings and what the parts before it made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 
 from accelerate import Accelerator
@@ -23,7 +23,8 @@ from finetune.export.saved_model import check_start_held, load_start
 from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.held_base import held_as_set
 from finetune.lora.lora import check_lora
-from finetune.lora.resolved_settings import choose_per_step, resolve
+from finetune.lora.resolved_settings import choose_maximum_tokens, choose_per_step, resolve
+from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat
@@ -83,6 +84,7 @@ def read_start(settings: SftSettings, run: RunFolder, accelerator: Accelerator) 
     data_sha256 = splits.sha256()
     documents = splits.corpus if settings.corpus is None else read_documents(settings.corpus)
     model, plan, sliced = _open_base(settings, documents, accelerator)
+    settings = replace(settings, maximum_tokens=choose_maximum_tokens(settings.maximum_tokens, positions_of(model)))
     tokenizer = plan.base
     chat = format_of(settings, plan.tokenizer, model)
     dataset = read_dataset(settings, chat, model, splits, run, accelerator)
@@ -117,6 +119,7 @@ def _open_base(
         check_lora(sliced.model, settings.lora)
         return sliced.model, sliced.plan, sliced
     model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
+    scale_rope(model, settings.rope_scaling)
     plan = plan_vocabulary(tokenizer, documents, settings.wanted_tokens, settings.chat)
     check_trainable(model, plan, settings.lora)
     return model, plan, None
@@ -147,7 +150,6 @@ def read_dataset(
 
     Where a run reads few of very many, no more are rendered than it reads.
     """
-    positions = positions_of(model)
     parts = accelerator.num_processes * (settings.accumulation_steps or 1)
     all_of_them = len(splits.training)
     per_step = settings.conversations_per_step or choose_per_step(all_of_them, parts)
@@ -159,7 +161,7 @@ def read_dataset(
             dataset = prepare_dataset(
                 chat,
                 some,
-                maximum_tokens=min(settings.maximum_tokens, positions or settings.maximum_tokens),
+                maximum_tokens=choose_maximum_tokens(settings.maximum_tokens, positions_of(model)),
                 held_out_conversations=settings.held_out_conversations,
                 conversations_per_step=per_step,
                 tokens_per_micro_batch=settings.tokens_per_micro_batch,

@@ -117,6 +117,11 @@ def asked_of_launcher(command: Sequence[str]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not None}
 
 
+def launcher_name() -> str | None:
+    """`accelerate launch` where it started this process; None where something else did."""
+    return "accelerate launch" if any(map(LAUNCHER.search, _launcher()[:3])) else None
+
+
 def _launcher() -> list[str]:
     """The command line of the process that started this one; empty where it cannot be read."""
     try:

@@ -21,13 +21,15 @@ from types import FrameType
 
 from accelerate import Accelerator
 
+from scratch_models.launch.launched_process import slurm_step
 from scratch_models.launch.waiting import store_of_processes
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_OF_ONE_SIGNAL = 2.0
+SECONDS_TO_LEAVE = 10.0
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 ANOTHER = "a signal to another process"
-ASKED, LEFT = "graft/stop/asked", "graft/stop/left"
+ASKED, LEFT, GONE = "graft/stop/asked", "graft/stop/left", "graft/stop/gone"
 
 
 class AskedToStop(Exception):
@@ -96,7 +98,10 @@ class StopRequest:
         """Tells the other processes that the main one has saved in the middle of an evaluation: they end at once."""
         if self.accelerator.num_processes > 1:
             with suppress(RuntimeError):  # the store died with the launcher: the others see the connections close
-                store_of_processes().set(LEFT, "1")
+                store, until = store_of_processes(), time.monotonic() + SECONDS_TO_LEAVE
+                store.set(LEFT, "1")
+                while store.add(GONE, 0) < self.accelerator.num_processes - 1 and time.monotonic() < until:
+                    time.sleep(SECONDS_BETWEEN_LOOKS / 10)  # the store may be this process's own
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         if self.reason:  # a launcher sends on what came already
@@ -138,10 +143,12 @@ class StopRequest:
             self._told = ANOTHER
             signal.raise_signal(signal.SIGTERM)
         if not self.accelerator.is_main_process and store.check([LEFT]):
+            store.add(GONE, 1)
             sys.stdout.flush()
             os._exit(0)
 
 
 def _is_launched() -> bool:
     """Whether a launcher waits for this process, which it should not outlive; a shell may be left."""
-    return "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    by_name = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    return by_name or slurm_step(os.environ) is not None

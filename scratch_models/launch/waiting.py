@@ -20,7 +20,10 @@ _meetings = count()  # every process comes to the same ones in the same order
 def wait_for_all(accelerator: Accelerator) -> None:
     """Returns when every process has come here, however long that takes."""
     if accelerator.num_processes > 1:
-        _arrive_and_wait(_next_meeting(), accelerator.num_processes)
+        meeting = _next_meeting()
+        store_of_processes().add(meeting, 1)
+        _wait_until(meeting, accelerator.num_processes)
+        _leave(meeting, accelerator)
 
 
 @contextmanager
@@ -42,9 +45,13 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
     wait_for_all(accelerator)
 
 
-def _arrive_and_wait(meeting: str, processes: int) -> None:
-    store_of_processes().add(meeting, 1)
-    _wait_until(meeting, processes)
+def _leave(meeting: str, accelerator: Accelerator) -> None:
+    """The main process leaves last: where no launcher holds the store it is its own, and ends with it."""
+    gone = f"{meeting}/gone"
+    if accelerator.is_main_process:
+        _wait_until(gone, accelerator.num_processes - 1)
+    else:
+        store_of_processes().add(gone, 1)
 
 
 def _wait_until(meeting: str, arrived: int) -> None:
@@ -57,6 +64,6 @@ def _next_meeting() -> str:
 
 
 def store_of_processes() -> distributed.Store:
-    """What the processes of a run met through: it dies with the launcher, which holds it."""
+    """What the processes of a run met through: it dies with the launcher that holds it, or with the main process."""
     # torch has no public name for it; a store of our own would need a port that no other launch takes.
     return distributed.distributed_c10d._get_default_store()

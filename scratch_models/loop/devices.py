@@ -12,7 +12,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
 from configs import InputError
-from scratch_models.launch.launch_request import refuse_launch, wants_offload
+from scratch_models.launch.launch_request import launcher_name, refuse_launch, wants_offload
+from scratch_models.launch.launched_process import join_launch, threads_here
 from scratch_models.launch.trackers import tracker_names
 from scratch_models.loop.run_folder import RUNS
 
@@ -34,6 +35,7 @@ def make_accelerator(
         InputError: a tracker is unknown or not installed, or the launch asks for what the loop does not do.
 
     """
+    os.environ |= join_launch(launcher=launcher_name())
     refuse_launch()
     os.environ["ACCELERATE_USE_PARALLELISM_CONFIG"] = "false"  # `make_mesh` follows it; accelerate would refuse a CPU
     # Else transformers would load the base in the first process alone, and the others would start from empty weights.
@@ -47,10 +49,10 @@ def make_accelerator(
         # Else DDP holds a copy of every gradient.
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-    # `accelerate launch` sets OMP_NUM_THREADS=1 unless it is set, which leaves all cores but one idle.
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
-    if launched and accelerator.device.type == "cpu":
-        torch.set_num_threads(max(1, _usable_cores() // accelerator.num_processes))
+    # A launcher sets OMP_NUM_THREADS=1 unless it is set, which leaves all cores but one idle.
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or accelerator.num_processes > 1
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and accelerator.device.type == "cpu":
+        torch.set_num_threads(threads_here(os.environ, _usable_cores(), accelerator.num_processes))
     return accelerator
 
 

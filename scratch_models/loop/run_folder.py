@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs import InputError, MissingInput
+from configs.one_line_ending import is_main_process
 from configs.whole_folder import write_whole
 from scratch_models.launch.folder_lock import LOCK, hold_folder, refuse_held
 from scratch_models.launch.metrics_file import append_metrics, drop_metrics_after, read_metrics
@@ -218,7 +219,7 @@ def _refuse_other_inputs(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _refuse_held(path: Path) -> None:
-    if path.is_dir() and os.environ.get("RANK", "0") == "0":  # the others would find the first one's own mark
+    if path.is_dir() and is_main_process():  # the others would find the first one's own mark
         refuse_held(path)
 
 

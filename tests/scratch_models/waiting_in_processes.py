@@ -3,6 +3,7 @@
 accelerate launch --config_file FILE tests/scratch_models/waiting_in_processes.py DIR
 """
 
+import os
 import sys
 import time
 from datetime import timedelta
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from scratch_models.launch.launched_process import join_launch
 from scratch_models.launch.waiting import main_process_first, wait_for_all
 from scratch_models.loop.devices import make_accelerator, sum_over_processes
 
@@ -18,6 +20,7 @@ TIMEOUT_SECONDS, WORK_SECONDS = 10, 20
 
 
 def main(folder: Path) -> None:
+    os.environ |= join_launch()
     distributed.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT_SECONDS))
     accelerator = make_accelerator("fp32")
     cache = folder / "cache"

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
@@ -35,6 +36,8 @@ def reopen(
     """
     found = load_model(str(folder), "auto")
     check_tensors(found.state_dict(), model.state_dict())
+    if positions_as_said(found.config) != positions_as_said(model.config):
+        raise InputError("its config has other positions once it is read back, so nothing was kept")
     again = load_tokenizer(str(folder))
     for name in ("chat_template", "eos_token_id", "pad_token_id"):
         if getattr(again, name) != getattr(tokenizer, name):
@@ -44,6 +47,12 @@ def reopen(
     if logits:
         _check_logits(found, model)
     return found
+
+
+def positions_as_said(config: PreTrainedConfig) -> tuple[Any, Any]:
+    """What a config says of positions: how many there are, and how rotary ones are scaled; None where it does not."""
+    of_text = config.get_text_config()
+    return getattr(of_text, "max_position_embeddings", None), getattr(of_text, "rope_parameters", None)
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

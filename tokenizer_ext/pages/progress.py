@@ -4,7 +4,6 @@ tqdm draws the bars. What it does not do: it is silent while one item takes long
 writes every state of its bar. So a thread lets the clock of the innermost bar run on, and a log gets whole lines.
 """
 
-import os
 import sys
 import threading
 import time
@@ -16,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 from tqdm.auto import notebook_tqdm
 from tqdm.auto import tqdm as chosen_by_tqdm
 from tqdm.std import tqdm
+
+from configs.one_line_ending import is_main_process
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -46,11 +47,6 @@ def progress(what: str, total: int | None = None, unit: str = "", *, initial: in
     if notebook_tqdm is not tqdm:
         return chosen_by_tqdm(delay=DELAY_SECONDS if total else 0, **settings)
     return (_Bar if sys.stderr.isatty() else _Lines)(**settings)
-
-
-def is_main_process() -> bool:
-    """Whether this process, of those that a launcher started, is the one that speaks."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def tracked(items: Iterable[T], what: str, unit: str, total: int | None = None) -> Iterator[T]:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from finetune.engine import block_attention
 from finetune.engine.packed_attention import Conversations, attend
+from tests.scratch_models.memory_in_processes import Resident
 
 LENGTHS, WIDTH = [3, 1, 6], 4
 
@@ -133,3 +134,14 @@ def test_what_is_kept_of_long_conversations_grows_with_their_tokens(monkeypatch)
 def test_what_it_does_not_know_is_refused():
     with pytest.raises(NotImplementedError, match="softcap"):
         packed(*make(2, 2), softcap=30.0)
+
+
+def test_what_a_long_row_takes_grows_with_its_tokens_and_not_their_square(monkeypatch):
+    monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 96)
+    tokens, heads = 4096, 8
+    query, key, value = (torch.randn(heads, tokens, 8, requires_grad=True) for _ in range(3))
+    resident = Resident()
+    before = resident.now()
+    block_attention.attend_in_blocks(query, key, value, [tokens], 0.3).sum().backward()
+    all_probabilities = 4 * heads * tokens * tokens / 2
+    assert 0 < resident.most - before < all_probabilities / 2

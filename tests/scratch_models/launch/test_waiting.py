@@ -12,9 +12,10 @@ from tests.scratch_models.launches import LAUNCHES, launch
 
 
 @pytest.mark.long
-def test_a_main_process_may_be_at_work_for_longer_than_the_groups_timeout(tmp_path):
+@pytest.mark.parametrize("way", ["two processes", "torchrun", "srun"])
+def test_a_main_process_may_be_at_work_for_longer_than_the_groups_timeout(tmp_path, way):
     """hiyouga/LLaMA-Factory#2424, #2814, huggingface/nanotron PR#280: the watchdog ended such runs."""
-    launch("tests/scratch_models/waiting_in_processes.py", LAUNCHES["two processes"], tmp_path)
+    launch("tests/scratch_models/waiting_in_processes.py", LAUNCHES[way], tmp_path)
     assert (tmp_path / "result.txt").read_text() == "[1.0] [2.0]", "the other one found what the main one made"
 
 
