@@ -114,11 +114,14 @@ def _objections() -> Iterator[list[str]]:
             said.append(" ".join(record.getMessage().split())[:200])
 
     listener, logger = Listener(logging.WARNING), logging.getLogger(VALIDATOR)
+    before = logger.level
+    logger.setLevel(logging.WARNING)  # a run has transformers say its errors alone
     logger.addHandler(listener)
     try:
         yield said
     finally:
         logger.removeHandler(listener)
+        logger.setLevel(before)
 
 
 def _family(model: PreTrainedModel) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,7 @@ def test_a_base_that_is_gone_is_found_by_the_name_that_was_given_or_said_to_be_m
 def test_a_base_of_the_hub_is_named_with_its_commit(base, tmp_path):
     snapshot = tmp_path / "hub" / "models--me--small" / "snapshots" / "607a30d783df"
     assert place_on_hub(snapshot) == ("me/small", "607a30d783df") and place_on_hub(base) is None
+    shutil.copytree(base, snapshot)
     trainable = _train(base)
     note_base(trainable.model, BaseOnDisk(given="me/small", folder=snapshot, stored_as=torch.float32))
     kept = _save(trainable, tmp_path / "run" / "final")

@@ -16,6 +16,7 @@ from tests.finetune.entry_runs import SMALL, broken_at, run_here
 from tests.finetune.tiny_models import POSITIONS, questions, save_tiny_base, tiny_gpt2, tiny_llama
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
+from tokenizer_ext.pages.terminal import quiet_libraries
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 61,
@@ -121,6 +122,7 @@ def test_a_scaling_that_is_none_is_refused_before_anything_is_read(given, said):
 
 
 def test_parameters_that_transformers_only_warns_of_are_refused():
+    quiet_libraries()  # as every run does
     with pytest.raises(InputError, match="transformers objects"):
         scale_rope(tiny_llama(), {**YARN, "beta_fast": 0.5})
 
