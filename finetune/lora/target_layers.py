@@ -3,23 +3,17 @@
 import re
 from collections.abc import Sequence
 
-from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from configs import InputError
+from tokenizer_ext.held_weights.quantised_layers import linear_layers_of_blocks
 
 ALL_LINEAR = "all-linear"  # peft's word for it
 
 
 def linear_layer_names(model: PreTrainedModel) -> list[str]:
     """The full names of the linear layers inside a model's repeated blocks, which leaves out the head."""
-    blocks = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and any(name.startswith(f"{block}.") for block in blocks)
-    ]
+    return [name for name, _ in linear_layers_of_blocks(model)]
 
 
 def choose_layers(

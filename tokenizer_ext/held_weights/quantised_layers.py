@@ -56,12 +56,7 @@ class QuantisedLinear(HeldLayer, nn.Linear):
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix as the quantised numbers have it."""
-        from bitsandbytes import functional
-
-        make = functional.dequantize_4bit if self.bits == 4 else functional.dequantize_blockwise
-        self.state.dtype = dtype
-        whole: Tensor = make(self.weight.detach(), self.state)
-        return whole
+        return _made_whole(self.weight.detach(), self.state, self.bits, dtype)
 
 
 def expect_bitsandbytes() -> None:
@@ -141,9 +136,12 @@ def packed(weight: Tensor, bits: Bits) -> tuple[Tensor, Any]:
 
 def rounded(weight: Tensor, bits: Bits, dtype: torch.dtype) -> Tensor:
     """A matrix after it was quantised and made whole again."""
+    return _made_whole(*packed(weight, bits), bits, dtype)
+
+
+def _made_whole(numbers: Tensor, state: Any, bits: Bits, dtype: torch.dtype) -> Tensor:
     from bitsandbytes import functional
 
-    numbers, state = packed(weight, bits)
     state.dtype = dtype
     make = functional.dequantize_4bit if bits == 4 else functional.dequantize_blockwise
     whole: Tensor = make(numbers, state)
