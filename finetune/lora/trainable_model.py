@@ -109,7 +109,8 @@ def train_from(model: PreTrainedModel, plan: Plan, lora: Lora | None) -> Trainab
     """The base, changed in place, with rows for the tokens of a plan and LoRA; without it every weight trains."""
     extended = grow((model, plan.base), plan, rows_multiple=1, start=DEFAULT_START, seed=0)
     if lora is None:
-        model.requires_grad_(True)
+        for weight in model.parameters():
+            weight.requires_grad_(weight.is_floating_point())  # packed numbers of a reference cannot train
         return TrainableModel(model, None, extended)
     if plan.new_ids:
         separate_new_rows(model, extended.first_new_id, plan.new_ids)

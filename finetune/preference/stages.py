@@ -195,7 +195,8 @@ def read_original_alike(
     settings: DpoSettings, engine: Engine, accelerator: Accelerator
 ) -> tuple[PreTrainedModel, Engine]:
     """The original, which computes as the model under training does: what they differ by is then what was learned."""
-    original = read_original(settings.base, accelerator.device, settings.chat, settings.rope_scaling)
+    held_as = held_as_set(settings)  # else a reference that is not rounded would be compared with a base that is
+    original = read_original(settings.base, accelerator.device, settings.chat, settings.rope_scaling, held_as)
     return original, start_engine(original, settings, accelerator, precision=engine.precision)
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from finetune.chat.choose_format import ChatChoice
 from finetune.export.saved_model import load_start
 from finetune.lora.adapter_shape import Lora
-from finetune.lora.held_base import held_as_set
+from finetune.lora.held_base import IN_SINGLE, HeldAs, held_as_set
 from finetune.lora.resolved_settings import choose_maximum_tokens
 from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
@@ -67,8 +67,12 @@ def read_trainable(settings: DpoSettings, device: torch.device) -> tuple[Trainab
 
 
 def read_original(
-    base: str, device: torch.device, chat: ChatChoice = "auto", rope_scaling: Mapping[str, Any] | None = None
+    base: str,
+    device: torch.device,
+    chat: ChatChoice = "auto",
+    rope_scaling: Mapping[str, Any] | None = None,
+    held_as: HeldAs = IN_SINGLE,
 ) -> PreTrainedModel:
-    """The start once more, with the same control tokens and positions and no adapter."""
-    model, tokenizer = load_start(base, device)
+    """The start once more, with the same control tokens and positions, held in as many bits, and no adapter."""
+    model, tokenizer = load_start(base, device, held_as)
     return prepare_start(scale_rope(model, rope_scaling or {}), tokenizer, lora=None, chat=chat).model.eval()

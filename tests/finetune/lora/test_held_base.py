@@ -18,6 +18,7 @@ from finetune.lora.adapter_shape import BaseBits, Lora
 from finetune.lora.held_base import HeldAs
 from finetune.lora.trainable_model import make_trainable_model
 from finetune.losses.supervised_loss import SupervisedLoss
+from finetune.preference.start_model import read_original
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from tests.finetune.trained_runs import DOCUMENTS, base_model, base_tokenizer
@@ -133,6 +134,14 @@ def test_an_adapter_of_a_base_that_was_not_quantised_is_not_merged_into_one(base
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final", trainable.extended)
     with pytest.raises(InputError, match="was not quantised"):
         merge_with_receipt(tmp_path / "final", tmp_path / "merged", onto="quantised")
+
+
+def test_the_reference_of_preferences_is_held_as_the_base_under_the_adapter_is(base):
+    pytest.importorskip("bitsandbytes")
+    original = read_original(str(base), CPU, held_as=HeldAs(4))
+    adapted = _trainable(base, 4).adapted
+    with torch.no_grad(), adapted.disable_adapter():
+        torch.testing.assert_close(original(IDS).logits, adapted.eval()(IDS).logits)
 
 
 REFUSED = {
