@@ -157,7 +157,7 @@ def test_no_expression_takes_long_and_big_ones_are_refused(expression):
         assert len(evaluate(expression)) <= 101
     except InputError as refusal:
         assert len(str(refusal)) < 300
-    assert time.perf_counter() - begun < 0.1
+    assert time.perf_counter() - begun < 2
 
 
 @given(st.text(alphabet="<>=0123456789.+-*/() a\n", max_size=60))

@@ -1,5 +1,7 @@
 """Attention over conversations that lie end to end: torch's own, conversation by conversation, with its gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 from finetune.engine import block_attention
 from finetune.engine.packed_attention import Conversations, attend
-from tests.scratch_models.memory_in_processes import Resident
+from tests.finetune.engine.allocated import most_allocated
 
 LENGTHS, WIDTH = [3, 1, 6], 4
 
@@ -138,10 +140,10 @@ def test_what_it_does_not_know_is_refused():
 
 def test_what_a_long_row_takes_grows_with_its_tokens_and_not_their_square(monkeypatch):
     monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 96)
-    tokens, heads = 4096, 8
-    query, key, value = (torch.randn(heads, tokens, 8, requires_grad=True) for _ in range(3))
-    resident = Resident()
-    before = resident.now()
-    block_attention.attend_in_blocks(query, key, value, [tokens], 0.3).sum().backward()
-    all_probabilities = 4 * heads * tokens * tokens / 2
-    assert 0 < resident.most - before < all_probabilities / 2
+
+    def step(tokens: int) -> None:
+        query, key, value = (torch.randn(8, tokens, 8, requires_grad=True) for _ in range(3))
+        block_attention.attend_in_blocks(query, key, value, [tokens], 0.3).sum().backward()
+
+    short, long = (most_allocated(partial(step, tokens)) for tokens in (1024, 4096))
+    assert 0 < long < 4.5 * short
