@@ -18,9 +18,10 @@ from finetune.engine.engine import Engine
 from finetune.engine.padding_free import hidden_states
 from finetune.losses.chunked_cross_entropy import summed_cross_entropy
 from finetune.losses.head import check_logits_are_the_heads, head_segments
+from finetune.losses.vocabulary_parallel_loss import vocabulary_parallel_losses
 from scratch_models.loop.micro_batches import IGNORED_TARGET
 from scratch_models.loop.sharding import is_sharded
-from scratch_models.sharded.sliced_model import whole_rows
+from scratch_models.sharded.vocabulary_parallel import VocabularyParallelHead
 
 
 class SupervisedLoss(nn.Module):
@@ -60,8 +61,7 @@ class SupervisedLoss(nn.Module):
             of_chosen = None if weights is None else weights.flatten()[chosen]  # (S,)
             head = self.model.get_output_embeddings()
             copies = None if is_sharded(head) else self._copies  # a copy would be whole when the head is not
-            with whole_rows(head):
-                return _summed_nats(head, learned, targets.flatten()[chosen], of_chosen, copies)
+            return _summed_nats(head, learned, targets.flatten()[chosen], of_chosen, copies)
 
 
 class _FrozenCopies:
@@ -84,6 +84,9 @@ class _FrozenCopies:
 def _summed_nats(
     head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor | None, copies: _FrozenCopies | None
 ) -> Tensor:
+    if isinstance(head, VocabularyParallelHead):
+        nats = vocabulary_parallel_losses(head, hidden, targets)  # (S,)
+        return (nats if weights is None else nats * weights).sum()
     segments = head_segments(head)
     if segments is None:
         logits = head(hidden).float()  # (S, V)

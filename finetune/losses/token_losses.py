@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from finetune.losses.head import Segment, as_factors, head_segments
-from scratch_models.sharded.sliced_model import whole_rows
+from finetune.losses.vocabulary_parallel_loss import vocabulary_parallel_losses
+from scratch_models.sharded.vocabulary_parallel import VocabularyParallelHead
 
 CHUNK_TOKENS = 128
 
@@ -33,10 +34,11 @@ def token_losses(head: nn.Module, hidden: Tensor, targets: Tensor, chunk_tokens:
         chunk_tokens: C.
 
     """
-    with whole_rows(head):
-        segments = head_segments(head)
-        if segments is not None:
-            return segment_losses(hidden, targets, segments, chunk_tokens)
+    if isinstance(head, VocabularyParallelHead):
+        return vocabulary_parallel_losses(head, hidden, targets)
+    segments = head_segments(head)
+    if segments is not None:
+        return segment_losses(hidden, targets, segments, chunk_tokens)
     chunks = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
     return torch.cat([F.cross_entropy(head(some).float(), wanted, reduction="none") for some, wanted in chunks])
 

@@ -6,16 +6,14 @@
     sliced.load()                   slices of the frozen weights from safetensors
 
 The root is what makes hidden states; every block is whole while it computes. The tables of tokens, which are frozen,
-are whole while they are read: the embedding by its own forward, the head by whoever wants logits (`whole_rows`). So
-every process must run the model together with all others, from the first forward to the last one.
+never are (`vocabulary_parallel.py`). So every process must run the model together with all others, from the first
+forward to the last one.
 
 FSDP2 on the meta device: https://docs.pytorch.org/docs/2.13/distributed.fsdp.fully_shard.html, "Meta-device init".
 """
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,8 +25,9 @@ from torch.optim import Optimizer
 from torch.utils import swap_tensors
 
 from scratch_models.loop.devices import offload_policy
-from scratch_models.loop.sharding import as_they_are, blocks_of, gather_model, is_empty, remember, take_out
+from scratch_models.loop.sharding import as_they_are, blocks_of, gather_model, is_empty, remember
 from scratch_models.sharded.stored_slices import read_rows
+from scratch_models.sharded.vocabulary_parallel import RowsHere, local_rows, spread_rows, spread_table, take_back_table
 from tokenizer_ext.foreign.weight_headers import StoredTensor
 from tokenizer_ext.pages.progress import tracked
 
@@ -52,20 +51,6 @@ def fill_with_nothing(model: nn.Module, device: torch.device) -> None:
             module._buffers[name] = None if buffer is None else buffer.to(device)
 
 
-@contextmanager
-def whole_rows(table: nn.Module) -> Iterator[None]:
-    """The rows of a table whole meanwhile, where they are spread over processes, which must all come here."""
-    is_spread = any(isinstance(one, DTensor) for one in table.parameters(recurse=False))
-    if not (is_spread and isinstance(table, FSDPModule)):
-        yield
-        return
-    table.unshard()
-    try:
-        yield
-    finally:
-        table.reshard()
-
-
 @dataclass
 class SlicedModel:
     """A model spread over processes, whose frozen weights stand on the disk."""
@@ -80,6 +65,8 @@ class SlicedModel:
     device: torch.device
     _hashes: dict[str, str] = field(default_factory=dict)
     """Of this process's slices, as they were read."""
+    _tables: set[nn.Parameter] = field(default_factory=set)
+    """The parameters of the tables."""
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Spreads what trains, and the places of what does not, over the processes."""
@@ -92,13 +79,10 @@ class SlicedModel:
             if self.device.type == "cpu" and isinstance(block, FSDPModule):
                 # Nothing is sent while a CPU computes: to ask for the next block early would only hold two at a time.
                 block.set_modules_to_backward_prefetch([block])
-        for group in self._groups():
-            fully_shard(
-                group if len(group) > 1 else group[0], mesh=mesh, reshard_after_forward=True, offload_policy=policy
-            )
-            for table in group:
-                _make_whole_while_it_runs(table)
-        fully_shard(self.root, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+        self._spread_tables(mesh)
+        fully_shard(
+            self.root, mesh=mesh, reshard_after_forward=True, offload_policy=policy, ignored_params=self._tables
+        )
         for parameter in trained:
             parameter.data = parameter.data.new_empty(0)  # the slices are copies
 
@@ -113,25 +97,26 @@ class SlicedModel:
         for name, parameter in tracked(list(self.model.named_parameters()), "reading slices", "tensors"):
             if not (isinstance(parameter, DTensor) and parameter.to_local().is_meta):
                 continue
-            tensor = read_rows(name, self._stored(name), *_rows_here(parameter)).to(parameter.dtype)
+            here = RowsHere(len(parameter), parameter.device_mesh)
+            tensor = read_rows(name, self._stored(name), here.first, here.number).to(parameter.dtype)
             self._hashes[name] = _sha256(tensor)
             if problem is None and not bool(torch.isfinite(tensor).all()):
                 problem = f"{name} holds NaN or infinity, expected finite weights: get the model anew"
-            _fill(parameter, tensor if isinstance(offload_policy(), CPUOffloadPolicy) else tensor.to(self.device))
+            is_offloaded = isinstance(offload_policy(), CPUOffloadPolicy) and parameter not in self._tables
+            _fill(parameter, tensor if is_offloaded else tensor.to(self.device))
         return problem
 
     def find_changed(self) -> str | None:
         """The name of a frozen weight of which this process's slice is not what was read; None where none is."""
         for name, parameter in self.model.named_parameters():
-            if name in self._hashes and _sha256(_local(parameter)) != self._hashes[name]:
+            if name in self._hashes and _sha256(local_rows(parameter)) != self._hashes[name]:
                 return name
         return None
 
     def leave(self, optimizers: Sequence[Optimizer] = ()) -> None:
         """What trained whole in every process, what did not without memory, as before `shard`; all must call it."""
         for table in self.tables:
-            table._forward_pre_hooks.clear()
-            table._forward_hooks.clear()
+            take_back_table(table)
         gather_model(self.model, optimizers)
 
     def _stored(self, name: str) -> StoredTensor:
@@ -142,12 +127,14 @@ class SlicedModel:
             return None
         return nn.Parameter(torch.empty_like(parameter, device="meta").contiguous(), requires_grad=False)
 
-    def _groups(self) -> list[list[nn.Module]]:
-        """The tables, those together that share their rows."""
-        by_weight: dict[int, list[nn.Module]] = {}
+    def _spread_tables(self, mesh: DeviceMesh) -> None:
+        """Gives each process its rows of the tables; they stay on the device."""
+        theirs = {one for table in self.tables for one in table.parameters(recurse=False)}
+        made = {one: spread_rows(one, mesh) for one in theirs}
+        _exchange_parameters(self.model, lambda _, parameter: made.get(parameter))
         for table in self.tables:
-            by_weight.setdefault(id(table.weight), []).append(table)
-        return list(by_weight.values())
+            spread_table(table, mesh)
+        self._tables = set(made.values())
 
 
 def _exchange_parameters(model: nn.Module, make: Callable[[str, nn.Parameter], nn.Parameter | None]) -> None:
@@ -159,43 +146,12 @@ def _exchange_parameters(model: nn.Module, make: Callable[[str, nn.Parameter], n
                 module._parameters[name] = made[parameter]
 
 
-def _make_whole_while_it_runs(table: nn.Module) -> None:
-    """Has a table brought together for its own forward alone, in the place of FSDP's hooks.
-
-    Those would keep tied tables whole until the head has run, which a loss reads without running it.
-    """
-    for hooks in (table._forward_pre_hooks, table._forward_hooks):
-        take_out(hooks)
-
-    def bring_together(module: nn.Module, _inputs: object) -> None:
-        assert isinstance(module, FSDPModule)
-        module.unshard()
-
-    def spread(module: nn.Module, _inputs: object, _output: object) -> None:
-        assert isinstance(module, FSDPModule)
-        module.reshard()
-
-    table.register_forward_pre_hook(bring_together)
-    table.register_forward_hook(spread)
-
-
-def _rows_here(parameter: DTensor) -> tuple[int, int]:
-    """The first row of this process's slice, and how many rows it has: as `torch.chunk` cuts them."""
-    mesh = parameter.device_mesh
-    each = math.ceil(parameter.shape[0] / mesh.size(mesh.ndim - 1))
-    return min(mesh.get_local_rank(mesh.ndim - 1) * each, parameter.shape[0]), parameter.to_local().shape[0]
-
-
 def _fill(parameter: DTensor, local: Tensor) -> None:
     """Gives a parameter on the meta device its slice; it stays the object that FSDP and the optimizers know."""
     mesh, placements = parameter.device_mesh, parameter.placements
     shape, stride = parameter.shape, parameter.stride()
     filled = DTensor.from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
     swap_tensors(parameter, nn.Parameter(filled, requires_grad=parameter.requires_grad))
-
-
-def _local(parameter: Tensor) -> Tensor:
-    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def _sha256(tensor: Tensor) -> str:
