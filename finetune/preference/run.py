@@ -11,7 +11,7 @@ from finetune.export.base_on_disk import round_new_rows
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
 from finetune.files.rows_in_memory import KEPT_HELD_OUT, keep_rows
-from finetune.lora.launch import prepare_launch
+from finetune.lora.launch import prepare_launch, say_whole
 from finetune.lora.resolved_settings import resolve
 from finetune.lora.trainable_model import TrainableModel, make_optimizer
 from finetune.preference.batches import PAIRS
@@ -48,6 +48,7 @@ def teach_preferences(settings: DpoSettings) -> RunFolder | None:
     check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
     splits = read_splits(settings, accelerator)
+    say_whole(settings.base, "slices are read by supervised fine-tuning alone", accelerator)
     trainable, settings = read_trainable(settings, accelerator.device)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     dataset = read_dataset(settings, trainable, engine, splits, accelerator.num_processes)

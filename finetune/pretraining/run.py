@@ -9,7 +9,7 @@ import torch
 from finetune.export.base_on_disk import config_hash
 from finetune.export.hub import check_repository
 from finetune.export.receipt import publish
-from finetune.lora.launch import prepare_launch
+from finetune.lora.launch import prepare_launch, say_whole
 from finetune.lora.resolved_settings import describe_course, epochs_of
 from finetune.pretraining.monitor import continue_samples
 from finetune.pretraining.plan import rehearse_run
@@ -34,6 +34,7 @@ def pretrain(settings: PretrainSettings) -> RunFolder | None:
     settings, run, accelerator = prepare_launch(settings, "pretrain", "blocks_per_batch")
     check_repository(settings.push_to_hub)
     torch.manual_seed(settings.seed)
+    say_whole(settings.base, "slices are read by supervised fine-tuning alone", accelerator)
     start = read_start(settings, run, accelerator)
     settings = start.settings
     if settings.dry_run:

@@ -20,9 +20,11 @@ from configs import InputError
 from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import resolve_choice
 from finetune.chat.graft_format import CONTROL_TOKENS
+from finetune.engine.freed_memory import keep_no_freed_memory, return_freed_memory
 from finetune.export.base_on_disk import BaseOnDisk, base_on_disk, note_base, stored_type
 from finetune.export.saved_model import find_model, load_start_tokenizer
 from finetune.lora.held_base import held_as_set
+from finetune.lora.launch import say_whole
 from finetune.lora.lora import attach_lora
 from finetune.lora.trainable_model import TrainableModel, plan_vocabulary
 from finetune.supervised.settings import SftSettings
@@ -86,7 +88,7 @@ def open_sliced(settings: SftSettings, documents: Sequence[str], accelerator: Ac
         if isinstance(opened, SlicedBase):
             return opened
         why = opened
-    accelerator.print(f"{settings.base}: every process loads the whole base and keeps its slice of it: {why}")
+    say_whole(settings.base, why, accelerator)
     return None
 
 
@@ -102,6 +104,7 @@ def train_in_slices(
     """
     model, plan = base.model, base.plan
     assert settings.lora is not None
+    keep_no_freed_memory()  # blocks come and go, and what glibc keeps of one may not fit the next
     hashes = _hash_stored(base, accelerator)
     extended = Extended(plan.tokenizer, model, certify_unchanged(plan, model, hashes), plan)
     tables = find_tables(model)
@@ -117,6 +120,7 @@ def train_in_slices(
     problem = sliced.load()
     if wrong := _first_said(problem, accelerator):
         raise InputError(f"{settings.base}: {wrong}")
+    return_freed_memory()  # of adapters that were whole
     return TrainableModel(model, adapted, extended), sliced
 
 

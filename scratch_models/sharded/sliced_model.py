@@ -5,15 +5,15 @@
     sliced = SlicedModel(...)       `fully_shard`, block by block, on the meta device
     sliced.load()                   slices of the frozen weights from safetensors
 
-The root is what makes hidden states; every block is whole while it computes. The tables of tokens, which are frozen,
-never are (`vocabulary_parallel.py`). So every process must run the model together with all others, from the first
-forward to the last one.
+The root is what makes hidden states; every block is whole while it computes, on a CPU one matrix of it. The tables of
+tokens, which are frozen, never are (`vocabulary_parallel.py`). So every process must run the model together with all
+others, from the first forward to the last one.
 
 FSDP2 on the meta device: https://docs.pytorch.org/docs/2.13/distributed.fsdp.fully_shard.html, "Meta-device init".
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +33,8 @@ from tokenizer_ext.pages.progress import tracked
 
 UNDER_ADAPTER = ".base_layer."
 """What peft puts into the name of a weight that has an adapter on it."""
+NUMBERS_AT_ONCE = 2**22
+"""That are looked at."""
 
 
 def fill_with_nothing(model: nn.Module, device: torch.device) -> None:
@@ -74,11 +76,11 @@ class SlicedModel:
         remember(as_they_are(self.model))
         trained = [one for one in self.model.parameters() if not is_empty(one)]
         _exchange_parameters(self.model, self._on_meta)
-        for block in blocks_of(self.root):
-            fully_shard(block, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
-            if self.device.type == "cpu" and isinstance(block, FSDPModule):
-                # Nothing is sent while a CPU computes: to ask for the next block early would only hold two at a time.
-                block.set_modules_to_backward_prefetch([block])
+        for part in self._parts():
+            fully_shard(part, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
+            if self.device.type == "cpu" and isinstance(part, FSDPModule):
+                # Nothing is sent while a CPU computes: to ask for the next part early would only hold two at a time.
+                part.set_modules_to_backward_prefetch([part])
         self._spread_tables(mesh)
         fully_shard(
             self.root, mesh=mesh, reshard_after_forward=True, offload_policy=policy, ignored_params=self._tables
@@ -100,7 +102,7 @@ class SlicedModel:
             here = RowsHere(len(parameter), parameter.device_mesh)
             tensor = read_rows(name, self._stored(name), here.first, here.number).to(parameter.dtype)
             self._hashes[name] = _sha256(tensor)
-            if problem is None and not bool(torch.isfinite(tensor).all()):
+            if problem is None and not _is_finite(tensor):
                 problem = f"{name} holds NaN or infinity, expected finite weights: get the model anew"
             is_offloaded = isinstance(offload_policy(), CPUOffloadPolicy) and parameter not in self._tables
             _fill(parameter, tensor if is_offloaded else tensor.to(self.device))
@@ -127,6 +129,15 @@ class SlicedModel:
             return None
         return nn.Parameter(torch.empty_like(parameter, device="meta").contiguous(), requires_grad=False)
 
+    def _parts(self) -> Iterator[nn.Module]:
+        """What is whole together, inner parts first: a block; on a CPU a matrix, and what else is in the block."""
+        for block in blocks_of(self.root):
+            if self.device.type == "cpu":
+                for layer in block.modules():
+                    if any(one.ndim > 1 and not one.requires_grad for one in layer.parameters(recurse=False)):
+                        yield layer
+            yield block
+
     def _spread_tables(self, mesh: DeviceMesh) -> None:
         """Gives each process its rows of the tables; they stay on the device."""
         theirs = {one for table in self.tables for one in table.parameters(recurse=False)}
@@ -152,6 +163,11 @@ def _fill(parameter: DTensor, local: Tensor) -> None:
     shape, stride = parameter.shape, parameter.stride()
     filled = DTensor.from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
     swap_tensors(parameter, nn.Parameter(filled, requires_grad=parameter.requires_grad))
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are, looked at some at a time: to compare makes copies."""
+    return all(bool(torch.isfinite(part).all()) for part in tensor.flatten().split(NUMBERS_AT_ONCE))
 
 
 def _sha256(tensor: Tensor) -> str:

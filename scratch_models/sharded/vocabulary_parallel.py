@@ -91,8 +91,8 @@ class VocabularyParallelHead(nn.Linear):
         whole = logits.new_empty(here.sharers * len(of_all), here.each)
         distributed.all_gather_into_tensor(whole, logits, here.group)
         mine = whole.view(here.sharers, len(of_all), here.each)[:, before : before + len(everyones[here.rank])]
-        rows = self.weight.shape[0]
-        return mine.transpose(0, 1).flatten(1)[:, :rows].reshape(*hidden.shape[:-1], rows)
+        number = self.weight.shape[0]
+        return mine.transpose(0, 1).flatten(1)[:, :number].reshape((*hidden.shape[:-1], number))
 
     def parts(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor | None]]:
         """Rows of this process in a type, some at a time: which, their weight (some of R, D), and their bias."""

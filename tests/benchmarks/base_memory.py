@@ -66,6 +66,7 @@ def make_base(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from finetune.chat.graft_format import CONTROL_TOKENS
     from scratch_models.embedded.default import EMBEDDED_BASE
     from tokenizer_ext.huggingface.hf_model import load_tokenizer
 
@@ -75,7 +76,9 @@ def make_base(folder: Path) -> None:
     for parameter in model.parameters():
         parameter.data.fill_(1) if parameter.ndim == 1 else parameter.data.normal_(0, 0.02)
     model.save_pretrained(folder, max_shard_size="500MB")
-    load_tokenizer(str(EMBEDDED_BASE)).save_pretrained(folder)
+    tokenizer = load_tokenizer(str(EMBEDDED_BASE))
+    tokenizer.add_tokens(list(CONTROL_TOKENS), special_tokens=True)  # so that none of its rows is new
+    tokenizer.save_pretrained(folder)
 
 
 def measure(folder: Path, bits: BaseBits, limit_gb: float | None) -> dict[str, object]:
