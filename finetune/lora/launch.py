@@ -10,7 +10,6 @@ from finetune.lora.tuning_settings import TuningSettings
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.precision import expect_precision
 from scratch_models.loop.run_folder import RunFolder, choose_run_folder
-from scratch_models.loop.sharding import wants_sharding
 from tokenizer_ext.pages.plots import require_plots
 from tokenizer_ext.pages.terminal import quiet_libraries
 
@@ -39,9 +38,3 @@ def prepare_launch(settings: S, kind: str, per_step: str) -> tuple[S, RunFolder,
         check_global_batch(number, getattr(settings, "accumulation_steps", None), accelerator.num_processes, per_step)
     expect_precision(settings.precision, accelerator.device)
     return settings, run, accelerator
-
-
-def say_whole(base: str, why: str, accelerator: Accelerator) -> None:
-    """Says, of a sharded launch, that no process reads slices of its base."""
-    if wants_sharding(accelerator):
-        accelerator.print(f"{base}: every process loads the whole base and keeps its slice of it: {why}")

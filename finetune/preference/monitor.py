@@ -18,6 +18,7 @@ from finetune.preference.dpo_loss import Objective, PreferenceLoss
 from finetune.preference.reference import pair_log_probabilities
 from finetune.replies.prompts import ChatPromptFormat, PromptFormat
 from scratch_models.corpus.bits_per_byte import bits_per_byte
+from scratch_models.loop.sharding import computes_in_step
 
 
 class PreferenceMonitor:
@@ -32,7 +33,7 @@ class PreferenceMonitor:
         accelerator: Accelerator,
         reply_tokens: int,
     ) -> None:
-        """`answered` holds the replies of the reference, in the main process; the others have none."""
+        """`answered` holds the replies of the reference; processes that did not ask it have none."""
         self.trainable, self.loss_model, self.dataset = trainable, loss_model, dataset
         self.accelerator, self.reply_tokens = accelerator, reply_tokens
         self.watched = choose_watched(answered)
@@ -41,7 +42,7 @@ class PreferenceMonitor:
     def __call__(self, step: int) -> dict[str, Any]:
         """The held-out figures; their loss is the mean over pairs, as in training."""
         figures: dict[str, Any] = self.measure()
-        if self.accelerator.is_main_process and self.watched:
+        if self.watched and (self.accelerator.is_main_process or computes_in_step(self.loss_model)):
             figures["sample_replies"] = [self._show(before, step) for before in self.watched]
         return figures
 
@@ -58,7 +59,8 @@ class PreferenceMonitor:
 
     def _show(self, before: Answered, step: int) -> dict[str, str]:
         now = answer(self.trainable.model, self.prompt_format, [before.conversation], self.reply_tokens)[0].reply
-        return print_replies(step, before.question, {"reference": before.reply, "tuned": now})
+        replies = {"reference": before.reply, "tuned": now}
+        return print_replies(step, before.question, replies) if self.accelerator.is_main_process else {}
 
 
 def reward_figures(found: Tensor, reference: Tensor, tokens: Tensor, objective: Objective) -> dict[str, float]:

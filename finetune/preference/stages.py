@@ -14,6 +14,7 @@ from finetune.chat.annotations import refuse_unusable_annotations
 from finetune.chat.chat_format import describe_format
 from finetune.chat.choose_format import format_of
 from finetune.conversations.formats import Conversation
+from finetune.decoding.decoders import is_spread
 from finetune.engine.engine import Engine, start_engine
 from finetune.evaluation.questions_asked import ask_base_questions, choose_askable
 from finetune.evaluation.report import describe_run
@@ -160,7 +161,7 @@ def ask_reference(
     run: RunFolder,
     accelerator: Accelerator,
 ) -> dict[str, Evaluation]:
-    """Gives every pair its reference; the reference's replies come back in the main process, the others get none."""
+    """Gives every pair its reference; its replies come back in the main process, and where it is spread in all."""
     splits = (dataset.batches, dataset.held_out_batches)
     kept = read_reference(run.path, [len(batches) for batches in splits]) if settings.resume else None
     read = partial(read_original_alike, settings, engine, accelerator)
@@ -177,9 +178,9 @@ def ask_reference(
                 write_reference(kept, run.path)
         for batches, found in zip(splits, kept, strict=True):
             batches.reference = found
-        if not accelerator.is_main_process:
+        if not (accelerator.is_main_process or is_spread(model)):
             return {}
-        print(f"Asking the reference up to {len(asked)} held-out prompts …", flush=True)
+        accelerator.print(f"Asking the reference up to {len(asked)} held-out prompts …", flush=True)
         return ask_base_questions(
             model,
             prompt_formats,

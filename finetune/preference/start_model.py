@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -21,7 +22,9 @@ from finetune.lora.resolved_settings import choose_maximum_tokens
 from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, make_trainable_model
 from finetune.preference.settings import DpoSettings
+from finetune.sliced.sliced_base import open_sliced, train_in_slices
 from scratch_models.loop.run_folder import find_recorded
+from scratch_models.sharded.sliced_model import SlicedModel
 from tokenizer_ext.held_weights.quantised_layers import held_bits
 from tokenizer_ext.huggingface.hf_model import positions_of
 
@@ -55,15 +58,23 @@ def switch_off_dropout(model: nn.Module) -> None:
             module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def read_trainable(settings: DpoSettings, device: torch.device) -> tuple[TrainableModel, DpoSettings]:
-    """The base of a run on a device, its positions scaled where that is wanted, as what trains.
+def read_trainable(
+    settings: DpoSettings, accelerator: Accelerator
+) -> tuple[TrainableModel, DpoSettings, SlicedModel | None]:
+    """The base of a run, its positions scaled where that is wanted, as what trains; whole, or spread by slices.
 
     The settings say then how long a reply may be, and in how many bits the base is held.
     """
-    model, tokenizer = load_start(settings.base, device, held_as_set(settings))
-    trainable = prepare_start(scale_rope(model, settings.rope_scaling), tokenizer, settings.lora, settings.chat)
+    opened = open_sliced(settings.base, settings, accelerator, settings.chat)
+    sliced = None
+    if opened is None:
+        model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
+        trainable = prepare_start(scale_rope(model, settings.rope_scaling), tokenizer, settings.lora, settings.chat)
+    else:
+        switch_off_dropout(opened.model)
+        trainable, sliced = train_in_slices(opened, settings, accelerator)
     longest = choose_maximum_tokens(settings.maximum_tokens, positions_of(trainable.model))
-    return trainable, replace(settings, maximum_tokens=longest, base_bits=held_bits(trainable.model))
+    return trainable, replace(settings, maximum_tokens=longest, base_bits=held_bits(trainable.model)), sliced
 
 
 def read_original(

@@ -14,6 +14,7 @@ from finetune.replies.generation import generate_ids
 from scratch_models.corpus.bits_per_byte import bits_per_byte
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.best_checkpoint import MEASURE
+from scratch_models.loop.sharding import computes_in_step
 from scratch_models.loop.training import held_out_loss
 from tokenizer_ext.pages.progress import shown
 from tokenizer_ext.pages.shortened import shorten
@@ -44,7 +45,9 @@ class TextMonitor:
         engine: Engine,
         sample_tokens: int,
     ) -> None:
-        self.loss_model = SupervisedLoss(model, engine).to(accelerator.device)
+        self.loss_model = SupervisedLoss(model, engine)
+        if not computes_in_step(self.loss_model):
+            self.loss_model.to(accelerator.device)
         self.model, self.tokenizer, self.accelerator = model, tokenizer, accelerator
         self.dataset, self.sample_tokens = dataset, sample_tokens
         self.micro_batches = [watched.micro_batches for watched in dataset.watched]
@@ -52,7 +55,7 @@ class TextMonitor:
     def __call__(self, step: int) -> dict[str, Any]:
         """What the line of `metrics.jsonl` says of the held-out texts after a step."""
         figures: dict[str, Any] = self.held_out()
-        if self.accelerator.is_main_process and step:
+        if step and (self.accelerator.is_main_process or computes_in_step(self.loss_model)):
             figures |= self.write_on(step)
         return figures
 
@@ -75,7 +78,8 @@ class TextMonitor:
         lines = [
             f"step {step}: {sample.text}: … {_on_one_line(text)}" for sample, text in zip(samples, written, strict=True)
         ]
-        tqdm.write("\n".join(lines))
+        if self.accelerator.is_main_process:
+            tqdm.write("\n".join(lines))
         return {"sample_texts": {sample.text: text for sample, text in zip(samples, written, strict=True)}}
 
 

@@ -19,6 +19,7 @@ from finetune.pretraining.monitor import TextMonitor
 from finetune.pretraining.settings import PretrainSettings
 from finetune.pretraining.text_sources import name_texts
 from finetune.pretraining.token_files import encode_sources
+from finetune.sliced.sliced_base import SlicedBase, open_sliced
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
 from tokenizer_ext.extension.certificate import tokenizer_sha256
@@ -38,6 +39,8 @@ class Start:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     dataset: PretrainDataset
+    sliced: SlicedBase | None = None
+    """The base where its weights are read by slices: the model has none yet."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
     ends = DocumentEnds.of(tokenizer)
     with main_process_first(accelerator):
         texts = encode_sources(named.all, tokenizer, ends)
-    model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
-    scale_rope(model, settings.rope_scaling)
+    sliced = open_sliced(settings.base, settings, accelerator)
+    if sliced is None:
+        model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
+        scale_rope(model, settings.rope_scaling)
+    else:
+        model, tokenizer = sliced.model, sliced.plan.base
     dataset = prepare_dataset(
         texts,
         named,
@@ -85,7 +92,7 @@ def read_start(settings: PretrainSettings, run: RunFolder, accelerator: Accelera
         inputs = {"data_sha256": dataset.sha256, "tokenizer_sha256": tokenizer_sha256(tokenizer)}
         run.start({}, inputs, resume=True)
         refuse_other_settings(run.path, asdict(settings))
-    return Start(settings, model, tokenizer, dataset)
+    return Start(settings, model, tokenizer, dataset, sliced)
 
 
 def choose_block_size(given: int | None, positions: int | None) -> int:
@@ -103,11 +110,18 @@ def choose_block_size(given: int | None, positions: int | None) -> int:
     return given or min(BLOCK_SIZE, positions or BLOCK_SIZE)
 
 
-def prepare_training(settings: PretrainSettings, start: Start, run: RunFolder, accelerator: Accelerator) -> Training:
-    """The base, changed in place into what trains: LoRA in it, or every weight."""
-    plan = Plan(base=start.tokenizer, tokenizer=start.tokenizer)
-    check_trainable(start.model, plan, settings.lora)
-    trainable = train_from(start.model, plan, settings.lora)
+def prepare_training(
+    settings: PretrainSettings,
+    start: Start,
+    run: RunFolder,
+    accelerator: Accelerator,
+    trainable: TrainableModel | None = None,
+) -> Training:
+    """The base, changed in place into what trains: LoRA in it, or every weight; as it is given where it is spread."""
+    if trainable is None:
+        plan = Plan(base=start.tokenizer, tokenizer=start.tokenizer)
+        check_trainable(start.model, plan, settings.lora)
+        trainable = train_from(start.model, plan, settings.lora)
     engine = start_engine(trainable.model, settings, accelerator, run=run)
     tokens = engine.tokens_at_once(settings.tokens_per_micro_batch)
     dataset = start.dataset.laid_out(packed=engine.packs, tokens_per_micro_batch=tokens)

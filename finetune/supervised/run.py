@@ -20,10 +20,10 @@ from finetune.files.weighted_sets import describe_data
 from finetune.lora.launch import prepare_launch
 from finetune.lora.resolved_settings import describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
+from finetune.sliced.sliced_base import leave_slices, train_in_slices
 from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
-from finetune.supervised.sliced_base import leave_slices, train_in_slices
 from finetune.supervised.stages import Start, Training, prepare_training, read_start
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
@@ -126,8 +126,7 @@ def finish_run(
     with progress("the assistant"):
         asked = asked_questions(base)
         assistant = evaluate(trainable.model, training.monitor.prompt_format, asked, settings.reply_tokens)
-    if sliced is not None:
-        leave_slices(trainable, sliced, accelerator)
+    leave_slices(trainable, sliced, accelerator)
     if not accelerator.is_main_process:
         return
     report = make_report(settings.base, describe_facts(settings, training, run), run, base, assistant)

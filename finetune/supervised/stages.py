@@ -22,18 +22,16 @@ from finetune.evaluation.scoring import Answered, ways_to_ask
 from finetune.export.saved_model import check_start_held, load_start
 from finetune.inspection.before_training import inspect_before_training
 from finetune.lora.held_base import held_as_set
-from finetune.lora.lora import check_lora
 from finetune.lora.resolved_settings import choose_maximum_tokens, choose_per_step, resolve
 from finetune.lora.rope_scaling import scale_rope
 from finetune.lora.trainable_model import TrainableModel, check_trainable, make_optimizer, plan_vocabulary, train_from
 from finetune.replies.local_model import LocalModel
 from finetune.replies.prompts import ChatPromptFormat
+from finetune.sliced.sliced_base import SlicedBase, open_sliced
 from finetune.supervised.monitor import HeldOutMonitor
 from finetune.supervised.settings import SftSettings
-from finetune.supervised.sliced_base import SlicedBase, open_sliced
 from scratch_models.launch.waiting import main_process_first
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
-from tokenizer_ext.embeddings.token_rows import check_rows
 from tokenizer_ext.extension.certificate import tokenizer_sha256
 from tokenizer_ext.extension.corpus_files import read_documents
 from tokenizer_ext.extension.plan import Plan
@@ -113,10 +111,9 @@ def _open_base(
         InputError: a base or an adapter that cannot be used.
 
     """
-    sliced = open_sliced(settings, documents, accelerator)
-    if sliced is not None and settings.lora is not None:
-        check_rows(sliced.model, sliced.plan.base)
-        check_lora(sliced.model, settings.lora)
+    learns_tokens = bool(documents) and settings.wanted_tokens > 0
+    sliced = open_sliced(settings.base, settings, accelerator, settings.chat, learns_tokens=learns_tokens)
+    if sliced is not None:
         return sliced.model, sliced.plan, sliced
     model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))
     scale_rope(model, settings.rope_scaling)

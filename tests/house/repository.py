@@ -58,6 +58,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "replies",
         "evaluation",
         "export",
+        "sliced",
         ("rows", "preference", "supervised", "red_teaming"),
         ("pretraining", "gguf_files", "gisting"),
         "api",

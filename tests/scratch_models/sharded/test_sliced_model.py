@@ -13,8 +13,8 @@ from finetune.decoding.decoders import is_spread
 from finetune.export.base_on_disk import stored_type
 from finetune.lora.lora import attach_lora
 from finetune.replies.generation import generate_ids
+from finetune.sliced.sliced_base import leave_slices, open_sliced, train_in_slices
 from finetune.supervised.settings import SftSettings
-from finetune.supervised.sliced_base import leave_slices, open_sliced, train_in_slices
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.sharding import is_empty
@@ -40,7 +40,7 @@ def compare(base: Path, rank: int) -> None:
     accelerator = make_accelerator("fp32")
     settings = SftSettings(base=str(base), data="unread.jsonl", lora_rank=4)
     torch.manual_seed(0)
-    opened = open_sliced(settings, [], accelerator)
+    opened = open_sliced(settings.base, settings, accelerator, settings.chat)
     assert opened is not None and all(is_empty(one) for one in opened.model.parameters())
     trainable, sliced = train_in_slices(opened, settings, accelerator)
     model, whole = trainable.model, load_model(str(base))
