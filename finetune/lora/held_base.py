@@ -13,15 +13,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs import InputError
+from finetune.engine.freed_memory import keep_no_freed_memory
 from finetune.lora.adapter_shape import BaseBits
 from finetune.lora.changed_base import HARMLESS_STARTS
 from finetune.lora.tuning_settings import TuningSettings
 from scratch_models.loop.precision import has_bf16
 from tokenizer_ext.foreign.files_in_folder import weight_files
 from tokenizer_ext.foreign.weight_headers import read_headers
-from tokenizer_ext.held_weights.quantised_layers import expect_bitsandbytes, quantise
+from tokenizer_ext.held_weights.quantised_layers import Bits, expect_bitsandbytes, quantise
 from tokenizer_ext.held_weights.stored_layers import HALF, hold_as_stored
-from tokenizer_ext.huggingface.hf_model import load_model
+from tokenizer_ext.huggingface.hf_model import check_finite, load_model, map_model
 
 SHARE_OF_FREE_MEMORY = 0.25
 """What a copy of the base in float32 may take of it, where it makes replies and steps faster."""
@@ -141,11 +142,19 @@ def open_held(
     bits = _same_everywhere(held_as.choose(stored_as, numbers, device))
     if bits == 32:
         return load_model(name).to(device)
-    model = load_model(name, stored_as)
-    if bits != 16:
-        quantise(model, bits, folder, device)
+    model = load_model(name, stored_as) if bits == 16 else _open_quantised(name, folder, stored_as, bits, device)
     hold_as_stored(model)
     return model.to(device)
+
+
+def _open_quantised(
+    name: str, folder: Path, stored_as: torch.dtype, bits: Bits, device: torch.device
+) -> PreTrainedModel:
+    keep_no_freed_memory()  # or packed numbers would lie scattered among what their matrices took
+    model = map_model(name, stored_as)
+    quantise(model, bits, folder, device)
+    check_finite(model, name)
+    return model
 
 
 def hold_merged(

@@ -28,7 +28,6 @@ from finetune.sliced.why_whole import why_whole_by_settings, why_whole_by_weight
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.sharding import make_mesh, wants_sharding
 from scratch_models.sharded.sliced_model import SlicedModel, fill_with_nothing
-from scratch_models.sharded.stored_slices import find_stored, pieces_of
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.embeddings.token_rows import check_rows
 from tokenizer_ext.extension.certificate import WeightHashes, hash_weights
@@ -39,6 +38,7 @@ from tokenizer_ext.foreign.checked_folder import check_model_folder
 from tokenizer_ext.foreign.config_numbers import check_size
 from tokenizer_ext.foreign.weight_headers import StoredTensor
 from tokenizer_ext.held_weights.stored_layers import HALF, hold_as_stored
+from tokenizer_ext.held_weights.stored_slices import find_stored, pieces_of
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hub_folder import fetch
 from tokenizer_ext.pages.progress import shown

@@ -26,9 +26,9 @@ from torch.utils import swap_tensors
 
 from scratch_models.loop.devices import offload_policy
 from scratch_models.loop.sharding import as_they_are, blocks_of, gather_model, is_empty, remember
-from scratch_models.sharded.stored_slices import read_rows
 from scratch_models.sharded.vocabulary_parallel import RowsHere, local_rows, spread_rows, spread_table, take_back_table
 from tokenizer_ext.foreign.weight_headers import StoredTensor
+from tokenizer_ext.held_weights.stored_slices import read_rows
 from tokenizer_ext.pages.progress import tracked
 
 UNDER_ADAPTER = ".base_layer."

@@ -1,1 +1,1 @@
-"""Frozen matrices that take less memory than float32: kept as they are stored, or quantised to 8 or 4 bits."""
+"""Frozen matrices that take less memory than float32: read from their place, kept as stored, or quantised."""

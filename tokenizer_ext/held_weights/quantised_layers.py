@@ -21,7 +21,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from configs import InputError
+from tokenizer_ext.foreign.files_in_folder import weight_files
+from tokenizer_ext.foreign.weight_headers import StoredTensor, read_headers
 from tokenizer_ext.held_weights.stored_layers import HALF, HeldLayer, StoredLinear, holds_half
+from tokenizer_ext.held_weights.stored_slices import TYPES, read_rows
+from tokenizer_ext.huggingface.hf_model import expect_finite
 from tokenizer_ext.pages.progress import tracked
 
 Bits = Literal[4, 8]
@@ -30,18 +34,24 @@ BLOCK_SIZES: Mapping[int, int] = {4: 64, 8: 256}
 """Numbers that share a scale: QLoRA's, and bitsandbytes' own for 8 bits."""
 NF4, INT8 = "nf4", "blockwise int8"
 KINDS: Mapping[int, str] = {4: NF4, 8: INT8}
+EXPECTED = "expected weights that are stored as they are held: use --base_bits 16"
 
 
 @dataclass(frozen=True)
 class OnDisk:
     """Where a matrix stands."""
 
-    file: Path
     name: str
+    """In its file."""
+    stored: StoredTensor
 
     def read(self) -> Tensor:
-        """It, mapped from the file: it takes no memory that the system cannot take back."""
-        with safe_open(self.file, framework="pt") as file:
+        """It, in memory of its own: pages of a mapped file would stay while anything of that file is held."""
+        return read_rows(self.name, self.stored, 0, self.stored.shape[0])
+
+    def mapped(self) -> Tensor:
+        """It, mapped from the file: many of them take no memory that the system cannot take back."""
+        with safe_open(self.stored.file, framework="pt") as file:
             tensor: Tensor = file.get_tensor(self.name)
         return tensor
 
@@ -72,19 +82,21 @@ def expect_bitsandbytes() -> None:
 def quantise(model: nn.Module, bits: Bits, folder: Path, device: torch.device) -> int:
     """Quantises the linear layers of a model's blocks one by one, in place; returns how many.
 
+    Each matrix is read from its file, quantised and freed before the next one: neither memory nor device has all.
+
     Args:
-        model: As it was read from the folder, on the CPU; what it holds goes to the device, matrices once they are
-            quantised, so that the device never has the whole.
+        model: As it was mapped from the folder, on the CPU; no number of its matrices is looked at, but two rows.
         bits: 4 or 8.
         folder: Where its weights stand.
         device: Where the packed numbers go.
 
     Raises:
-        InputError: bitsandbytes is missing, or a matrix does not stand in the folder by its name.
+        InputError: bitsandbytes is missing, a matrix does not stand in the folder as the model has it, or is not
+            finite.
 
     """
     expect_bitsandbytes()
-    stored = {name: file for file in sorted(folder.glob("*.safetensors")) for name in _names(file)}
+    stored = read_headers(weight_files(folder))
     layers = list(linear_layers_of_blocks(model))
     if turned := next((name for name, layer in layers if not isinstance(layer, nn.Linear)), None):
         raise InputError(
@@ -161,7 +173,7 @@ def sizes_of(model: nn.Module) -> dict[int, int]:
 def put_originals_back(model: nn.Module) -> None:
     """Has quantised layers hold what stands on the disk again, in place: that is what is saved."""
     for module in quantised_layers(model):
-        weight = module.origin.read()
+        weight = module.origin.mapped()
         module.weight = nn.Parameter(weight.to(module.weight.device), requires_grad=False)
         module.__class__ = StoredLinear if weight.dtype in HALF else nn.Linear  # type: ignore[assignment]
 
@@ -192,23 +204,25 @@ def quantised_layers(model: nn.Module) -> "list[QuantisedLinear]":
 
 @torch.no_grad()
 def _quantise(layer: nn.Module, bits: Bits, origin: OnDisk, device: torch.device) -> None:
-    numbers, state = packed(layer.weight.detach().to(device), bits)  # type: ignore[operator,union-attr]
+    weight, held = origin.read(), layer.weight
+    assert isinstance(held, Tensor)
+    expect_finite(weight, origin.name, str(origin.stored.file))
+    # What transformers puts together anew while it reads may have the name and the shape of what is stored.
+    if weight.shape != held.shape or not torch.equal(weight[:2].to(held.dtype), held[:2]):
+        raise InputError(
+            f"base_bits: {origin.stored.file} holds {origin.name} in another order than its model does, {EXPECTED}"
+        )
+    numbers, state = packed(weight.to(device, held.dtype), bits)
     layer.weight = nn.Parameter(numbers, requires_grad=False)
     layer.__class__ = QuantisedLinear
     layer.origin, layer.state, layer.bits = origin, state, bits  # type: ignore[assignment]
 
 
-def _find(name: str, model: nn.Module, stored: Mapping[str, Path]) -> OnDisk:
+def _find(name: str, model: nn.Module, stored: Mapping[str, StoredTensor]) -> OnDisk:
     short = name.removeprefix(f"{getattr(model, 'base_model_prefix', '')}.")  # as GPT-2's first folders name them
     for key in (name, short):
-        if key in stored:
-            return OnDisk(stored[key], key)
+        if key in stored and stored[key].type in TYPES:
+            return OnDisk(key, stored[key])
     raise InputError(
-        f"base_bits: {type(model).__name__} holds {name}, which stands by that name in no file of its base, expected "
-        "weights that are stored as they are held: use --base_bits 16"
+        f"base_bits: {type(model).__name__} holds {name}, which stands by that name in no file of its base, {EXPECTED}"
     )
-
-
-def _names(file: Path) -> list[str]:
-    with safe_open(file, framework="pt") as opened:
-        return list(opened.keys())

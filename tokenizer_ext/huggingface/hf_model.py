@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError, MissingInput
@@ -67,6 +67,18 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
         InputError: there is none, it is damaged, its weights are quantised, or one is missing or not finite.
 
     """
+    model = map_model(name_or_folder, dtype)
+    check_finite(model, model.name_or_path)
+    return model
+
+
+def map_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """The same before any number is looked at: weights in the type that they are stored in are not read yet.
+
+    Raises:
+        InputError: there is none, it is damaged, its weights are quantised, or one is missing.
+
+    """
     name_or_folder = plain_folder(name_or_folder)
     path = _folder_of(name_or_folder)
     _check_place(name_or_folder, path)
@@ -88,7 +100,6 @@ def load_model(name_or_folder: str, dtype: torch.dtype | Literal["auto"] = torch
             f"{name_or_folder}: its weights lack {missing[0]}, expected every weight of {type(model).__name__}: "
             "get the model anew"
         )
-    check_finite(model, name_or_folder)
     return model.eval()
 
 
@@ -109,8 +120,14 @@ def positions_in(config: PreTrainedConfig) -> int | None:
 def check_finite(model: nn.Module, where: str) -> None:
     """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error."""
     for name, tensor in tracked(list(model.named_parameters()), "checking the weights", "tensors"):
-        if not all(torch.isfinite(part).all() for part in tensor.detach().reshape(-1).split(NUMBERS_AT_ONCE)):
-            raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
+        expect_finite(tensor.detach(), name, where)
+
+
+def expect_finite(weight: Tensor, name: str, where: str) -> None:
+    """Refuses a weight that holds NaN or infinity; what is quantised holds whole numbers."""
+    parts = weight.reshape(-1).split(NUMBERS_AT_ONCE) if weight.is_floating_point() else ()
+    if not all(torch.isfinite(part).all() for part in parts):
+        raise InputError(f"{where}: {name} holds NaN or infinity, expected finite weights: get the model anew")
 
 
 def _folder_of(name: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from configs import InputError
 from finetune.engine.engine import start_engine
@@ -142,6 +142,30 @@ def test_the_reference_of_preferences_is_held_as_the_base_under_the_adapter_is(b
     adapted = _trainable(base, 4).adapted
     with torch.no_grad(), adapted.disable_adapter():
         torch.testing.assert_close(original(IDS).logits, adapted.eval()(IDS).logits)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages of a file are held")
+def test_of_a_base_that_is_quantised_hardly_a_page_of_its_matrices_is_ever_held(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    tokenizer = base_tokenizer(with_control_tokens=True)
+    sizes = {"hidden_size": 512, "intermediate_size": 4096, "num_hidden_layers": 3, "num_attention_heads": 4}
+    wide = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=len(tokenizer))).to(torch.bfloat16)
+    tokenizer.save_pretrained(tmp_path)
+    wide.save_pretrained(tmp_path)
+    model, _ = load_start(tmp_path, CPU, HeldAs(4))
+    file = tmp_path / "model.safetensors"
+    assert held_bits(model) == 4
+    assert 0 < _bytes_held_of(file) < file.stat().st_size / 4
+
+
+def _bytes_held_of(file: Path) -> int:
+    held, is_its = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            is_its = line.endswith(str(file))
+        elif is_its and line.startswith("Rss:"):
+            held += 1024 * int(line.split()[1])
+    return held
 
 
 REFUSED = {

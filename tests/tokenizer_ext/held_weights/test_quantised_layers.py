@@ -102,6 +102,23 @@ def test_four_bits_take_a_quarter_of_half_precision_and_a_little_for_scales(fold
     assert bytes_of == numbers // 2
 
 
+def test_a_matrix_that_is_not_finite_is_named_with_its_file(folder):
+    model = _read(folder)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] = torch.nan
+    model.save_pretrained(folder)
+    with pytest.raises(InputError, match=r"model.safetensors: model.layers.1.mlp.up_proj.weight holds NaN"):
+        _quantised(folder, 4)
+
+
+def test_a_matrix_that_the_model_holds_in_another_order_than_its_file_is_refused(folder):
+    model = _read(folder)
+    query = model.model.layers[0].self_attn.q_proj.weight
+    query.data = query.view(4, 2, 8, 64).transpose(1, 2).reshape(64, 64)  # as the layouts of rotary positions differ
+    with pytest.raises(InputError, match=r"q_proj.weight in another order"):
+        quantise(model, 4, folder, CPU)
+
+
 def test_matrices_of_gpt_2_are_refused_by_name(tmp_path):
     model = AutoModelForCausalLM.from_config(GPT2Config(n_embd=32, n_head=4, n_layer=1, vocab_size=120))
     model.save_pretrained(tmp_path)

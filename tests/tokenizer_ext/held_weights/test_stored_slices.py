@@ -8,10 +8,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from configs import InputError
-from scratch_models.sharded.stored_slices import find_stored, pieces_of, read_rows
 from tests.finetune.tiny_models import TINY_MODELS
 from tokenizer_ext.extension.certificate import hash_weights
 from tokenizer_ext.foreign.weight_headers import StoredTensor, read_headers
+from tokenizer_ext.held_weights.stored_slices import find_stored, pieces_of, read_rows
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_rows_are_those_that_the_library_reads(file: Path):
 
 
 def test_pieces_are_the_tensor(file: Path, monkeypatch):
-    monkeypatch.setattr("scratch_models.sharded.stored_slices.PIECE_BYTES", 20)
+    monkeypatch.setattr("tokenizer_ext.held_weights.stored_slices.PIECE_BYTES", 20)
     stored = read_headers([file])["b"]
     pieces = list(pieces_of("b", stored, 5))
     assert len(pieces) == 3 and torch.equal(torch.cat(pieces), read_rows("b", stored, 0, 5))
