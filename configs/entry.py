@@ -85,7 +85,7 @@ def run_entry(main: Callable[[T], None], schema: type[T]) -> None:
     """
     atexit.register(gc.freeze)  # or the interpreter looks through all that torch made, for seconds, before it ends
     arguments = [one for one in sys.argv[1:] if one != TRACEBACK]
-    with ends_in_one_line(with_traceback=TRACEBACK in sys.argv[1:]):
+    with ends_in_one_line(with_traceback=TRACEBACK in sys.argv[1:], settings=_names(schema)):
         settings = load_config(schema, arguments)
         if recipe := recipe_of(schema, *split_files(arguments)):
             say(recipe.describe())

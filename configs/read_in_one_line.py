@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from configs.errors import InputError, on_one_line
+from configs.errors import InputError, OutOfMemory, lacks_memory, on_one_line
 
 
 @contextmanager
@@ -14,14 +14,15 @@ def read_in_one_line(what: str, expected: str) -> Iterator[None]:
 
     Raises:
         InputError: something was raised.
+        OutOfMemory: it was that there is not enough memory.
 
     """
     try:
         yield
     except (InputError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except MemoryError:
-        raise InputError(f"{what} (it takes more memory than there is): {expected}") from None
     except BaseException as error:
+        if lacks_memory(error):
+            raise OutOfMemory(f"{what} (it takes more memory than there is), expected one that fits") from error
         reason = on_one_line(error, 160) or type(error).__name__
         raise InputError(f"{what} ({reason}): {expected}") from error

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from configs.errors import lacks_memory
 from finetune.engine.shared_prefixes import packed_at
 
 MULTIPLE_IN_HALF = 64  # tokens
@@ -70,8 +71,10 @@ def _is_exact(model: PreTrainedModel, prefix: int) -> bool:
         ]
         row, positions = (torch.cat(part).unsqueeze(0) for part in zip(*parts, strict=True))
         packed = hidden_states(model, row, positions)[0]
-    except (ValueError, TypeError, RuntimeError):  # it takes no positions, or an attention that it has is not known
-        return False
+    except (ValueError, TypeError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
+        return False  # it takes no positions, or an attention that it has is not known
     finally:
         model.train(was_training)
     expected = torch.cat(alone)  # (N, D)

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
-from configs.errors import on_one_line
+from configs.errors import lacks_memory, on_one_line
 from configs.manifest import check_manifest
 from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import named_stops
@@ -180,6 +180,8 @@ def merge_in_memory(adapted: PeftModel, adapter: Path) -> PreTrainedModel:
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, NotImplementedError, TypeError) as error:
+        if lacks_memory(error):
+            raise
         raise InputError(
             f"{adapter}: cannot be merged ({on_one_line(error, 200)}): use adapter and base side by side"
         ) from error

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from configs import InputError
-from configs.errors import on_one_line
+from configs.errors import lacks_memory, on_one_line
 from finetune.lora.adapter_shape import Lora
 from finetune.lora.changed_base import ChangedBase, copy_endangered, find_changes
 from finetune.lora.held_base import widen_what_trains
@@ -65,7 +65,7 @@ def attach_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
             adapted = get_peft_model(model, config)
         adapted.changed_base = find_changes(adapted, copies)
     except REFUSALS as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or lacks_memory(error):
             raise
         reason = on_one_line(error, 200)
         raise InputError(f"lora_options {options}: peft cannot use them ({reason})") from error

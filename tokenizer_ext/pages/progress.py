@@ -4,6 +4,8 @@ tqdm draws the bars. What it does not do: it is silent while one item takes long
 writes every state of its bar. So a thread lets the clock of the innermost bar run on, and a log gets whole lines.
 """
 
+import _thread
+import os
 import sys
 import threading
 import time
@@ -79,14 +81,16 @@ class _Clock:
     def __init__(self) -> None:
         self.bars: list[_Bar | _Lines] = []
         self.lock = threading.RLock()  # a bar may be collected, and so closed, while the thread draws
-        self.thread: threading.Thread | None = None
+        self.runs_in: int | None = None
+        """The process that has the thread: a fork of it has none."""
 
     def add(self, bar: "_Bar | _Lines") -> None:
         with self.lock:
             self.bars.append(bar)
-            if self.thread is None or not self.thread.is_alive():
-                self.thread = threading.Thread(target=self._run, daemon=True)
-                self.thread.start()
+            if self.runs_in != os.getpid():
+                # `Thread.start` would wait for ever for a thread that finds no memory to begin in.
+                _thread.start_new_thread(self._run, ())
+                self.runs_in = os.getpid()
 
     def remove(self, bar: "_Bar | _Lines") -> None:
         with self.lock:
@@ -97,7 +101,7 @@ class _Clock:
             time.sleep(TICK_SECONDS)
             with self.lock:
                 if not self.bars:
-                    self.thread = None
+                    self.runs_in = None
                     return
                 if time.time() >= self.bars[0].start_t + DELAY_SECONDS:
                     self.bars[-1].tick([bar.desc for bar in self.bars[:-1]])
