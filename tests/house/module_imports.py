@@ -2,12 +2,14 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.house.repository import LAYERS, ROOT, syntax_tree
 
 
-def imported_names(file: Path, *, inside_functions: bool = True) -> list[str]:
+@cache
+def imported_names(file: Path, *, inside_functions: bool = True) -> tuple[str, ...]:
     """The full name of everything that a file imports, such as ``torch.nn``; a relative import keeps its dots."""
     names: list[str] = []
     for node in _walk(syntax_tree(file), inside_functions):
@@ -16,7 +18,7 @@ def imported_names(file: Path, *, inside_functions: bool = True) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             origin = "." * node.level + (f"{node.module}." if node.module else "")
             names += [origin + alias.name for alias in node.names]
-    return names
+    return tuple(names)
 
 
 def imported_files(file: Path, *, inside_functions: bool = True) -> set[Path]:
@@ -32,6 +34,7 @@ def _walk(node: ast.AST, inside_functions: bool) -> Iterator[ast.AST]:
             yield from _walk(child, inside_functions)
 
 
+@cache
 def _file_of(name: str) -> Path | None:
     """The file behind a name of ours: a module, a package, or the module that defines the name."""
     parts = name.split(".")

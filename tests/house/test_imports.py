@@ -111,6 +111,15 @@ def test_no_circle_of_imports_runs_through_files():
     assert _circle({str(file): {str(other) for other in others} for file, others in graph.items()}) == []
 
 
+def _extras_outside_functions(file: Path) -> list[str]:
+    return [name for name in imported_names(file, inside_functions=False) if name.split(".")[0] in EXTRAS]
+
+
+def test_extras_are_imported_inside_the_functions_that_use_them():
+    assert offences(module_files(), _extras_outside_functions) == {}
+
+
+@pytest.mark.long
 def test_every_module_imports_where_no_extra_is_installed():
     modules = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in module_files()]
     program = f"import importlib, sys\nfor name in {EXTRAS}: sys.modules[name] = None\n"

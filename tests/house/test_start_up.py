@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from tests.house.repository import ROOT, entry_files
 
@@ -11,17 +9,27 @@ from tests.house.repository import ROOT, entry_files
 HEAVY = ("torch", "transformers", "peft", "accelerate", "gradio", "matplotlib", "datasets")
 
 
-def _heavy_of(entry: Path) -> str:
-    """The heavy libraries that an entry loads before its settings are read, with spaces between."""
-    name = ".".join(entry.with_suffix("").parts)
-    program = f"import importlib, sys\nimportlib.import_module({name!r})\nprint(*(set({HEAVY}) & set(sys.modules)))"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    return f"{ended.stdout}{ended.stderr}".strip()
+# What all entries import comes once; each is then imported in a process of its own, forked from there.
+PROGRAM = f"""
+import importlib, os, sys
+import configs
+for name in sys.argv[1:]:
+    if os.fork() == 0:
+        importlib.import_module(name)
+        print(name, *set({HEAVY}) & set(sys.modules), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def _loaded_by(names: list[str]) -> dict[str, list[str]]:
+    """The heavy libraries that each module loads where it is imported alone."""
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, *names], capture_output=True, text=True, cwd=ROOT)
+    assert ended.stderr == ""
+    return {name: libraries for name, *libraries in map(str.split, ended.stdout.splitlines())}
 
 
 def test_no_entry_loads_a_heavy_library_before_its_settings_are_read():
-    entries = entry_files()
-    with ThreadPoolExecutor(2) as two_at_once:
-        loaded = dict(zip(map(str, entries), two_at_once.map(_heavy_of, entries), strict=True))
-    assert len(loaded) >= 14
-    assert {entry: libraries for entry, libraries in loaded.items() if libraries} == {}
+    entries = [".".join(entry.with_suffix("").parts) for entry in entry_files()]
+    assert len(entries) >= 14
+    assert _loaded_by(entries) == {entry: [] for entry in entries}
