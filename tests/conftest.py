@@ -1,5 +1,6 @@
 """What holds for every test: no network; one thread a process, as tests run beside each other; who may try again."""
 
+import gc
 import os
 
 import pytest
@@ -12,6 +13,11 @@ os.environ["MKL_NUM_THREADS"] = "1"
 
 TIMED_FIXTURES = {"browser", "visit", "served", "service"}
 TIMED_FOLDER = "tests/finetune/runs/"
+
+
+def pytest_collection_finish() -> None:
+    """Leaves out what was imported, which stays, wherever garbage is collected later, and in forked processes."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -60,7 +60,9 @@ def test_an_old_folder_that_was_moved_away_is_put_back_where_the_new_one_cannot_
     assert _read(tmp_path / "folder") == OLD and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("before", [None, {}, OLD])
+@pytest.mark.parametrize(
+    "before", [pytest.param(None, marks=pytest.mark.long), pytest.param({}, marks=pytest.mark.long), OLD]
+)
 def test_a_kill_anywhere_leaves_the_old_the_new_or_none_and_the_next_write_clears_what_it_left(
     tmp_path: Path, before: dict[str, str] | None
 ):

@@ -207,6 +207,7 @@ def sums(tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_the_calculator_of_the_start_is_taken_over_used_and_recorded(base, sums, tmp_path, monkeypatch):
     start = Path(shutil.copytree(base, tmp_path / "start"))
     (start / "run.json").write_text('{"settings": {"calculator": true}}')
@@ -258,8 +259,10 @@ def test_two_processes_learn_what_one_learns_also_of_pairs_that_weigh_less(base,
     "changes",
     [
         {"method": "full"},
-        {"lora_options.init_lora_weights": "pissa"},
-        {"lora_options.use_dora": True, "precision": "bf16" if has_bf16(CPU) else "fp32"},
+        pytest.param({"lora_options.init_lora_weights": "pissa"}, marks=pytest.mark.long),
+        pytest.param(
+            {"lora_options.use_dora": True, "precision": "bf16" if has_bf16(CPU) else "fp32"}, marks=pytest.mark.long
+        ),
         {"loss": "ipo", "chosen_weight": 0.5},
     ],
     ids=["full", "pissa", "dora in bf16 where it can", "ipo"],

@@ -147,6 +147,7 @@ def test_options_of_the_adapter_packing_and_accumulation_reach_the_run_and_the_m
     assert json.loads((run / "merged" / "receipt.json").read_text())["largest_difference"] <= 1e-4
 
 
+@pytest.mark.long
 def test_packed_conversations_train_the_same_as_those_in_rows_of_their_own(finished, base, data, tmp_path):
     settings = {**SMALL, "max_steps": 12, "base": base, "data": data, "output_dir": tmp_path / "alone"}
     run_here(main, SftSettings, **settings, packing="never")
@@ -238,6 +239,7 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_weights_of_an_unbroken_
     assert _equal(_weights(tmp_path / "killed"), again)
 
 
+@pytest.mark.long
 def test_small_micro_batches_train_the_same_as_large_ones(finished, base, data, tmp_path):
     settings = {**SMALL, "base": base, "data": data, "output_dir": tmp_path / "small"}
     run_here(main, SftSettings, **settings, tokens_per_micro_batch=100)

@@ -14,7 +14,8 @@ from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_assistant_of_a_run(tmp_path: Path, method: str):
     trainable = tuned(new_tokens=9 if method == "lora" else None)
     model, adapted = trainable.model, trainable.adapted if method == "lora" else None

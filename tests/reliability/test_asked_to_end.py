@@ -62,8 +62,8 @@ def ask_during(where: str, kind: str, monkeypatch: pytest.MonkeyPatch, number: i
 @pytest.mark.parametrize(
     ("kind", "where", "number", "saved"),
     [
-        ("from scratch", "step", signal.SIGTERM, 7),
-        ("from scratch", "evaluation", signal.SIGINT, 6),
+        pytest.param("from scratch", "step", signal.SIGTERM, 7, marks=pytest.mark.long),
+        pytest.param("from scratch", "evaluation", signal.SIGINT, 6, marks=pytest.mark.long),
         ("from scratch", "save", signal.SIGTERM, 5),
         ("sft", "evaluation", signal.SIGTERM, 6),
     ],

@@ -16,7 +16,7 @@ from tests.reliability.bad_inputs import ENTRIES, BadInput, bad_inputs, schema_o
 from tests.reliability.full_disks import in_child
 from tests.reliability.small_runs import write_inputs
 
-FEW = 30
+FEW = 10
 
 
 @pytest.fixture(scope="module")

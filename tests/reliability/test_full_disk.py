@@ -84,7 +84,9 @@ def test_a_command_that_meets_a_full_disk_leaves_nothing_and_says_what_it_needs(
     _write_new_folder(name, place, tmp_path / "larger", FEW[1])
 
 
-@pytest.mark.parametrize(("kind", "most_bytes"), [("sft", FEW[0]), ("sft", FEW[2]), ("dpo", 20_000)])
+@pytest.mark.parametrize(
+    ("kind", "most_bytes"), [("sft", FEW[0]), ("sft", FEW[2]), pytest.param("dpo", 20_000, marks=pytest.mark.long)]
+)
 def test_a_run_that_meets_a_full_disk_says_so_and_goes_on_once_there_is_room(
     kind: str, most_bytes: int, place: Path, tmp_path: Path
 ):

@@ -34,7 +34,7 @@ def spoil_after(step: int, value: float, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(training.Course, "take_step", take_and_spoil)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", RUNS)
 def test_a_state_that_is_not_finite_is_not_saved_and_a_resume_takes_the_last_good_one(
     inputs, tmp_path, capsys, kind, value
@@ -77,7 +77,8 @@ def test_a_loss_that_explodes_is_said_with_what_the_step_read(inputs, tmp_path, 
         assert any("loss_jumped" in line for line in metrics_of(tmp_path / "run"))
 
 
-def test_ten_clean_runs_raise_no_alarm(inputs, tmp_path, capsys):
-    for seed in range(10):
+@pytest.mark.parametrize("runs", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_clean_runs_raise_no_alarm(inputs, tmp_path, capsys, runs):
+    for seed in range(runs):
         run_from_scratch(inputs, tmp_path / str(seed), seed=seed, max_steps=30, learning_rate=0.01)
         assert "The loss" not in capsys.readouterr().out

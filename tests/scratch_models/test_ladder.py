@@ -13,7 +13,7 @@ from scratch_models.ladder import LadderSettings, main
 from scratch_models.scratch_folder import load_scratch_model
 
 SMALL = ("--block_size", "8", "--blocks_per_batch", "4", "--width", "16", "--layers", "2", "--heads", "2")
-SHORT = ("--max_steps", "30", "--sample_characters", "10")
+SHORT = ("--max_steps", "10", "--sample_characters", "10")
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,7 @@ def shakespeare() -> str:
     return str(TINY_SHAKESPEARE)
 
 
+@pytest.mark.long
 def test_the_converged_bigram_is_as_good_as_counted_pairs(shakespeare: str):
     text = Path(shakespeare).read_text()
     training, held_out = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]

@@ -61,7 +61,9 @@ def _processors(begin: tuple[str, int], end: tuple[str, int]):
     }
 
 
-@pytest.mark.parametrize("kind", ["template", "nested", "BERT's", "RoBERTa's"])
+@pytest.mark.parametrize(
+    "kind", ["template", "RoBERTa's", *(pytest.param(one, marks=pytest.mark.long) for one in ("nested", "BERT's"))]
+)
 def test_what_is_put_around_a_text_has_its_new_ids_after_ids_moved(kind, prose, tmp_path):
     tokenizer = family_tokenizer("llama 3", [prose])
     begin, end = ((token, tokenizer.convert_tokens_to_ids(token)) for token in ("<|begin_of_text|>", "<|end_of_text|>"))

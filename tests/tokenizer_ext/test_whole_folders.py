@@ -14,6 +14,7 @@ from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.trimming.trimmed_model import trim_vocabulary
 
 
+@pytest.mark.long
 def test_an_extended_model(tmp_path: Path, small_tokenizer: PreTrainedTokenizerFast):
     extended = extend_vocabulary((gpt2(), small_tokenizer), control_tokens=["<|user|>"])  # no plot, which takes long
     assert_complete_or_absent(extended.save, tmp_path / "extended")

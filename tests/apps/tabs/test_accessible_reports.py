@@ -76,8 +76,11 @@ def pages(tmp_path_factory, plain_tokenizer, chat_tokenizer) -> dict[str, Callab
 @pytest.mark.parametrize(
     "kind",
     [
-        *("sft", "mask", "look", "extension"),
-        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("dpo", "pretrain", "red_team", "audit")),
+        *("sft", "look"),
+        *(
+            pytest.param(kind, marks=pytest.mark.long)
+            for kind in ("mask", "extension", "dpo", "pretrain", "red_team", "audit")
+        ),
     ],
 )
 def test_a_page_breaks_no_serious_rule_in_light_or_dark(browser, pages, kind, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import expect
 
 A, B = "#talk-0", "#talk-1"
@@ -47,6 +48,7 @@ def test_both_sides_reply_to_enter_whatever_markup_they_say_and_nothing_comes_fr
     assert served.outside.read_text() == ""
 
 
+@pytest.mark.long
 def test_turns_follow_each_other_survive_a_reload_are_edited_linked_saved_and_kept(visit, served):
     page = visit.page
     for prompt in ("first question", "second question"):
@@ -80,6 +82,7 @@ def test_turns_follow_each_other_survive_a_reload_are_edited_linked_saved_and_ke
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_asked_again_with_the_next_seed_and_stopped(visit):
     page = visit.page
     _ask(page, "go on", tokens=1024)

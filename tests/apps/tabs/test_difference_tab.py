@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 TEXT = "It is <b>red</b> {{1}} ${2}.\nBlue 数."
@@ -41,6 +42,7 @@ def test_a_text_is_scored_looked_into_by_keys_gone_on_from_and_many_are_read(vis
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_what_cannot_be_scored_is_said(visit):
     page = visit.page
     visit.open_tab("Difference")

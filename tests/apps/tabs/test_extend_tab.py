@@ -49,6 +49,7 @@ def test_tokens_are_proposed_and_struck_and_as_many_taken_as_at_the_knee(visit):
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_an_extension_is_started_and_cancelled(visit):
     page = visit.page
     start(page)

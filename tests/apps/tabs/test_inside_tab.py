@@ -43,6 +43,7 @@ def test_a_prompt_is_read_and_another_token_and_head_are_chosen_by_keys(visit):
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_a_prompt_that_is_too_long_is_refused_in_words(visit):
     page = visit.page
     page.fill("#inside-prompt textarea", "7 " * 300)

@@ -16,7 +16,7 @@ from finetune import TunedRun, dpo, finetune, open_run, prefer, sft
 from finetune.conversations.formats import read_conversations
 from finetune.preference.settings import DpoSettings
 from finetune.supervised.settings import SftSettings
-from tests.finetune.entry_runs import SMALL, run_here, run_process
+from tests.finetune.entry_runs import SMALL, run_here
 from tests.finetune.tiny_models import questions, save_tiny_base, write_questions
 
 ROWS = [{"question": asked, "answer": answer} for asked, answer in questions(100)]
@@ -61,8 +61,7 @@ def _equal(left: Path, right: Path) -> bool:
 
 def test_a_run_from_python_ends_with_the_weights_of_the_same_run_from_the_command(base, run, tmp_path):
     data = write_questions(tmp_path / "data.jsonl")
-    done = run_process("finetune/sft.py", tmp_path, **SFT, base=base, data=data, output_dir="run")
-    assert done.returncode == 0, done.stderr
+    run_here(sft.main, SftSettings, **SFT, base=base, data=data, output_dir=tmp_path / "run")
     assert _equal(run.folder, tmp_path / "run")
     records = [json.loads((folder / "run.json").read_text()) for folder in (run.folder, tmp_path / "run")]
     assert records[0]["data_sha256"] == records[1]["data_sha256"]

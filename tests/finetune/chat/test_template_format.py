@@ -12,7 +12,9 @@ from finetune.conversations.messages import Conversation, Message
 from tests.finetune.chat.fuzzed_chats import FAMILIES, PIECES, chat_of, check_all, fuzzed_chats, is_stable, to_template
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(
+    params=[pytest.param(one, marks=[pytest.mark.long] * (one in ("gemma3", "llama3_1"))) for one in FAMILIES]
+)
 def chat(request):
     return chat_of(request.param)
 

@@ -19,14 +19,16 @@ def _small_blocks(monkeypatch):
     monkeypatch.setattr(block_attention, "BLOCK_QUERIES", 2)
 
 
-def make(heads: int, key_heads: int, dtype: torch.dtype = torch.float64):
+def make(
+    heads: int, key_heads: int, dtype: torch.dtype = torch.float64, tokens: int = sum(LENGTHS), width: int = WIDTH
+):
     torch.manual_seed(0)
     sizes = (heads, key_heads, key_heads)
-    return [torch.randn(1, size, sum(LENGTHS), WIDTH, dtype=dtype, requires_grad=True) for size in sizes]
+    return [torch.randn(1, size, tokens, width, dtype=dtype, requires_grad=True) for size in sizes]
 
 
-def packed(query, key, value, *, window=None, **options):
-    return attend(nn.Module(), query, key, value, conversations(LENGTHS, window), **options)[0]
+def packed(query, key, value, *, lengths=LENGTHS, window=None, **options):
+    return attend(nn.Module(), query, key, value, conversations(lengths, window), **options)[0]
 
 
 def conversations(lengths, window=None):
@@ -97,14 +99,15 @@ def test_gradients_under_dropout_are_those_of_the_masks_that_were_drawn(key_head
 
     def attended(*inputs):
         torch.manual_seed(1)
-        return packed(*inputs, dropout=0.3)
+        return packed(*inputs, lengths=[1, 3], dropout=0.3)
 
-    assert torch.autograd.gradcheck(attended, make(2, key_heads))
+    assert torch.autograd.gradcheck(attended, make(2, key_heads, tokens=4, width=2))
 
 
 def test_dropout_keeps_the_expectation():
-    inputs = [one.detach() for one in make(2, 2)]
-    mean = torch.stack([packed(*inputs, dropout=0.2) for _ in range(3000)]).mean(dim=0)
+    drawn, inputs = 3000, [one.detach() for one in make(2, 2)]
+    many = [one.repeat(1, drawn, 1, 1) for one in inputs]  # as heads, which draw masks of their own
+    mean = packed(*many, dropout=0.2).unflatten(2, (drawn, -1)).mean(dim=2)
     torch.testing.assert_close(mean, packed(*inputs), atol=0.05, rtol=0.0)
 
 

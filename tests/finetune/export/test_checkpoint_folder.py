@@ -30,7 +30,7 @@ def logits(place: Path) -> torch.Tensor:
         return model(torch.tensor([tokenizer.encode("What colour has the boat number 3? It is red.")])).logits
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["DoRA and new rows", pytest.param("every weight", marks=pytest.mark.long)])
 def test_a_checkpoint_is_what_a_run_that_ends_there_leaves(tmp_path, way):
     run, short = tune(tmp_path, 3, **WAYS[way]), tune(tmp_path, 2, **WAYS[way])
     checkpoints = list_checkpoints(run / "checkpoints")

@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shutil
 import warnings
+from pathlib import Path
 
 import peft.tuners.lora
 import pytest
@@ -26,9 +28,14 @@ from tokenizer_ext.huggingface.hf_tokenizer import to_hf_tokenizer
 
 CASES = [*itertools.product(["gpt2", "llama"], [True, False], VARIANTS, [9]), ("gpt2", True, "PiSSA", None)]
 """All 32 are in tests/benchmarks/merge_receipts.py."""
+QUICK = {("gpt2", True, "LoRA"), ("gpt2", False, "PiSSA"), ("llama", False, "DoRA"), ("llama", True, "rsLoRA")}
+"""Each kind of model, head and adapter once."""
 
 
-@pytest.mark.parametrize(("kind", "tied", "variant", "new_tokens"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "tied", "variant", "new_tokens"),
+    [pytest.param(*case, marks=[] if case[:3] in QUICK else pytest.mark.long) for case in CASES],
+)
 def test_the_merged_model_read_from_disk_says_what_the_tuned_one_said_in_memory(
     kind, tied, variant, new_tokens, tmp_path
 ):
@@ -43,9 +50,14 @@ def test_the_merged_model_read_from_disk_says_what_the_tuned_one_said_in_memory(
     assert receipt.tied == tied == (merged.get_output_embeddings().weight is merged.get_input_embeddings().weight)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    return save_run(tuned(), tmp_path_factory.mktemp("saved") / "run").parent
+
+
 @pytest.fixture
-def final(tmp_path):
-    return save_run(tuned(), tmp_path / "run")
+def final(saved, tmp_path):
+    return Path(shutil.copytree(saved, tmp_path / "run")) / "final"
 
 
 def test_template_stops_and_padding_travel_so_that_a_pipeline_stops_at_the_end_of_a_turn(final, tmp_path):

@@ -74,6 +74,15 @@ SEVERAL = {
 }
 
 
+def _in_files(forms):
+    """Every form in JSON Lines, and messages in every kind of file; the others take long."""
+    return [
+        pytest.param(form, name, marks=[] if name == "chats.jsonl" or form == "messages" else pytest.mark.long)
+        for form in forms
+        for name in WRITERS
+    ]
+
+
 @pytest.fixture(scope="module")
 def sample():
     if not GSM8K.is_file():
@@ -95,16 +104,14 @@ def _expect_same(folder, records, name, expected, chat):
     assert found == wanted and sum(map(sum, (row.supervised for row in found))) > 0
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("form", SINGLE)
+@pytest.mark.parametrize(("form", "name"), _in_files(SINGLE))
 def test_single_questions_of_every_form_in_every_kind_of_file(smollm2, sample, tmp_path, form, name):
     WRITERS["chats.jsonl"](tmp_path / "lines.jsonl", [SINGLE["question"](*one) for one in sample])
     expected = read_conversations(str(tmp_path / "lines.jsonl"))
     _expect_same(tmp_path, [SINGLE[form](*one) for one in sample], name, expected, smollm2)
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("form", SEVERAL)
+@pytest.mark.parametrize(("form", "name"), _in_files(SEVERAL))
 def test_several_turns_of_every_form_in_every_kind_of_file(smollm2, sample, tmp_path, form, name):
     turns = [_worked(number, *one) for number, one in enumerate(sample)]
     WRITERS["chats.jsonl"](tmp_path / "lines.jsonl", [SEVERAL["messages"](one) for one in turns])

@@ -45,7 +45,9 @@ def _by_message(chat, talk):
     return weights
 
 
-@pytest.mark.parametrize("family", ["graft", pytest.param("smollm2", marks=pytest.mark.long), "llama3_1"])
+@pytest.mark.parametrize(
+    "family", ["graft", *(pytest.param(family, marks=pytest.mark.long) for family in ("smollm2", "llama3_1"))]
+)
 def test_each_id_has_the_weight_of_its_message_end_of_turn_included(family):
     chat = chat_of(family)
     for talk, row in zip(TALKS, chat.render_set(TALKS), strict=True):
@@ -91,7 +93,16 @@ def _assert_is_the_sum_by_hand(model, chat, layout):
     assert apart <= 1e-12 * sum(float(one.square().sum()) for one in expected)
 
 
-@pytest.mark.parametrize("layout", [{}, {"packed": True}, {"accumulation_steps": 4}, {"accumulation_steps": 1}])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"packed": True},
+        *(
+            pytest.param(one, marks=pytest.mark.long)
+            for one in ({}, {"accumulation_steps": 4}, {"accumulation_steps": 1})
+        ),
+    ],
+)
 def test_loss_and_gradient_under_the_template_of_a_real_chat_model_are_the_sum_by_hand(layout):
     chat = chat_of("smollm2")
     model = tiny_llama(len(chat.tokenizer)).double()

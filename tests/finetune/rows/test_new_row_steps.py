@@ -133,7 +133,9 @@ def sha256_of(folder: Path) -> dict[str, str]:
     return hashes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=[pytest.mark.long] * (one in ("untied", "tied, rows scaled"))) for one in KINDS]
+)
 def test_after_200_steps_with_decay_saved_folded_and_reloaded_nothing_else_has_moved_a_bit(kind: str, tmp_path):
     model = grown(kind)
     model.save_pretrained(tmp_path / "before")

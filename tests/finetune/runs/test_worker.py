@@ -61,6 +61,7 @@ def test_a_run_outlives_its_worker_and_its_supervisor_and_is_found_again_within_
     assert (ended.output_dir / "findings.json").is_file()
 
 
+@pytest.mark.long
 def test_a_run_that_is_lost_with_its_supervisor_is_begun_again_and_a_cancelled_one_is_not(store, worker):
     lost, cancelled, bad = _add(store), _add(store), _add(store, "nothing.jsonl")
     worker.start()
@@ -84,6 +85,7 @@ def test_a_run_that_is_lost_with_its_supervisor_is_begun_again_and_a_cancelled_o
     assert began == sorted(began)
 
 
+@pytest.mark.long
 def test_a_command_that_ends_while_the_queue_is_locked_is_not_forgotten_and_one_that_is_killed_says_so(store, worker):
     job, killed = _add(store), _add(store)
     worker.start()
@@ -141,9 +143,8 @@ def test_a_process_number_that_another_process_has_now_is_not_taken_for_the_old_
     os.waitpid(child, 0)
 
 
-@pytest.mark.parametrize(
-    ("jobs", "kills"), [pytest.param(4, 4, id="4 jobs"), pytest.param(100, 15, id="100 jobs", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("jobs", "kills"), [pytest.param(4, 4, id="4 jobs"), pytest.param(100, 15, id="100 jobs")])
 def test_jobs_are_carried_out_once_and_in_order_while_the_worker_is_killed_at_random(store, jobs, kills):
     draw = random.Random(jobs)
     slots = ("--devices", "cpu", "cpu-1")

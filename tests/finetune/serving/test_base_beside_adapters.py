@@ -34,7 +34,7 @@ def last_states(sides: Sequence[SideAsked]) -> tuple[SideState, ...]:
     return states
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "rsLoRA"])
+@pytest.mark.parametrize("variant", ["LoRA", *(pytest.param(one, marks=pytest.mark.long) for one in ("DoRA", "PiSSA"))])
 def test_the_base_says_what_it_says_alone_from_the_first_question_on(variant, tmp_path):
     tokenizer = base_tokenizer(with_control_tokens=True)
     base_model("gpt2", tokenizer, tied=True).save_pretrained(tmp_path / "base")

@@ -80,7 +80,9 @@ def test_a_llama_is_read_as_transformers_reads_it(tmp_path: Path) -> None:
     expect_equal(page_of(name, tmp_path), name, "model.norm")
 
 
-@pytest.mark.parametrize("family", ["qwen3", "llama2", pytest.param("gemma3", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "family", ["llama2", *(pytest.param(one, marks=pytest.mark.long) for one in ("qwen3", "gemma3"))]
+)
 def test_families_of_llama_are_read_as_transformers_reads_them(family: str, tmp_path: Path) -> None:
     name = str(real_model(family, tmp_path / "model"))
     figures = page_of(name, tmp_path)

@@ -85,7 +85,10 @@ def logits_of(model: ScratchModel, ids: Tensor) -> Tensor:
         return model.eval()(ids)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[] if kind == "tied GPT" else pytest.mark.long) for kind in KINDS],
+)
 def base(request: pytest.FixtureRequest, tokenizer, tmp_path_factory) -> tuple[Callable[[], ScratchModel], dict]:
     """A way to build a model, and weights trained for it on the text in the base's tokens."""
     torch.manual_seed(0)

@@ -214,7 +214,9 @@ def make_bigram() -> SummedLoss:
     [(make_bigram, None), (lambda: make_loss_model(dropout=0.3), None), (lambda: make_loss_model(dropout=0.3), 0.02)],
     ids=["bigram, AdamW", "GPT with dropout, AdamW", "GPT with dropout, Muon"],
 )
-@pytest.mark.parametrize("checkpoint_steps", [1, 3, 4])
+@pytest.mark.parametrize(
+    "checkpoint_steps", [pytest.param(1, marks=pytest.mark.long), 3, pytest.param(4, marks=pytest.mark.long)]
+)
 def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(
     tmp_path: Path, make: Callable[[], SummedLoss], muon_learning_rate: float | None, checkpoint_steps: int
 ):

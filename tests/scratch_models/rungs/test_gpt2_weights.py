@@ -56,6 +56,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_logits_at_the_124m_shape_are_those_of_transformers(tmp_path: Path) -> None:
     shape = GPT2_SIZES["gpt2"]

@@ -25,7 +25,13 @@ from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
 
-@pytest.fixture(params=["gpt2", "llama", "llama in half"])
+@pytest.fixture(
+    params=[
+        pytest.param("gpt2", marks=pytest.mark.long),
+        "llama",
+        pytest.param("llama in half", marks=pytest.mark.long),
+    ]
+)
 def base(request, tmp_path: Path) -> Path:
     """One that knows the control tokens, so that none of its rows is new."""
     plain = str(save_base(request.param.split()[0], tmp_path / "plain"))

@@ -22,7 +22,16 @@ TEXTS = ["Café 한국 2048 don't  東京\n\n\tclass", "naïve " * 9, "<|user|>h
 MODELS = {**TINY_MODELS, "phi": tiny_phi}  # the head of phi has a bias
 
 
-@pytest.mark.parametrize(("family", "kind"), [*zip_longest(FAMILIES, MODELS, fillvalue="gpt2")])
+CHAINS = [*zip_longest(FAMILIES, MODELS, fillvalue="gpt2")]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        pytest.param(family, kind, marks=[] if family in ("gpt2", "llama 3", "smollm") else pytest.mark.long)
+        for family, kind in CHAINS
+    ],
+)
 def test_the_chain_holds(family: str, kind: str, prose, tmp_path):
     write_family(family, tmp_path / "base", [prose])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")

@@ -101,7 +101,10 @@ def _words(prose):
 SMALL = {"unigram": _sentencepiece_unigram, "word pieces": _word_pieces, "words": _words}
 
 
-REAL = [pytest.param(family, marks=[pytest.mark.long] * (family in ("gemma3", "llama3_1"))) for family in REAL_FAMILIES]
+REAL = [
+    pytest.param(family, marks=[pytest.mark.long] * (family in ("gemma3", "llama3_1", "qwen3")))
+    for family in REAL_FAMILIES
+]
 
 
 @pytest.fixture(scope="module", params=[*REAL, *FAMILIES, *SMALL])
@@ -253,6 +256,7 @@ def test_the_encoder_of_the_tokenizer_stays_when_merges_alone_shall_decide(prose
     assert tokenizer.backend_tokenizer.model.ignore_merges and plain_text_encoder(tokenizer).model.ignore_merges
 
 
+@pytest.mark.long
 def test_gemmas_runs_of_line_breaks_and_tags_are_text_and_its_reserved_tokens_are_control():
     tokenizer = loaded_tokenizer("gemma3")
     assert plain_text_encoder(tokenizer).encode("a\n\n<table>\t\t").ids == [236746, 108, 168, 255969]

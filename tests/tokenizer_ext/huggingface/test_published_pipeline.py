@@ -33,7 +33,13 @@ def published(prose, tmp_path_factory):
     return write_family("olmo 2", tmp_path_factory.mktemp("published"), [prose, " ".join(TEXTS) * 9])
 
 
-@pytest.fixture(params=[*((name, "llama") for name in CLASSES), *(("LlamaTokenizerFast", kind) for kind in MODELS[1:])])
+NAMED = [*((name, "llama") for name in CLASSES), *(("LlamaTokenizerFast", kind) for kind in MODELS[1:])]
+QUICK = {("LlamaTokenizerFast", "llama"), ("GPT2Tokenizer", "llama"), ("LlamaTokenizerFast", "deepseek_v3")}
+
+
+@pytest.fixture(
+    params=[pytest.param(one, id="-".join(one), marks=[] if one in QUICK else pytest.mark.long) for one in NAMED]
+)
 def folder(request, published, tmp_path):
     """The same tokenizer in a folder that names another class, or that class through the type of its model."""
     named, kind = request.param
@@ -81,7 +87,7 @@ def test_every_folder_that_is_written_from_it_has_them_in_plain_transformers(fol
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(one, marks=[pytest.mark.long] * (one == "gemma3")) for one in REAL_FAMILIES]
+    "family", [pytest.param(one, marks=[pytest.mark.long] * (one in ("gemma3", "llama3_1"))) for one in REAL_FAMILIES]
 )
 def test_real_tokenizers_are_read_as_their_files_say(family, tmp_path):
     folder = real_tokenizer(family, tmp_path)

@@ -26,7 +26,13 @@ ANY_TEXT = st.lists(
 ).map("".join)
 
 
-@pytest.fixture(scope="module", params=sorted(set(FAMILIES) - {"qwen 3", "olmo"}))  # as Qwen 2 and GPT-NeoX
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=[] if one in ("gpt2", "qwen 2") else pytest.mark.long)
+        for one in sorted(set(FAMILIES) - {"qwen 3", "olmo"})  # as Qwen 2 and GPT-NeoX
+    ],
+)
 def encoders(request, prose):
     """A tokenizer of the family with 60 new tokens and two control tokens, its encoding, and its twin."""
     base = family_tokenizer(request.param, [prose])

@@ -24,6 +24,7 @@ def test_of_the_real_chat_model_the_missing_bytes_are_named_and_the_rest_agrees(
     assert (agreement.turn_ends_with, agreement.turn_end_id) == ("<|im_end|>", 2) and 2 in agreement.stop_ids
 
 
+@pytest.mark.long
 def test_what_autotokenizer_changes_of_llama_2_is_found_with_an_example(tmp_path):
     """Transformers 5 builds a Llama tokenizer anew, so that a run of spaces comes to other ids than by the file."""
     agreement = found(real_model("llama2", tmp_path))

@@ -17,7 +17,7 @@ def _figure():
     return figure
 
 
-@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+@pytest.mark.parametrize("kind", ["svg", pytest.param("pdf", marks=pytest.mark.long), "png"])
 def test_the_same_figure_is_the_same_file_a_second_later(tmp_path: Path, kind: str):
     figure, second, inside = _figure(), _figure(), as_data_uri(_figure())
     save_figure(figure, tmp_path / f"one.{kind}")
