@@ -50,7 +50,9 @@ def _commands(page: str) -> list[tuple[str, list[str]]]:
 
 PAGES = [page for page in BOOK if _commands(page)]
 # Fine-tuning takes its time even when it is short, and a launcher starts processes of its own.
-SLOW = re.compile(r"embedded_base\.yaml|finetune\.|accelerate |benchmarks|\.ladder |image_tokens|figures$")
+SLOW = re.compile(
+    r"embedded_base\.yaml|finetune\.|accelerate |benchmarks|\.ladder |\.scaling |speedrun|image_tokens|figures$"
+)
 QUICK = [page for page in PAGES if not all(SLOW.search(command) for command, _ in _commands(page))]
 
 

@@ -44,15 +44,18 @@ def _refusal(capsys, **settings):
     return printed.err
 
 
-def _greedy(folder, question):
+def _greedy(folder, questions):
     """What plain transformers replies in the folder's own template."""
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    chat = [{"role": "user", "content": question}]
-    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    replied = model.generate(**prompt, do_sample=False, max_new_tokens=TOKENS, pad_token_id=0)
     stops = cast(list[int], REAL_FAMILIES[folder.name].stops)
-    said = [id_ for id_ in replied[0, prompt["input_ids"].shape[1] :].tolist() if id_ not in stops]
-    return tokenizer.decode(said, clean_up_tokenization_spaces=False).strip()
+    replies = []
+    for question in questions:
+        chat = [{"role": "user", "content": question}]
+        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        replied = model.generate(**prompt, do_sample=False, max_new_tokens=TOKENS, pad_token_id=0)
+        said = [id_ for id_ in replied[0, prompt["input_ids"].shape[1] :].tolist() if id_ not in stops]
+        replies.append(tokenizer.decode(said, clean_up_tokenization_spaces=False).strip())
+    return replies
 
 
 def test_two_models_with_real_tokenizers_are_each_asked_in_their_own_template(tmp_path, capsys):
@@ -63,7 +66,7 @@ def test_two_models_with_real_tokenizers_are_each_asked_in_their_own_template(tm
     for which, folder in (("base", base), ("tuned", tuned)):
         assert re.search(rf"^{which}: {folder} · sha256 [0-9a-f]{{12}} · its own chat template$", shown, re.MULTILINE)
         replies = [question[which]["chat"]["reply"] for question in record["replies"]["questions"]]
-        assert replies == [_greedy(folder, worked["question"]) for worked in WORKED]
+        assert replies == _greedy(folder, [worked["question"] for worked in WORKED])
     figures = record["replies"]["figures"]
     assert [figure["name"].split(" ")[0] for figure in figures] == ["bits", "exact", "of", "replies", "replies"]
     assert all(figure["difference_interval"]["low"] <= figure["difference"] for figure in figures)

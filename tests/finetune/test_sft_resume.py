@@ -127,6 +127,7 @@ def test_a_warm_up_of_zero_steps_and_a_seed_of_zero_are_numbers(place, tmp_path)
     assert entries[1]["learning_rate"] == SMALL["learning_rate"]
 
 
+@pytest.mark.long
 def test_as_many_questions_as_fit_are_asked_of_both_and_a_resumed_run_asks_as_many(place, tmp_path, capsys):
     write_questions(tmp_path / "more.jsonl", 600)  # 30 are held out
     settings = {name: value for name, value in EIGHTS.items() if name != "evaluation_conversations"}

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from typing import Any
 
@@ -19,17 +17,6 @@ from finetune.studio.vote_figures import figures_of_pairs
 from finetune.studio.vote_pairs import queue_preference_run, write_pairs
 from finetune.votes import VoteBook
 from scratch_models.decoding.sampling_settings import Sampling
-
-# Casts votes and says each one that was kept, until it is killed.
-VOTER = """
-import sys
-from pathlib import Path
-from tests.finetune.test_votes import ballot
-from finetune.votes import VoteBook
-book = VoteBook(Path(sys.argv[1]))
-for number in range(10_000):
-    print(book.add(ballot(f"question {number}").cast("a")).id, flush=True)
-"""
 
 
 def ballot(prompt: str = "1+1?", replies=("2", "It is 2."), models=("base", "run"), **more) -> Ballot:
@@ -51,13 +38,26 @@ def won_by(number: int, **more):
     return found.cast("a" if first_shown(found.shuffle_seed) == number else "b")
 
 
+def _vote_until_killed(folder, said):
+    """Casts votes and says each one that was kept."""
+    book = VoteBook(folder)
+    for number in range(10_000):
+        os.write(said, f"{book.add(ballot(f'question {number}').cast('a')).id}\n".encode())
+
+
 def test_no_vote_that_was_kept_is_lost_where_the_process_is_killed(tmp_path):
-    voter = subprocess.Popen([sys.executable, "-c", VOTER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert voter.stdout is not None
-    said = [voter.stdout.readline().strip() for _ in range(20)]
-    os.kill(voter.pid, signal.SIGKILL)
-    said += [line.strip() for line in voter.stdout if line.endswith("\n")]
-    voter.wait()
+    reading, writing = os.pipe()
+    if (voter := os.fork()) == 0:
+        try:
+            _vote_until_killed(tmp_path, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as heard:
+        said = [heard.readline().strip() for _ in range(20)]
+        os.kill(voter, signal.SIGKILL)
+        said += [line.strip() for line in heard if line.endswith("\n")]
+    assert os.WTERMSIG(os.waitpid(voter, 0)[1]) == signal.SIGKILL
     kept = VoteBook(tmp_path).all()
     assert [vote.id for vote in kept][: len(said)] == said and len(kept) <= len(said) + 1
     assert kept[0].asked == ballot("question 0").asked

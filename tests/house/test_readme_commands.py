@@ -73,14 +73,8 @@ def test_the_settings_of_a_command_are_read(command: str, monkeypatch):
     load_config(entry_schema(_entry(command)), _settings(command))
 
 
-@pytest.mark.parametrize(
-    "command",
-    # They go on from one another, which takes minutes together; one that needs no other is quick.
-    [
-        pytest.param(command, marks=[] if "tokenizer_ext.trim" in command else [pytest.mark.long])
-        for command in COMMANDS
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_table_runs(command: str, place: Path):
     if "apps.studio" in command:
         assert "<html" in _page_of([*_shortened(command), "--port", str(free_port())], place)

@@ -40,6 +40,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_other(wheel: Path):
     assert sorted(held) == sorted(name for name in kept_files() if name.split("/")[0] in LAYERS and "/" in name)
 
 
+@pytest.mark.long
 def test_a_command_of_the_wheel_runs_in_an_empty_environment_from_another_folder(wheel: Path, tmp_path: Path):
     environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -39,7 +39,7 @@ def check_states(name: str, folder: Path, library: Path, *, first: int, every: i
 def test_some_kills_of_a_run_with_best_weights_change_nothing(tmp_path, file_events):
     (tmp_path / "inputs").mkdir()
     write_inputs(tmp_path / "inputs")
-    check_states("from scratch", tmp_path, file_events, first=3, every=76, really=150)
+    check_states("from scratch", tmp_path, file_events, first=3, every=76, really=300)
 
 
 @pytest.mark.long

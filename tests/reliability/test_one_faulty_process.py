@@ -108,7 +108,8 @@ def test_whatever_is_not_finite_in_one_process_stops_both(inputs, tmp_path, kind
     stop_and_go_on(inputs, tmp_path, kind, fault, value)
 
 
-@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_state_that_one_process_would_save_with_nan_ends_both(inputs, tmp_path, rank):
     def run(own: int) -> None:
         take = Stepper.take

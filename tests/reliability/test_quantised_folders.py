@@ -106,7 +106,9 @@ COMMANDS: dict[str, tuple[Callable[[Any], None], type, dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("say_so", [True, False], ids=["as it says", "as its weights are"])
+@pytest.mark.parametrize(
+    "say_so", [pytest.param(True, marks=pytest.mark.long), False], ids=["as it says", "as its weights are"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_command_makes_a_folder_of_a_quantised_base(whole, tmp_path, monkeypatch, capsys, kind, say_so):
     base = _quantise(whole, tmp_path / "base", kind, say_so=say_so)

@@ -154,6 +154,7 @@ def test_a_named_tokenizer_gives_the_ids_of_its_documents_with_its_end_of_text_b
         assert text.held_out_bytes == sum(len(document.encode()) for document in held_out) - first
 
 
+@pytest.mark.long
 def test_another_tokenizer_is_another_entry_of_the_cache(gpt2_tokenizer: Path, web: Path, tmp_path: Path):
     other = AutoTokenizer.from_pretrained(gpt2_tokenizer)
     other.add_special_tokens({"eos_token": "<|end|>"})

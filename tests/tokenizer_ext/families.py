@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -140,6 +141,9 @@ _BUILDERS: dict[str, tuple[Build, str, str]] = {  # with the pattern to learn ra
     "smollm": (smollm, r"\p{N}|" + GPT2_SPLIT_PATTERN.replace(r"| ?\p{N}+", ""), "llama"),
 }
 FAMILIES = tuple(_BUILDERS)
+OFTEN = ("gpt2", "llama 3", "qwen 2")
+EACH_FAMILY = [pytest.param(one, marks=[] if one in OFTEN else pytest.mark.long) for one in FAMILIES]
+"""All of them, three in every run of the tests: GPT-2's bytes, whole pieces that are looked up, and a normaliser."""
 """The names to ask for."""
 
 

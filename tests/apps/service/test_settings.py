@@ -1,6 +1,7 @@
 """Settings of the service that cannot be are refused in one line before anything starts; keys from the terminal."""
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -16,6 +17,24 @@ def run(folder, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=120)
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch, capfd):
+    """The same in this process."""
+
+    def start(*arguments: str) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["apps.service", *arguments])
+        status = 0
+        try:
+            runpy.run_module("apps.service", run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, status, said.out, said.err)
+
+    return start
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -27,8 +46,8 @@ def run(folder, *arguments: str) -> subprocess.CompletedProcess:
         (["keys", "--add", "a", "--remove", "a"], "add and remove: found both"),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_line(tmp_path, arguments, said):
-    ended = run(tmp_path, *arguments)
+def test_a_setting_that_cannot_be_is_one_line(here, arguments, said):
+    ended = here(*arguments)
     assert ended.returncode == 2 and said in ended.stderr and len(ended.stderr.splitlines()) == 1, ended.stderr
 
 
@@ -40,11 +59,11 @@ def test_other_machines_reach_no_service_without_a_key(tmp_path):
     assert ended.returncode == 2 and "there is no key: python -m apps.service keys --add" in ended.stderr
 
 
-def test_a_key_is_added_listed_and_removed(tmp_path):
-    added = run(tmp_path, "keys", "--add", "alice", "--may", "train")
+def test_a_key_is_added_listed_and_removed(here, tmp_path):
+    added = here("keys", "--add", "alice", "--may", "train")
     secret = added.stdout.splitlines()[-1]
     assert secret.startswith("graft-") and len(secret) > 40
     assert oct((tmp_path / "service/keys.json").stat().st_mode)[-3:] == "600"
-    assert run(tmp_path, "keys").stdout.startswith("alice\ttrain\tkey-")
-    assert run(tmp_path, "keys", "--remove", "alice").returncode == 0
-    assert "No keys" in run(tmp_path, "keys").stdout
+    assert here("keys").stdout.startswith("alice\ttrain\tkey-")
+    assert here("keys", "--remove", "alice").returncode == 0
+    assert "No keys" in here("keys").stdout

@@ -18,6 +18,7 @@ def visit(tmp_path_factory, browser):
         yield visit
 
 
+@pytest.mark.long
 def test_a_checkpoint_is_chosen_and_scored_and_the_first_is_the_base(visit):
     page = visit.page
     slider, model = page.locator("#difference-step input[type=range]"), page.locator("#difference-tuned input")
@@ -40,6 +41,7 @@ def test_a_checkpoint_is_chosen_and_scored_and_the_first_is_the_base(visit):
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_a_step_that_is_not_there_is_named(visit):
     with pytest.raises(Exception, match="has no checkpoint of step 7, expected one of 0, 1, 2"):
         visit.studio.parts.names.place_of("tuned:step-7")

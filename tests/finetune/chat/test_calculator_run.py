@@ -32,12 +32,14 @@ def compared(tmp_path_factory):
     return json.loads((folder / "figures.json").read_text())
 
 
+@pytest.mark.long
 def test_an_assistant_that_learned_with_the_calculator_gets_every_result_right(compared):
     assert compared["calculator"] is True, "as the run recorded it"
     counts = count_annotations(one["tuned"]["chat"]["reply"] for one in compared["replies"]["questions"])
     assert counts.right >= 20 and counts.wrong == 0
 
 
+@pytest.mark.long
 def test_its_known_replies_cost_fewer_bits_per_byte_than_the_bases(compared):
     bits = compared["replies"]["figures"][0]
     assert bits["difference_interval"]["high"] < 0

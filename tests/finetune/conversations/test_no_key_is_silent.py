@@ -145,7 +145,16 @@ def _expect_not_silent(key, with_it, without):
         assert f"'{key}'" in said and f"'{key}'" not in said_without, f"{key} is dropped in silence"
 
 
-@pytest.mark.parametrize(("kind", "form"), FORMS)
+OFTEN = {("conversations", "messages"), ("conversations", "question"), ("pairs", "text")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        pytest.param(kind, form, marks=[] if kind == "questions" or (kind, form) in OFTEN else pytest.mark.long)
+        for kind, form in FORMS
+    ],
+)
 def test_no_key_of_a_record_is_silent(outcome, kind, form):
     records = _records(kind, form)
     without = outcome(records, kind)

@@ -56,7 +56,9 @@ def largest_difference(batch: BatchByParts, models: list[tuple[Any, Any]]) -> fl
     return largest
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(one, marks=[] if one in ("GPT-2", "Llama 3") else pytest.mark.long) for one in FAMILIES]
+)
 def test_each_row_has_the_logits_of_its_own_model_whoever_comes_and_goes(family, monkeypatch):
     monkeypatch.setattr(joining_rows, "FIRST_ROWS", 2)  # room grows and is given back on the way
     monkeypatch.setattr(joining_rows, "FIRST_ROOM", 4)

@@ -41,7 +41,9 @@ def _logits(model):
         return model(IDS).logits
 
 
-@pytest.mark.parametrize("name", ["run", "final", "final/adapter", "uploaded"])
+@pytest.mark.parametrize(
+    "name", ["run", *(pytest.param(one, marks=pytest.mark.long) for one in ("final", "final/adapter")), "uploaded"]
+)
 def test_an_adapter_is_merged_wherever_its_run_lies(run, uploaded, name):
     named = {"run": run, "uploaded": uploaded}.get(name) or run / name
     model, tokenizer = load_start(named, torch.device("cpu"))

@@ -125,7 +125,7 @@ def test_where_no_card_of_ours_stands_above_an_adapter_there_is_none_once_merged
     assert not (tmp_path / "README.md").exists()
 
 
-@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("merged", [pytest.param(False, marks=pytest.mark.long), True])
 def test_the_code_of_a_card_runs_in_its_folder(tmp_path, monkeypatch, merged, capsys):
     from finetune.export.receipt import merge_with_receipt
 

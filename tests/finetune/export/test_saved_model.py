@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,14 +52,21 @@ def _make(kind, method, padded=True):
     return trainable
 
 
-@pytest.fixture(params=[("gpt2", "lora"), ("llama", "lora"), ("gpt2", "full"), ("llama", "full")], ids="-".join)
-def saved(request, tmp_path):
+KINDS = [("gpt2", "lora"), ("llama", "lora"), ("gpt2", "full"), ("llama", "full")]
+QUICK = {("gpt2", "lora"), ("llama", "full")}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, id="-".join(kind), marks=[] if kind in QUICK else pytest.mark.long) for kind in KINDS],
+)
+def saved(request, tmp_path_factory):
     """A saved run folder, the logits in memory before saving, and what made them."""
     trainable = _make(*request.param)
     ids = GraftFormat(trainable.tokenizer).render(Conversation(MESSAGES, "p")).input_ids
     with torch.no_grad():
         logits = trainable.model(torch.tensor([ids])).logits
-    final = tmp_path / "run" / "final"
+    final = tmp_path_factory.mktemp("saved") / "run" / "final"
     final.parent.mkdir()
     save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, final)
     return final, ids, logits, trainable
@@ -198,7 +206,7 @@ def test_an_assistant_is_found_in_any_folder_of_its_run(saved):
 def test_a_run_can_be_moved(saved, tmp_path):
     final, ids, logits, _ = saved
     moved = tmp_path / "elsewhere"
-    shutil.move(final.parent, moved)
+    shutil.move(shutil.copytree(final.parent, tmp_path / "run"), moved)
     model, _ = load_assistant(str(moved))
     torch.testing.assert_close(model(torch.tensor([ids])).logits, logits, rtol=1e-5, atol=1e-5)
 
@@ -214,11 +222,16 @@ def test_saving_again_replaces_what_was_there_and_leaves_nothing_half_written(tm
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory):
+    trainable, final = _make("gpt2", "lora"), tmp_path_factory.mktemp("assistant") / "final"
+    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, final)
+    return final
+
+
 @pytest.fixture
-def adapter(tmp_path):
-    trainable = _make("gpt2", "lora")
-    save_assistant(trainable.model, trainable.adapted, trainable.tokenizer, tmp_path / "final")
-    return tmp_path / "final" / "adapter"
+def adapter(assistant, tmp_path):
+    return Path(shutil.copytree(assistant, tmp_path / "final")) / "adapter"
 
 
 def test_the_adapter_names_its_base_relative_to_itself_and_says_nothing_of_this_machine(adapter):

@@ -46,7 +46,7 @@ def _plain_loss(model, pair, reference, objective):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", ["gpt2", pytest.param("llama", marks=pytest.mark.long)])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=["dpo", "ipo", "with chosen"])
 def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer, objective, architecture, packed):
     trainable = adapted(chat_tokenizer, architecture)
@@ -67,7 +67,7 @@ def test_loss_and_gradients_are_those_of_the_formula_pair_by_pair(chat_tokenizer
 
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=["dpo", "ipo", "with chosen"])
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(3, marks=pytest.mark.long)])
 def test_weights_make_the_weighted_mean_of_the_pairs_over_all_processes(chat_tokenizer, objective, packed, ranks):
     """Against a sum written by hand over pairs one at a time, in double precision: within 1e-6."""
     trainable = adapted(chat_tokenizer)

@@ -17,7 +17,7 @@ from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 TEXT = " ".join(TEXTS[7:9])
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", pytest.param("llama", marks=pytest.mark.long)])
 def base(request, tmp_path_factory):
     return save_base(request.param, tmp_path_factory.mktemp(request.param))
 

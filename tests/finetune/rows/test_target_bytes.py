@@ -33,7 +33,7 @@ def _is_text(token: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", ["base", "extended"])
-@pytest.mark.parametrize("window", [1, 2, 5, 7])
+@pytest.mark.parametrize("window", [1, *(pytest.param(one, marks=pytest.mark.long) for one in (2, 5)), 7])
 def test_the_bytes_of_all_windows_are_the_bytes_of_the_text(tokenizers, name, window):
     tokenizer = tokenizers[name]
     ids = plain_text_encoder(tokenizer).encode(TEXT).ids

@@ -81,7 +81,7 @@ def test_the_exact_check_finds_what_comparing_every_pair_finds(corpus: EmbeddedC
 
 
 @pytest.mark.parametrize("part", ["base", "base_held_out", "domain"])
-@pytest.mark.parametrize("view", [docstrings, texts], ids=["docstrings", "texts"])
+@pytest.mark.parametrize("view", [docstrings, pytest.param(texts, marks=pytest.mark.long)], ids=["docstrings", "texts"])
 def test_no_held_out_question_nearly_duplicates_anything_that_was_read(
     corpus: EmbeddedCorpus, part: str, view: Callable[[Iterable[Document]], list[str]]
 ):

@@ -132,9 +132,9 @@ def extend_into(folder: Path, model: Any, tokenizer: Any, prose: str) -> tuple[E
     ("build", "tied", "dtype"),
     [
         (gpt2, True, torch.float32),
-        (gpt2, False, torch.bfloat16),
-        (llama, True, torch.bfloat16),
-        (llama, False, torch.float32),
+        pytest.param(gpt2, False, torch.bfloat16, marks=pytest.mark.long),
+        pytest.param(llama, True, torch.bfloat16, marks=pytest.mark.long),
+        pytest.param(llama, False, torch.float32, marks=pytest.mark.long),
     ],
 )
 def test_anyone_gets_the_certificate_from_the_two_saved_folders(

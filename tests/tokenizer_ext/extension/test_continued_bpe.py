@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.bpe import merge_learning
 from tokenizer_ext.bpe.merge_learning import Merge, learn_merges
 from tokenizer_ext.extension.piece_counts import count_pieces
@@ -147,7 +147,7 @@ def test_merges_equal_those_of_the_tokenizers_library_on_base_ids(gpt2_tokenizer
     assert by_id[-len(learned) :] == [text[merge.token] for merge in learned]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def tokenizer(request, prose):
     return family_tokenizer(request.param, [prose[:20_000]])
 

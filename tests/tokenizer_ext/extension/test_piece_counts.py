@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.tiktoken_files import merges_from_ranks
 from tokenizer_ext.extension.piece_counts import count_pieces, pieces_of
@@ -73,7 +73,7 @@ def _with_words_sought_in_normalised_text(ranks):
 OWN_KINDS = {"every flag": _with_every_kind_of_added_token, "normalised words": _with_words_sought_in_normalised_text}
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *OWN_KINDS])
+@pytest.fixture(scope="module", params=[*EACH_FAMILY, *OWN_KINDS])
 def tokenizer(request, prose, small_bpe):
     build = OWN_KINDS.get(request.param)
     return build(small_bpe.ranks) if build else family_tokenizer(request.param, [prose, WORLD * 5])

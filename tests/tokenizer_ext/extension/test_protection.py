@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.bpe.merge_learning import learn_merges
 from tokenizer_ext.extension.piece_counts import adjacent_pairs, count_pieces
 from tokenizer_ext.huggingface.hf_tokenizer import append_merges, next_token_id, token_bytes
@@ -15,7 +15,7 @@ PIECES = st.dictionaries(
 )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def tokenizer(request, prose):
     return family_tokenizer(request.param, [prose[:20_000]])
 

@@ -2,7 +2,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import Merge, learn_merges
 from tokenizer_ext.extension.piece_counts import count_pieces
@@ -13,7 +13,7 @@ from tokenizer_ext.huggingface.plain_text import plain_text_encoder
 WORLD = "Größe, naïve café: 東京都は日本の首都である。 中国的首都是北京。 Привет, мир! سلام 🙂🙃🙂 हिन्दी भाषा "
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def tokenizer(request, prose):
     return family_tokenizer(request.param, [prose[:20_000]])
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from configs import InputError
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.extension.piece_counts import adjacent_pairs
 from tokenizer_ext.extension.reachability import assert_reachable
 from tokenizer_ext.extension.word_merges import learn_words
@@ -14,7 +14,7 @@ WORDS = ["thrombocytopenia", " thrombocytopenia", " thrombosis", "Größenwahn",
 """A word of which no family has a token, each kept whole by the pre-tokenizer of every family."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def tokenizer(request, prose):
     return family_tokenizer(request.param, [prose[:20_000]])
 

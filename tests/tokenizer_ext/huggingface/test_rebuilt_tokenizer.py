@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
-from tests.tokenizer_ext.families import FAMILIES, write_family
+from tests.tokenizer_ext.families import EACH_FAMILY, write_family
 from tokenizer_ext.bpe.merge_learning import learn_merges
 from tokenizer_ext.extension.piece_counts import count_pieces
 from tokenizer_ext.huggingface.hf_model import load_tokenizer
@@ -21,7 +21,7 @@ CONTROL = ["<|user|>", "<|reply|>"]
 WORLD = "Größe 東京都は日本の首都。 Привет, мир! 🙂 e\u0301 12345 def f(x):\n        pass  \n\n\tIt'S <tool_call>"
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def folder(request, prose, tmp_path_factory):
     return write_family(request.param, tmp_path_factory.mktemp("family"), [prose])
 

@@ -5,7 +5,7 @@ from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from configs import InputError
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.bpe.byte_characters import visible
 from tokenizer_ext.bpe.merge_learning import Merge
 from tokenizer_ext.huggingface.byte_level_backend import backend_json
@@ -16,7 +16,7 @@ from tokenizer_ext.inspection.token_kinds import TokenKind, is_within_text, reac
 WORLD = "Größe 東京都は日本の首都である。 Привет, мир! 🙂🙃 "
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=EACH_FAMILY)
 def family(request, prose):
     return family_tokenizer(request.param, [prose, WORLD * 30])
 
