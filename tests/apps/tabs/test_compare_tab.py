@@ -107,6 +107,7 @@ BOXES = """() => {
 }"""
 
 
+@pytest.mark.long
 def test_the_sides_stand_beside_each_other_on_a_desktop_and_below_each_other_on_a_phone(visit):
     # The page is laid out anew as its styles and parts arrive: what is claimed must come to hold, and soon.
     page = visit.page

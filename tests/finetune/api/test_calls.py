@@ -185,6 +185,7 @@ def test_what_is_only_shown_leaves_nothing(base, tmp_path, monkeypatch, capsys):
     assert "50 pairs to learn from" in shown and "10 pairs whose prompt is held out too" in shown
 
 
+@pytest.mark.long
 def test_pairs_that_are_held_out_are_kept_with_the_run(run, tmp_path):
     preferred = prefer(run, PAIRS, **DPO, held_out=PAIRS[:6], output_dir=tmp_path / "run")
     assert [json.loads(line) for line in (tmp_path / "run" / "held_out.jsonl").read_text().splitlines()] == PAIRS[:6]

@@ -71,7 +71,12 @@ def _with_engine(model):
 WAYS: dict[str, Callable] = {"as it is": _usual, "packed attention": _packed_attention, "engine": _with_engine}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=[] if one in ("gpt2 with LoRA", "llama in full") else pytest.mark.long) for one in KINDS
+    ],
+)
 def kind(request) -> str:
     return request.param
 

@@ -52,7 +52,10 @@ def fuzzed(count: int) -> list[str]:
     return ["".join(draw.choices(PARTS, k=draw.randrange(1, 15))) for _ in range(count)]
 
 
-@pytest.fixture(scope="module", params=SPM_FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(one, marks=[] if one == "llama 2" else pytest.mark.long) for one in SPM_FAMILIES],
+)
 def folder(request, prose, tmp_path_factory) -> Path:
     folder = write_spm_family(request.param, tmp_path_factory.mktemp("spm"), prose)
     tiny_llama(600).save_pretrained(folder)

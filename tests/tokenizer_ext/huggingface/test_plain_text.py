@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from configs import InputError
 from tests.real_tokenizers import REAL_FAMILIES, loaded_tokenizer
-from tests.tokenizer_ext.families import FAMILIES, family_tokenizer
+from tests.tokenizer_ext.families import EACH_FAMILY, family_tokenizer
 from tokenizer_ext.huggingface.hf_tokenizer import add_control_tokens
 from tokenizer_ext.huggingface.plain_text import control_tokens_of, merging_encoder, plain_text_encoder
 
@@ -107,7 +107,7 @@ REAL = [
 ]
 
 
-@pytest.fixture(scope="module", params=[*REAL, *FAMILIES, *SMALL])
+@pytest.fixture(scope="module", params=[*REAL, *EACH_FAMILY, *SMALL])
 def tokenizer(request, prose):
     if request.param in REAL_FAMILIES:
         return loaded_tokenizer(request.param)
