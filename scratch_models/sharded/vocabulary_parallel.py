@@ -16,8 +16,9 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
-ROWS_AT_ONCE = 8192
-"""That are cast at once: in single precision a head would be the largest thing in memory."""
+NUMBERS_AT_ONCE = 2**20
+"""Of a table that are cast: in single precision a head would be the largest thing in memory, and these stay in the
+cache until they are multiplied."""
 
 
 class RowsHere:
@@ -98,8 +99,9 @@ class VocabularyParallelHead(nn.Linear):
         """Rows of this process in a type, some at a time: which, their weight (some of R, D), and their bias."""
         weight = local_rows(self.weight)
         bias = None if self.bias is None else local_rows(self.bias)
-        for start in range(0, len(weight), ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, len(weight)))
+        at_once = max(1, NUMBERS_AT_ONCE // weight.shape[1])
+        for start in range(0, len(weight), at_once):
+            rows = slice(start, min(start + at_once, len(weight)))
             yield rows, weight[rows].to(dtype), None if bias is None else bias[rows]
 
 

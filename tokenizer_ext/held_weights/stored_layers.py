@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 HALF = (torch.bfloat16, torch.float16)
-NUMBERS_AT_ONCE = 2**24
+NUMBERS_AT_ONCE = 2**22
 """Of a matrix that are cast: a head in single precision would be the largest thing in memory."""
 CACHED_NUMBERS = 2**19
 """Of a matrix that are cast on the way forward, where they are still in the cache when they are multiplied: it takes a

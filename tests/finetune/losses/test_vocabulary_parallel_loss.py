@@ -32,7 +32,7 @@ def compare(rank: int) -> None:
     """What fails here fails the process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     mesh = make_mesh(make_accelerator("fp32"))
-    vocabulary_parallel.ROWS_AT_ONCE = 8
+    vocabulary_parallel.NUMBERS_AT_ONCE = 8 * WIDTH
     for tokens in ((5, 3), (0, 4), (300, 2), (0, 0)):
         torch.manual_seed(0)  # the same tables in both, and other tokens
         heads = [nn.Linear(WIDTH, VOCABULARY, bias=True), nn.Linear(WIDTH, VOCABULARY, bias=False)]
