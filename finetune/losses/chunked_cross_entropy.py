@@ -27,7 +27,8 @@ LEAST_CHUNK_TOKENS, MOST_CHUNK_TOKENS = 64, 640
 MOST_CHUNK_LOGITS = 2**25  # which is 128 MB, and lets a large vocabulary have fewer tokens a chunk
 CACHED_LOGITS = 2**19  # of some tokens, which lie in the cache while they become a gradient
 CHUNK_MULTIPLE_IN_HALF = 64  # tokens
-BLOCK_ROWS = 8192  # whose product stays in the cache; and no more rows are cast at once
+BLOCK_ROWS = 8192  # whose product stays in the cache
+CAST_NUMBERS = 2**20  # of rows that are cast, which then lie in the cache, too, and take no memory to speak of
 
 
 def summed_cross_entropy(
@@ -84,7 +85,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             )
         ]
         with torch.autocast(device, enabled=False):
-            blocks = _blocks(flat, gradients[1:])
+            blocks = _blocks(flat, gradients[1:], factors.dtype)
             weights = None if weights is None else weights.to(of_sums)
             nats = _sum_chunks(factors, targets, weights, blocks, gradients[0], of_sums, chunk_tokens)
         if gradients[0] is not None:
@@ -118,13 +119,17 @@ class _Block:
     bias_gradient: Tensor | None
 
 
-def _blocks(flat: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> list[_Block]:
+def _blocks(
+    flat: Sequence[Tensor | None], gradients: Sequence[Tensor | None], multiplied_in: torch.dtype
+) -> list[_Block]:
     blocks, first_id = [], 0
     for number in range(0, len(flat), 2):
         weight = flat[number]
         assert weight is not None
-        for start in range(0, len(weight), BLOCK_ROWS):
-            rows = slice(start, min(start + BLOCK_ROWS, len(weight)))
+        is_cast = weight.dtype != multiplied_in and weight.device.type == "cpu"
+        at_once = max(1, CAST_NUMBERS // weight.shape[1]) if is_cast else BLOCK_ROWS
+        for start in range(0, len(weight), at_once):
+            rows = slice(start, min(start + at_once, len(weight)))
             place = slice(first_id + rows.start, first_id + rows.stop)
             others = (flat[number + 1], gradients[number], gradients[number + 1])
             blocks.append(_Block(place, weight[rows], *(None if one is None else one[rows] for one in others)))

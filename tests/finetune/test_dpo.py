@@ -173,6 +173,7 @@ def test_the_merged_model_says_what_the_tuned_one_says(finished):
     torch.testing.assert_close(merged(ids).logits, tuned(ids).logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_run_that_broke_and_was_resumed_ends_as_the_unbroken_one(finished, base, data, tmp_path, monkeypatch):
     append = RunFolder.append_metrics
 

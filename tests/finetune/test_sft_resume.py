@@ -77,7 +77,7 @@ def _weights(run):
     [
         pytest.param(24, 8, 9, id="after the first epoch", marks=pytest.mark.long),
         pytest.param(24, 8, 16, id="on the second edge", marks=pytest.mark.long),
-        pytest.param(32, 11, 12, id="inside the second epoch"),
+        pytest.param(32, 11, 12, id="inside the second epoch", marks=pytest.mark.long),
     ],
 )
 def test_a_run_that_was_killed_reads_every_conversation_as_often_as_the_unbroken_one(
@@ -107,6 +107,7 @@ def test_a_run_that_was_killed_reads_every_conversation_as_often_as_the_unbroken
     assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_resumed_with_the_same_epochs_and_refused_by_name_with_more(place, tmp_path, capsys):
     _run(place, tmp_path / "run", max_steps=8)
     for more, found in (({"max_steps": 16}, 16), ({"max_steps": "null", "epochs": 2}, 16)):

@@ -35,6 +35,7 @@ def test_a_base_with_another_config_is_refused_by_name(stopped, tmp_path, capsys
     path.write_text(before)
 
 
+@pytest.mark.long
 def test_another_number_of_processes_is_said_where_noise_is_drawn(stopped, capsys):
     run = RunFolder(stopped / "run")
     run.note(world_size=2)

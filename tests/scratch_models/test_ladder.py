@@ -36,6 +36,7 @@ def figures_of(folder: Path) -> list[dict[str, Any]]:
     return [{name: figure for name, figure in rung.items() if name != "seconds"} for rung in figures]
 
 
+@pytest.mark.long
 def test_every_rung_is_trained_measured_kept_and_shown_and_two_ladders_are_equal(
     corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

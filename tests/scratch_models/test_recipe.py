@@ -106,6 +106,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_global_batch(tmp_path: Path
     assert apart.norm() <= 1e-6 * torch.cat([gradient.flatten() for gradient in whole.values()]).norm()
 
 
+@pytest.mark.long
 def test_a_small_run_of_the_recipe_is_saved_opened_and_sampled(
     gpt2_tokenizer: Path, web: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -138,6 +139,7 @@ def test_a_small_run_of_the_recipe_is_saved_opened_and_sampled(
     assert capsys.readouterr().out.startswith("MENENIUS:")
 
 
+@pytest.mark.long
 def test_a_named_tokenizer_gives_the_ids_of_its_documents_with_its_end_of_text_between(gpt2_tokenizer: Path, web: Path):
     tokenizer = AutoTokenizer.from_pretrained(gpt2_tokenizer)
     documents = [text for file in sorted(web.iterdir()) for text in pq.read_table(file)["text"].to_pylist()]

@@ -257,6 +257,7 @@ def test_the_small_gpt_on_characters_comes_below_1_90_nats(shakespeare: str):
     assert metrics_of("here")[-1]["held_out_loss_nats"] <= 1.90
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

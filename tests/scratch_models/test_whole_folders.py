@@ -12,7 +12,8 @@ from tests.finetune.trained_runs import base_tokenizer
 from tests.killed_writes import assert_complete_or_absent
 
 
-@pytest.mark.parametrize("kind", ["bigram", pytest.param("gpt", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["bigram", "gpt"])
 def test_a_model_and_its_vocabulary(tmp_path: Path, kind: str):
     characters, tokenizer = CharacterVocabulary(["a", "b", "c"]), base_tokenizer()
     shape = GPTConfig(vocabulary_size=len(tokenizer), block_size=8, layers=1, heads=2, width=8)

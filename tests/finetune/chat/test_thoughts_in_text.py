@@ -19,7 +19,7 @@ def _asked(text, **beside):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("family", ["qwen3", "llama3_1", "gemma3"])
+@pytest.mark.parametrize("family", ["qwen3", "llama3_1", pytest.param("gemma3", marks=pytest.mark.long)])
 def test_the_ids_are_those_that_transformers_gives_the_messages_as_they_were_written(family, text):
     tokenizer = loaded_tokenizer(family)
     twice = [*_asked(text), *_asked(text)]

@@ -22,6 +22,8 @@ from tests.reliability.forked_ranks import run_ranks
 from tokenizer_ext.extension.extension import extend_vocabulary
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer
 
+pytestmark = pytest.mark.long
+
 COMMON = {"max_steps": 4, "evaluation_steps": 2, "checkpoint_steps": 2, "lora_rank": 4, "precision": "fp32"}
 DPO = {"pairs_per_step": 8, "evaluation_pairs": 5, "evaluation_replies": 2, "reply_tokens": 4}
 PRETRAIN = {"blocks_per_batch": 4, "block_size": 32, "evaluation_blocks": 3, "sample_tokens": 4}
@@ -32,7 +34,7 @@ KINDS: dict[str, Tuning] = {
 }
 
 
-@pytest.fixture(params=["dpo", pytest.param("pretrain", marks=pytest.mark.long)])
+@pytest.fixture(params=["dpo", "pretrain"])
 def tuning(request, tmp_path: Path) -> Tuning:
     """An entry with its settings, on a base that knows the control tokens, so that none of its rows is new."""
     plain = str(save_base("llama", tmp_path / "plain"))

@@ -45,6 +45,7 @@ def test_a_token_that_text_becomes_may_not_lack_a_row(prose):
         check_rows(tiny_gpt2(next_token_id(tokenizer) - 1), tokenizer)
 
 
+@pytest.mark.long
 def test_gemma_3_1b_which_has_no_row_for_its_image_token_can_be_tuned_as_it_is(tmp_path):
     model = load_model(str(real_model("gemma3", tmp_path, rows=262_144)))
     check_rows(model, loaded_tokenizer("gemma3"))
