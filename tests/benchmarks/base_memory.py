@@ -134,11 +134,11 @@ class Peak:
 
     def look(self) -> None:
         """Takes what is held now into account."""
-        self.own = max(self.own, _kilobytes("RssAnon"))
+        self.own = max(self.own, _bytes("RssAnon"))
 
     def figures(self) -> dict[str, float]:
         """In GB: all that was resident at most, and what of it is no page of a file."""
-        return {"resident_gb": round(_kilobytes("VmHWM") / 1e6, 2), "own_gb": round(self.own / 1e6, 2)}
+        return {"resident_gb": round(_bytes("VmHWM") / 1e9, 2), "own_gb": round(self.own / 1e9, 2)}
 
     def _watch(self) -> None:
         while True:
@@ -146,9 +146,9 @@ class Peak:
             time.sleep(0.02)
 
 
-def _kilobytes(name: str) -> int:
+def _bytes(name: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":
