@@ -154,6 +154,7 @@ def start_engine(
         engine.checkpoints_gradients = True
     if settings.compile:
         engine.compiled_blocks = _compile_blocks(model)
+    return_freed_memory()  # of what was read, asked and tried
     return engine
 
 
@@ -208,7 +209,6 @@ def _exchange_layers(engine: Engine, *, compiled: bool) -> None:
     dtype = torch.bfloat16 if engine.precision == "bf16" else computes_in(model)
     if model.device.type == "cpu" and not compiled:
         keep_freed_memory() if held_bits(model) == 32 else keep_no_freed_memory()
-        return_freed_memory()  # of what was read and tried
         swap_dropout(model, engine.swapped)
         swap_llama_layers(model, engine.swapped)
     swap_activations(model, engine.swapped)

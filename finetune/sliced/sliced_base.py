@@ -121,9 +121,10 @@ def train_in_slices(
         device=accelerator.device,
     )
     sliced.shard(make_mesh(accelerator))
-    problem = sliced.load()
-    if wrong := _first_said(problem, accelerator):
-        raise InputError(f"{model.name_or_path}: {wrong}")
+    if wrong := _first_said(sliced.load(), accelerator):
+        opened = base_on_disk(model)
+        assert opened is not None
+        raise InputError(f"{opened.given}: {wrong}")
     return_freed_memory()  # of adapters that were whole
     return TrainableModel(model, adapted, extended), sliced
 

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 
 from finetune.chat.chat_format import describe_format
 from finetune.engine.engine import Engine
-from finetune.engine.freed_memory import return_freed_memory
 from finetune.evaluation.questions_asked import ask_base_questions, asked_questions
 from finetune.evaluation.report import describe_run
 from finetune.evaluation.scoring import Evaluation, best_replies, evaluate, ways_to_ask
@@ -90,9 +89,7 @@ def ask_and_prepare(
         return base, prepare_training(settings, start, best_replies(base), run, accelerator), None
     trainable, sliced = train_in_slices(start.sliced, settings, accelerator)
     base = ask_base(settings, start, run, accelerator)
-    training = prepare_training(settings, start, best_replies(base), run, accelerator, trainable)
-    return_freed_memory()  # of replies, and of what was tried on the engine
-    return base, training, sliced
+    return base, prepare_training(settings, start, best_replies(base), run, accelerator, trainable), sliced
 
 
 def ask_base(settings: SftSettings, start: Start, run: RunFolder, accelerator: Accelerator) -> dict[str, Evaluation]:
