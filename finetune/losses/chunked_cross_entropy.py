@@ -185,10 +185,7 @@ def _replace_by_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None
         few, their_targets = logits[start : start + rows], targets[start : start + rows, None]  # (F, R), (F, 1)
         exact = few if scratch is None else scratch[: len(few)].copy_(few)
         of_targets, largest = exact.gather(1, their_targets), exact.amax(dim=1, keepdim=True)  # (F, 1)
-        # One kernel, where torch's parts of it would each read and write all logits. That it may write where it reads
-        # is known of the CPU's.
-        softmax = torch.softmax(exact, 1, out=exact if on_cpu else None)  # (F, R)
-        log_total = -softmax.amax(dim=1, keepdim=True).log()  # (F, 1); the largest is exp(0) / total
+        softmax, log_total = _softmax(exact, largest, in_place=on_cpu)  # (F, R), (F, 1)
         softmax.scatter_add_(1, their_targets, torch.full_like(of_targets, -1.0))
         of_tokens = largest + log_total - of_targets  # (F, 1)
         if weights is not None:
@@ -198,6 +195,20 @@ def _replace_by_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None
         if softmax is not few:
             few.copy_(softmax)
     return nats
+
+
+def _softmax(logits: Tensor, largest: Tensor, *, in_place: bool) -> tuple[Tensor, Tensor]:
+    """Softmax of each row, and the log of its exponentials' sum, those being at most 1: (F, R) -> (F, R), (F, 1).
+
+    Where it is not done in place, one kernel of torch reads and writes the logits once. On a CPU that kernel adds up a
+    row one number after the other, in single precision: of a vocabulary of 150,000 it loses 1e-5 of a nat, always the
+    same way. `sum` adds in pairs, and the parts are as fast while the rows lie in the cache.
+    """
+    if not in_place:
+        softmax = torch.softmax(logits, 1)
+        return softmax, -softmax.amax(dim=1, keepdim=True).log()  # the largest is exp(0) / total
+    total = logits.sub_(largest).exp_().sum(dim=1, keepdim=True)
+    return logits.div_(total), total.log()
 
 
 def _add_gradients(of_logits: Tensor, hidden: Tensor, blocks: Sequence[_Block], hidden_gradient: Tensor | None) -> None:
