@@ -34,6 +34,8 @@ class BaseOnDisk:
     """The type of the weights that were read."""
     found_unchanged: bool = False
     """Whether a training in which no process held them whole ended with the slices that it began with."""
+    trained: Path | None = None
+    """Where the weights are that such a training made of all of them, to be moved to where the model is saved."""
 
     @property
     def place(self) -> tuple[str, str | None]:

@@ -20,13 +20,12 @@ from configs.cache_folder import cache_folder, drop_oldest
 from configs.file_hash import file_sha256
 from configs.manifest import MANIFEST, check_manifest, sealed_folder
 from finetune.lora.changed_base import ADAPTER
-from scratch_models.loop.checkpoint import STATE, find_damage, find_not_finite
+from scratch_models.checkpoints.checkpoint import STATE, find_damage, find_not_finite, read_tensors
 from scratch_models.loop.run_folder import RECORD
 from tokenizer_ext.extension.certificate import CERTIFICATE, read_certificate
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_WEIGHTS
 from tokenizer_ext.pages.progress import shown
 
-TRAINED = "trained.safetensors"
 STAYS = (CERTIFICATE, MANIFEST, "report.html", "README.md")
 MOST_KEPT, MOST_BYTES = 32, 20e9
 IN_ADAPTER = "base_model.model."
@@ -69,7 +68,7 @@ def run_at(checkpoint: Path) -> Path:
 
 @shown("opening the checkpoint")
 def _write(checkpoint: Path, final: Path, target: Path) -> None:
-    trained = load_file(checkpoint / TRAINED)
+    trained = read_tensors(checkpoint).get("trained", {})
     if problem := find_not_finite({"trained": trained}):
         raise InputError(f"{checkpoint}: {problem}: choose another checkpoint")
     parts = [path for path in (final, final / "base", final / "adapter") if any(path.glob("*.safetensors"))]

@@ -24,8 +24,9 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from configs import InputError
 from configs.manifest import sealed_folder
 from finetune.export.adapter_base import BASE_RECORD, AdapterBase, write_adapter_base
 from finetune.export.base_on_disk import base_on_disk, is_scaled_in_memory, round_new_rows
@@ -33,14 +34,16 @@ from finetune.export.conversational import make_conversational
 from finetune.export.model_card import public_name
 from finetune.lora.changed_base import save_as_difference, take_out
 from finetune.lora.lora import changes_to_base
-from tokenizer_ext.embeddings.saved_weights import check_tensors, reopen
+from tokenizer_ext.embeddings.saved_weights import check_config_and_tokenizer, check_tensors, reopen
 from tokenizer_ext.embeddings.tables import fold, new_row_parameters
 from tokenizer_ext.encoders.spm_model import save_with_model_file
-from tokenizer_ext.extension.certificate import Certificate, hash_weights, weights_sha256
+from tokenizer_ext.extension.certificate import Certificate, WeightHashes, hash_weights, weights_sha256
 from tokenizer_ext.extension.extension import Extended
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from tokenizer_ext.foreign.checked_folder import check_model_folder
 from tokenizer_ext.held_weights.quantised_layers import held_bits, put_originals_back
 from tokenizer_ext.held_weights.stored_layers import computes_in
+from tokenizer_ext.held_weights.stored_slices import find_stored, pieces_of
 from tokenizer_ext.pages.progress import shown
 
 BASE_BESIDE_ADAPTER = "../base"
@@ -87,9 +90,14 @@ def save_assistant(
 
 def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_trained: bool) -> Certificate:
     """The certificate of an extension with the hashes of the model after training, as it was read back."""
+    hashes = hash_weights(model, extended.first_new_id)
+    return _certify(extended, hashes, all_weights_trained=all_weights_trained)
+
+
+def _certify(extended: Extended, hashes: WeightHashes, *, all_weights_trained: bool) -> Certificate:
     return dataclasses.replace(
         extended.certificate,
-        weights_after=hash_weights(model, extended.first_new_id),
+        weights_after=hashes,
         all_weights_trained=all_weights_trained,
         reopened=True,
     )
@@ -98,12 +106,43 @@ def certify_trained(extended: Extended, model: PreTrainedModel, *, all_weights_t
 def _write_whole(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
 ) -> str:
-    model.save_pretrained(folder)
-    save_with_model_file(tokenizer, folder)
-    reopened = reopen(folder, model, tokenizer, logits=False)
-    if extended is not None:
-        extended.save_proof(folder, certify_trained(extended, reopened, all_weights_trained=True))
+    base = base_on_disk(model)
+    if base is not None and base.trained is not None:
+        hashes = _take_trained(base.trained, model, tokenizer, folder, extended)
+    else:
+        model.save_pretrained(folder)
+        save_with_model_file(tokenizer, folder)
+        reopened = reopen(folder, model, tokenizer, logits=False)
+        hashes = None if extended is None else hash_weights(reopened, extended.first_new_id)
+    if extended is not None and hashes is not None:
+        extended.save_proof(folder, _certify(extended, hashes, all_weights_trained=True))
     return f"every weight was trained; saved in {_name(model.dtype)}, in which it was trained"
+
+
+def _take_trained(
+    trained: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, extended: Extended | None
+) -> WeightHashes | None:
+    """Moves weights that no process holds whole into a folder, each found to be what was trained; their hashes.
+
+    Raises:
+        InputError: the folder is not that of the model once it is opened again.
+
+    """
+    for path in sorted(trained.iterdir()):
+        path.rename(folder / path.name)
+    trained.rmdir()
+    model.config.architectures, model.config.dtype = [type(model).__name__], model.dtype
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    save_with_model_file(tokenizer, folder)
+    stored = find_stored(model, check_model_folder(folder), model.base_model_prefix)
+    if lost := sorted(dict(model.named_parameters()).keys() - stored.keys()):
+        raise InputError(f"{lost[0]} is not there once the folder is opened again, so nothing was kept")
+    check_config_and_tokenizer(folder, AutoConfig.from_pretrained(folder, trust_remote_code=False), model, tokenizer)
+    if extended is None:
+        return None
+    return hash_weights(model, extended.first_new_id, lambda name, rows: pieces_of(name, stored[name], rows))
 
 
 def _write_adapter(

@@ -3,10 +3,13 @@
 Each process multiplies the hidden states of all with its own rows, some tokens at a time, and turns the logits into the
 softmax over its rows at once. What is missing for the softmax over all rows is one number a token, which the processes
 then tell each other: the same for nats and gradients. Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053, section 3.
+Rows that train are multiplied once more when the weights of all targets are known; each process then has the gradient
+of its own rows for the tokens of all.
 
 Shapes: S tokens of this process, A tokens of all processes, C tokens of a chunk, R rows of this process, D width.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,22 +23,29 @@ CHUNK_TOKENS = 256
 
 
 def vocabulary_parallel_losses(head: VocabularyParallelHead, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Nats of each target of this process, (S,), with gradients for the hidden states; all processes must call it.
+    """Nats of each target of this process, (S,), with gradients for all that requires one; all processes must call it.
 
     Args:
-        head: Frozen.
+        head: Frozen or not; the gradient of its rows is the mean over all processes, as FSDP2 gives it.
         hidden: What it reads, (S, D).
         targets: Ids, (S,); none may be -100.
 
     """
-    nats: Tensor = _Losses.apply(hidden, targets, head, torch.is_grad_enabled())
+    bias = None if head.bias is None else local_rows(head.bias)
+    nats: Tensor = _Losses.apply(hidden, targets, head, torch.is_grad_enabled(), local_rows(head.weight), bias)
     return nats
 
 
 class _Losses(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, head: VocabularyParallelHead, with_gradients: bool
+        ctx: Any,
+        hidden: Tensor,
+        targets: Tensor,
+        head: VocabularyParallelHead,
+        with_gradients: bool,
+        weight: Tensor,
+        bias: Tensor | None,
     ) -> Tensor:
         here, (factors, of_sums) = head.here, as_factors(hidden)
         everyones = here.everyones(factors)
@@ -54,15 +64,46 @@ class _Losses(torch.autograd.Function):
             _take_targets_away(head, of_hidden, targets)
             distributed.all_reduce(of_hidden, group=here.group)
             gradients = of_hidden[mine].clone()
-        ctx.save_for_backward(gradients)
-        ctx.type = hidden.dtype
+        ctx.save_for_backward(gradients, *((factors, targets, total) if any(ctx.needs_input_grad[4:]) else ()))
+        ctx.type, ctx.head = hidden.dtype, head
         return (total - of_targets)[mine]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        (of_hidden,) = ctx.saved_tensors
-        return None if of_hidden is None else (of_hidden * upstream[:, None]).to(ctx.type), None, None, None
+        of_hidden, *of_all = ctx.saved_tensors
+        of_head = _of_head(ctx.head, of_all, upstream) if of_all else (None, None)
+        scaled = None if of_hidden is None else (of_hidden * upstream[:, None]).to(ctx.type)
+        return scaled, None, None, None, *of_head
+
+
+def _of_head(
+    head: VocabularyParallelHead, of_all: Sequence[Tensor], upstream: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of the rows here, (R, D) and (R,): their logits are made once more, and weighted.
+
+    What is known of the tokens of all are their hidden states, (A, D), targets and totals, (A,) each.
+    """
+    (factors, targets, total), here = of_all, head.here
+    weight, bias = local_rows(head.weight), head.bias
+    upstream = torch.cat(here.everyones(upstream)).to(total.dtype)  # (A,)
+    of_weight = torch.zeros_like(weight, dtype=total.dtype)
+    of_bias = torch.zeros_like(of_weight[:, 0])
+    for start in range(0, len(factors), CHUNK_TOKENS):
+        chunk = slice(start, start + CHUNK_TOKENS)
+        inside = here.held(targets[chunk])
+        for rows, part, of_part in head.parts(factors.dtype):
+            logits = (factors[chunk] @ part.T).to(total.dtype)
+            if of_part is not None:
+                logits += of_part
+            softmax = logits.sub_(total[chunk, None]).exp_().mul_(upstream[chunk, None])
+            of_weight[rows] += softmax.to(factors.dtype).T @ factors[chunk]
+            of_bias[rows] += softmax.sum(dim=0)
+        local, weights = targets[chunk][inside] - here.first, upstream[chunk][inside]
+        of_weight.index_add_(0, local, factors[chunk][inside].to(total.dtype) * weights[:, None], alpha=-1)
+        of_bias.index_add_(0, local, weights, alpha=-1)
+    of_weight = here.mean_gradient(of_weight).to(weight.dtype)
+    return of_weight, None if bias is None else here.mean_gradient(of_bias).to(bias.dtype)
 
 
 def _of_rows_here(

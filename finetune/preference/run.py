@@ -31,7 +31,7 @@ from finetune.preference.stages import (
     read_splits,
 )
 from finetune.preference.start_model import read_trainable, take_calculator
-from finetune.sliced.sliced_base import leave_slices
+from finetune.sliced.leaving import leave_slices
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.run_folder import RunFolder, refuse_other_settings
@@ -102,7 +102,7 @@ def finish_run(
     with progress("the tuned model"):
         asked = asked_questions(reference)
         tuned = evaluate(trainable.model, monitor.prompt_format, asked, settings.reply_tokens)
-    leave_slices(trainable, sliced, monitor.accelerator)
+    leave_slices(trainable, sliced, run, monitor.accelerator)
     if not monitor.accelerator.is_main_process:
         return
     report = make_preference_report(settings.base, facts, run, dataset, reference, tuned, held_out)

@@ -65,7 +65,7 @@ def read_trainable(
 
     The settings say then how long a reply may be, and in how many bits the base is held.
     """
-    opened = open_sliced(settings.base, settings, accelerator, settings.chat)
+    opened = open_sliced(settings.base, settings, accelerator, settings.chat, has_reference=True)
     sliced = None
     if opened is None:
         model, tokenizer = load_start(settings.base, accelerator.device, held_as_set(settings))

@@ -17,7 +17,8 @@ from finetune.pretraining.plan import rehearse_run
 from finetune.pretraining.results import finish, make_report
 from finetune.pretraining.settings import PretrainSettings
 from finetune.pretraining.stages import Start, Training, prepare_training, read_start
-from finetune.sliced.sliced_base import leave_slices, train_in_slices
+from finetune.sliced.leaving import leave_slices
+from finetune.sliced.sliced_base import train_in_slices
 from scratch_models.launch.folder_lock import folders_released
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.best_checkpoint import describe_steps
@@ -96,7 +97,7 @@ def finish_run(
     """
     start.model.eval()
     written = before, write_on(settings, start)
-    leave_slices(training.trainable, sliced, accelerator)
+    leave_slices(training.trainable, sliced, run, accelerator)
     if not accelerator.is_main_process:
         return
     facts = describe_facts(settings, training, run)

@@ -1,8 +1,8 @@
 """A base that no process holds whole: made without weights, given its adapters, and read slice by slice.
 
-It is for a sharded launch of plain LoRA on a folder of Hugging Face whose tokens stay as they are, whatever it is tuned
-for. Whatever else trains loads its base whole in every process, as it does without sharding; `why_whole.py` says why,
-and the run prints it.
+It is for a sharded launch on a folder of Hugging Face whose tokens stay as they are: plain LoRA, whatever it is tuned
+for, and the tuning of every weight. Whatever else trains loads its base whole in every process, as it does without
+sharding; `why_whole.py` says why, and the run prints it.
 """
 
 from collections.abc import Mapping
@@ -63,6 +63,7 @@ def open_sliced(
     chat: ChatChoice | None = None,
     *,
     learns_tokens: bool = False,
+    has_reference: bool = False,
 ) -> SlicedBase | None:
     """The base without weights, where the launch shards; None, and a line that says why, where it must be loaded whole.
 
@@ -72,6 +73,7 @@ def open_sliced(
         accelerator: Of the launch.
         chat: The chat format that is asked for; None where none is trained.
         learns_tokens: Whether new tokens are learned from a corpus.
+        has_reference: Whether the base is asked beside what it is tuned to.
 
     Raises:
         InputError: there is no such base, it is damaged, it cannot have such an adapter, or the processes cannot be
@@ -82,7 +84,7 @@ def open_sliced(
         return None
     make_mesh(accelerator)  # refuses a plan that has too few processes
     path = find_model(base)
-    why = why_whole_by_settings(settings, path, learns_tokens=learns_tokens)
+    why = why_whole_by_settings(settings, path, learns_tokens=learns_tokens, has_reference=has_reference)
     if why is None:
         tokenizer = load_start_tokenizer(base)
         plan = Plan(base=tokenizer, tokenizer=tokenizer) if chat is None else plan_vocabulary(tokenizer, [], 0, chat)
@@ -100,19 +102,21 @@ def open_sliced(
 def train_in_slices(
     base: SlicedBase, settings: TuningSettings, accelerator: Accelerator
 ) -> tuple[TrainableModel, SlicedModel]:
-    """The base with its adapters, spread over the processes, each with its slices.
+    """The base with its adapters, or with every weight to train, spread over the processes, each with its slices.
 
     Raises:
         InputError: a weight is not finite, or a file is shorter than it says.
 
     """
     model, plan = base.model, base.plan
-    assert settings.lora is not None
     keep_no_freed_memory()  # blocks come and go, and what glibc keeps of one may not fit the next
     hashes = _hash_stored(base, accelerator)
     extended = Extended(plan.tokenizer, model, certify_unchanged(plan, model, hashes), plan)
     tables = find_tables(model)
-    adapted = attach_lora(model, settings.lora)
+    adapted = None if settings.lora is None else attach_lora(model, settings.lora)
+    if adapted is None:
+        for weight in model.parameters():
+            weight.requires_grad_()
     sliced = SlicedModel(
         model=model,
         root=model.base_model,
@@ -121,7 +125,7 @@ def train_in_slices(
         device=accelerator.device,
     )
     sliced.shard(make_mesh(accelerator))
-    if wrong := _first_said(sliced.load(), accelerator):
+    if wrong := first_said(sliced.load(), accelerator):
         opened = base_on_disk(model)
         assert opened is not None
         raise InputError(f"{opened.given}: {wrong}")
@@ -129,26 +133,7 @@ def train_in_slices(
     return TrainableModel(model, adapted, extended), sliced
 
 
-def leave_slices(trainable: TrainableModel, sliced: SlicedModel | None, accelerator: Accelerator) -> None:
-    """What trained whole in every process; the base, found to be what was read, is without weights again.
-
-    All processes must call it; nothing happens to a base that is whole.
-
-    Raises:
-        InputError: a slice of a frozen weight is not what was read.
-
-    """
-    if sliced is None:
-        return
-    if name := _first_said(sliced.find_changed(), accelerator):
-        raise InputError(f"{name}: is frozen, and is not what was read from the base any more: nothing was saved")
-    sliced.leave()
-    base = base_on_disk(trainable.model)
-    assert base is not None
-    note_base(trainable.model, replace(base, found_unchanged=True))
-
-
-def _first_said(problem: str | None, accelerator: Accelerator) -> str | None:
+def first_said(problem: str | None, accelerator: Accelerator) -> str | None:
     """What the process of the smallest rank says that has a problem, known to all."""
     said = gather_object([problem]) if accelerator.num_processes > 1 else [problem]
     return next((one for one in said if one is not None), None)
@@ -183,7 +168,7 @@ def _without_weights(folder: Path, settings: TuningSettings) -> PreTrainedModel:
     stored_as, held_as = stored_type(folder), held_as_set(settings)
     if held_as.bits is None and stored_as in HALF:
         held_as = replace(held_as, bits=16)
-    is_half = held_as.choose(stored_as, 0, torch.device("cpu")) == 16
+    is_half = settings.lora is not None and held_as.choose(stored_as, 0, torch.device("cpu")) == 16
     dtype = stored_as if is_half else torch.float32
     # As it is made whole: adapters that are attached next start from the same random numbers.
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False):

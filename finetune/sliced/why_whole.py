@@ -23,10 +23,12 @@ SLICED_OPTIONS: dict[str, tuple[Any, ...]] = {
 """Options of an adapter that starts without a look at the weights, and adds nothing then; () for any value."""
 
 
-def why_whole_by_settings(settings: TuningSettings, path: Path, *, learns_tokens: bool) -> str | None:
+def why_whole_by_settings(
+    settings: TuningSettings, path: Path, *, learns_tokens: bool, has_reference: bool
+) -> str | None:
     """What of the settings no slices serve yet; None where all of it is served."""
     reasons: dict[str, Any] = {
-        "--method full trains every weight": settings.method == "full",
+        "--method full leaves no base in it for the reference": has_reference and settings.method == "full",
         "an adapter is merged into it first": (path / ADAPTER_CONFIG).is_file(),
         "it gets rows for new tokens": learns_tokens,
         "--merge writes the whole model": settings.merge,

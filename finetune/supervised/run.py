@@ -20,7 +20,8 @@ from finetune.files.weighted_sets import describe_data
 from finetune.lora.launch import prepare_launch
 from finetune.lora.resolved_settings import describe_course, epochs_of
 from finetune.lora.trainable_model import TrainableModel
-from finetune.sliced.sliced_base import leave_slices, train_in_slices
+from finetune.sliced.leaving import leave_slices
+from finetune.sliced.sliced_base import train_in_slices
 from finetune.supervised.plan import inspect_example, rehearse_run
 from finetune.supervised.results import finish, make_report
 from finetune.supervised.settings import SftSettings
@@ -126,7 +127,7 @@ def finish_run(
     with progress("the assistant"):
         asked = asked_questions(base)
         assistant = evaluate(trainable.model, training.monitor.prompt_format, asked, settings.reply_tokens)
-    leave_slices(trainable, sliced, accelerator)
+    leave_slices(trainable, sliced, run, accelerator)
     if not accelerator.is_main_process:
         return
     report = make_report(settings.base, describe_facts(settings, training, run), run, base, assistant)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import nn
+from torch import Tensor, nn
 
 from configs import InputError
 from configs.whole_folder import remove_whole
-from scratch_models.loop.checkpoint import (
+from scratch_models.checkpoints.checkpoint import (
     Checkpoint,
     find_damage,
     find_other_tensor,
@@ -28,6 +28,7 @@ from scratch_models.loop.checkpoint import (
 from scratch_models.loop.devices import sum_over_processes
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import spread_like, whole_tensors
+from scratch_models.loop.slice_checkpoints import find_slices, held_state, load_slices, save_slices, saves_slices
 
 MEASURE = "held_out_bits_per_byte"
 
@@ -116,10 +117,12 @@ class BestCheckpoint:
         """Keeps the weights of a step if they are the best so far; every process must call it."""
         if not bits_per_byte < self.bits_per_byte:
             return
-        self.bits_per_byte = bits_per_byte
+        self.bits_per_byte, state = bits_per_byte, {MEASURE: bits_per_byte}
+        if saves_slices(loss_model):
+            save_slices(step, held_state(loss_model, []), state, self.folder, self.accelerator, kept=1)
+            return
         trained = whole_tensors(loss_model, keep=self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            state = {MEASURE: bits_per_byte}
             save_checkpoint(Checkpoint(step=step, tensors={"trained": trained}, state=state), self.folder, kept=1)
 
     @torch.no_grad()
@@ -127,15 +130,25 @@ class BestCheckpoint:
         """Puts the best weights into a model, whole in every process or spread over them; says which they are."""
         self.accelerator.wait_for_everyone()
         trained = {name: weight for name, weight in loss_model.named_parameters() if weight.requires_grad}
+        if saves_slices(loss_model):
+            path, best, _ = find_slices(self.folder, self.accelerator)
+            self._refuse_other(trained, best)
+            load_slices(loss_model, [], path, best, self.accelerator)
+            return _describe_best(best)
         best, said = Checkpoint(step=0, tensors={"trained": {}}, state={}), ""
         if self.accelerator.is_main_process:
             best, _ = load_newest_checkpoint(self.folder)
-            if problem := find_other_tensor(trained, best.tensors.get("trained", {})):
-                raise InputError(f"{self.folder}: {problem}: it is of another run, or was changed")
-            said = (
-                f"The weights are those of step {best.step}, the best: {best.state[MEASURE]:.4f} held-out bits per byte"
-            )
+            self._refuse_other(trained, best)
+            said = _describe_best(best)
         for name, parameter in trained.items():  # the main process alone has the folder for certain
             whole = best.tensors["trained"].get(name, torch.empty(parameter.shape, dtype=parameter.dtype))
             parameter.copy_(spread_like(parameter, broadcast(whole.to(parameter.device))))
         return said
+
+    def _refuse_other(self, trained: Mapping[str, Tensor], best: Checkpoint) -> None:
+        if problem := find_other_tensor(trained, best.tensors.get("trained", {})):
+            raise InputError(f"{self.folder}: {problem}: it is of another run, or was changed")
+
+
+def _describe_best(best: Checkpoint) -> str:
+    return f"The weights are those of step {best.step}, the best: {best.state[MEASURE]:.4f} held-out bits per byte"

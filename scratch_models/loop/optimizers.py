@@ -1,7 +1,7 @@
 """Optimizers and the course of their learning rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from configs import InputError
 from scratch_models.loop.loop_settings import LoopSettings
+from scratch_models.loop.sharding import gather_tensors, spread_like
 
 
 class BatchedMuon(torch.optim.Muon):
@@ -129,3 +130,34 @@ def set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("peak_learning_rate", group["lr"]) * factor
+
+
+def optimizer_tensors(optimizer: Optimizer, *, keep: bool = True) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors: `<parameter index>.<key>`; where it is sharded, all processes must call.
+
+    Those that do not `keep` it get nothing.
+    """
+    return gather_tensors(named_state(optimizer), keep=keep)
+
+
+def named_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as it holds it, whole or in slices: `<parameter index>.<key>`."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `optimizer_tensors` took out; the groups keep the settings that the optimizer was made with."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    put_state(
+        optimizer, {name: spread_like(weights[int(name.partition(".")[0])], one) for name, one in tensors.items()}
+    )
+
+
+def put_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `named_state` gave, whole or sliced as the weights are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

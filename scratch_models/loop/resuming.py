@@ -11,21 +11,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from configs import InputError
-from scratch_models.loop.checkpoint import (
+from scratch_models.checkpoints.checkpoint import (
     KEPT,
     Checkpoint,
     clear_half_removed,
     drop_older,
-    find_not_finite,
     find_other_tensor,
     list_checkpoints,
     load_newest_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
     save_checkpoint,
 )
+from scratch_models.loop.optimizers import load_optimizer_tensors, optimizer_tensors
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.sharding import is_sharded, spread_like, whole_tensors
+from scratch_models.loop.slice_checkpoints import (
+    find_not_finite_here,
+    find_slices,
+    held_state,
+    load_slices,
+    save_slices,
+    saves_slices,
+)
 from tokenizer_ext.pages.progress import progress
 
 
@@ -49,8 +55,9 @@ def save_training(
     *,
     kept: int = KEPT,
 ) -> None:
-    """A checkpoint of whole tensors, so that any number of processes may go on from it, sharded or not.
+    """A checkpoint from which any number of processes may go on, sharded or not.
 
+    Its tensors are whole, but where no process holds the model and all of it trains: then each writes its slices.
     Every process must call it, and where one fails all do; but where the evaluation of this step is still due, and
     `unevaluated` is given, the main process came out of it alone and saves alone.
 
@@ -59,16 +66,20 @@ def save_training(
 
     """
     is_alone = unevaluated is not None
+    in_slices = saves_slices(loss_model)
     keep = accelerator.is_main_process or not is_sharded(loss_model)
-    tensors = whole_state(loss_model, optimizers, keep=keep)
+    tensors = held_state(loss_model, optimizers) if in_slices else whole_state(loss_model, optimizers, keep=keep)
     problem = _not_finite(step, tensors, accelerator)
     if not is_alone:
         problem = _first_said(problem, accelerator)
-    if problem is None and accelerator.is_main_process:
+    if problem is None and (accelerator.is_main_process or in_slices):
         state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
         try:
             with progress("writing a checkpoint"):
-                save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints, kept=kept)
+                if in_slices:
+                    save_slices(step, tensors, state, run.checkpoints, accelerator, kept=kept)
+                else:
+                    save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints, kept=kept)
         except InputError as error:
             problem = str(error)
     if not is_alone:
@@ -78,7 +89,7 @@ def save_training(
 
 
 def _not_finite(step: int, tensors: Mapping[str, Mapping[str, Tensor]], accelerator: Accelerator) -> str | None:
-    found = find_not_finite(tensors)
+    found = find_not_finite_here(tensors)
     if found is None:
         return None
     where = f" in process {accelerator.process_index}" if accelerator.num_processes > 1 else ""
@@ -147,7 +158,11 @@ def resume_training(
         if accelerator.is_main_process:
             run.drop_metrics_after(0)
         return Start(0)
-    checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
+    in_slices = saves_slices(loss_model)
+    if in_slices:
+        path, checkpoint, passed_over = find_slices(run.checkpoints, accelerator)
+    else:
+        checkpoint, passed_over = load_newest_checkpoint(run.checkpoints)
     for problem in passed_over:
         accelerator.print(f"passed over {problem}")
     check_fits(checkpoint, loss_model, optimizers, run)
@@ -156,13 +171,20 @@ def resume_training(
     if accelerator.is_main_process:
         drop_older(run.checkpoints, kept=kept, step=checkpoint.step)  # the save was not over that would have done it
         run.drop_metrics_after(checkpoint.step if unevaluated is None else checkpoint.step - 1)
+    if in_slices:
+        load_slices(loss_model, optimizers, path, checkpoint, accelerator)
+    else:
+        _put_back(checkpoint, loss_model, optimizers)
+    return Start(checkpoint.step, unevaluated)
+
+
+@torch.no_grad()
+def _put_back(checkpoint: Checkpoint, loss_model: nn.Module, optimizers: Sequence[Optimizer]) -> None:
     parameters = dict(loss_model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in checkpoint.tensors["trained"].items():
-            parameters[name].copy_(spread_like(parameters[name], tensor))
+    for name, tensor in checkpoint.tensors["trained"].items():
+        parameters[name].copy_(spread_like(parameters[name], tensor))
     for number, optimizer in enumerate(optimizers):
         load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer_{number}"])
-    return Start(checkpoint.step, unevaluated)
 
 
 def check_fits(checkpoint: Checkpoint, loss_model: nn.Module, optimizers: Sequence[Optimizer], run: RunFolder) -> None:

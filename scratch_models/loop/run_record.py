@@ -12,10 +12,10 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from configs.disk_space import check_space
+from scratch_models.checkpoints.checkpoint import list_checkpoints
 from scratch_models.launch.trackers import log_numbers, start_trackers
 from scratch_models.launch.waiting import wait_for_all
 from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain, measured
-from scratch_models.loop.checkpoint import list_checkpoints
 from scratch_models.loop.loop_settings import LoopSettings, RunSettings
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import wants_sharding

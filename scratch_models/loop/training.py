@@ -46,6 +46,7 @@ from scratch_models.loop.sharding import (
     wants_sharding,
     whole_for_reading,
 )
+from scratch_models.loop.slice_checkpoints import refuse_folder_apart, saves_slices
 from tokenizer_ext.pages.progress import tracked
 
 
@@ -98,7 +99,7 @@ def train(
     with record.progress, stepper.stop.listened_to():
         course.run(start)
     stepper.prepared.eval()
-    if not computes_in_step(loss_model):  # no process could hold it whole
+    if not computes_in_step(loss_model):  # else no process could hold it whole
         gather_model(loss_model, optimizers)
     record.close(loss_model)
     wait_for_all(accelerator)
@@ -118,13 +119,14 @@ def _prepare(
     shares = wants_sharding(accelerator)
     if shares and not is_sharded(loss_model):
         shard(loss_model, accelerator, optimizers)
+    if saves_slices(loss_model):
+        refuse_folder_apart(run.path, accelerator)
     start, kept = Start(0), settings.checkpoints_kept
     if settings.resume:
         start = resume_training(loss_model, optimizers, run, accelerator, kept=kept)
     # A rehearsal has no record: nothing of it is saved, so it ends at once when it is asked to.
-    can_go_on = (
-        sum_over_processes([float(accelerator.is_main_process and (run.path / RECORD).is_file())], accelerator)[0] > 0
-    )
+    has_record = accelerator.is_main_process and (run.path / RECORD).is_file()
+    can_go_on = sum_over_processes([float(has_record)], accelerator)[0] > 0
     stepper = Stepper(
         prepared=loss_model if shares else accelerator.prepare_model(loss_model),
         is_sharded=shares,
@@ -234,8 +236,7 @@ def held_out_loss(
     """
     was_training = loss_model.training
     loss_model.eval()
-    nats = torch.zeros((), dtype=torch.float64)
-    targets = 0
+    nats, targets = torch.zeros((), dtype=torch.float64), 0
     with torch.no_grad(), accelerator.autocast():
         mine = micro_batches[accelerator.process_index :: accelerator.num_processes]
         for micro_batch in tracked(mine, "held-out loss", "micro-batches"):

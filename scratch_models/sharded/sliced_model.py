@@ -3,11 +3,11 @@
     fill_with_nothing(model)        shapes, types and a device; no memory
     (adapters are attached, whole and from the seed, as to any model)
     sliced = SlicedModel(...)       `fully_shard`, block by block, on the meta device
-    sliced.load()                   slices of the frozen weights from safetensors
+    sliced.load()                   slices of the weights from safetensors
 
 The root is what makes hidden states; every block is whole while it computes, on a CPU one matrix of it. The tables of
-tokens, which are frozen, never are (`vocabulary_parallel.py`). So every process must run the model together with all
-others, from the first forward to the last one.
+tokens never are (`vocabulary_parallel.py`). So every process must run the model together with all others, from the
+first forward to the last one. The weights may train, all of them, or be frozen.
 
 FSDP2 on the meta device: https://docs.pytorch.org/docs/2.13/distributed.fsdp.fully_shard.html, "Meta-device init".
 """
@@ -55,18 +55,18 @@ def fill_with_nothing(model: nn.Module, device: torch.device) -> None:
 
 @dataclass
 class SlicedModel:
-    """A model spread over processes, whose frozen weights stand on the disk."""
+    """A model spread over processes, whose weights stand on the disk."""
 
     model: nn.Module
     root: nn.Module
     """What of it makes hidden states: its embedding and blocks are inside, its head is not."""
     tables: Sequence[nn.Module]
-    """Embedding and head, both frozen; they may share one table."""
+    """Embedding and head; they may share one table."""
     stored: Mapping[str, StoredTensor]
-    """Of each frozen weight, by its name in the model before adapters were attached."""
+    """Of each weight, by its name in the model before adapters were attached."""
     device: torch.device
     _hashes: dict[str, str] = field(default_factory=dict)
-    """Of this process's slices, as they were read."""
+    """Of this process's frozen slices, as they were read."""
     _tables: set[nn.Parameter] = field(default_factory=set)
     """The parameters of the tables."""
 
@@ -101,7 +101,8 @@ class SlicedModel:
                 continue
             here = RowsHere(len(parameter), parameter.device_mesh)
             tensor = read_rows(name, self._stored(name), here.first, here.number).to(parameter.dtype)
-            self._hashes[name] = _sha256(tensor)
+            if not parameter.requires_grad:
+                self._hashes[name] = _sha256(tensor)
             if problem is None and not _is_finite(tensor):
                 problem = f"{name} holds NaN or infinity, expected finite weights: get the model anew"
             is_offloaded = isinstance(offload_policy(), CPUOffloadPolicy) and parameter not in self._tables
@@ -112,6 +113,15 @@ class SlicedModel:
         """The name of a frozen weight of which this process's slice is not what was read; None where none is."""
         for name, parameter in self.model.named_parameters():
             if name in self._hashes and _sha256(local_rows(parameter)) != self._hashes[name]:
+                return name
+        return None
+
+    def find_different(self, stored: Mapping[str, StoredTensor]) -> str | None:
+        """The name of a weight of which stored rows are not this process's slice, bit for bit; None where none is."""
+        for name, parameter in tracked(list(self.model.named_parameters()), "reading slices again", "tensors"):
+            assert isinstance(parameter, DTensor)
+            here, mine = RowsHere(len(parameter), parameter.device_mesh), local_rows(parameter).detach().cpu()
+            if _sha256(read_rows(name, stored[name], here.first, here.number)) != _sha256(mine):
                 return name
         return None
 
@@ -127,14 +137,15 @@ class SlicedModel:
     def _on_meta(self, _name: str, parameter: nn.Parameter) -> nn.Parameter | None:
         if not is_empty(parameter):
             return None
-        return nn.Parameter(torch.empty_like(parameter, device="meta").contiguous(), requires_grad=False)
+        on_meta = torch.empty_like(parameter, device="meta", requires_grad=False).contiguous()
+        return nn.Parameter(on_meta, requires_grad=parameter.requires_grad)
 
     def _parts(self) -> Iterator[nn.Module]:
         """What is whole together, inner parts first: a block; on a CPU a matrix, and what else is in the block."""
         for block in blocks_of(self.root):
             if self.device.type == "cpu":
                 for layer in block.modules():
-                    if any(one.ndim > 1 and not one.requires_grad for one in layer.parameters(recurse=False)):
+                    if any(one.ndim > 1 and one.is_meta for one in layer.parameters(recurse=False)):
                         yield layer
             yield block
 

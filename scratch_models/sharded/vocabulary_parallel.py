@@ -10,9 +10,11 @@ Shapes: N tokens of this process, A tokens of all that share the table, R rows o
 import copy
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 
@@ -26,7 +28,9 @@ class RowsHere:
 
     def __init__(self, rows: int, mesh: DeviceMesh) -> None:
         self.group = mesh.get_group(mesh.ndim - 1)
-        self.rank, self.sharers = self.group.rank(), self.group.size()
+        self.replicas = mesh.get_group(0) if mesh.ndim > 1 else None
+        """Who holds these very rows, where other groups of processes share the table among them too."""
+        self.rank, self.sharers, self.world = self.group.rank(), self.group.size(), mesh.size()
         self.each = math.ceil(rows / self.sharers)  # as `torch.chunk` cuts them
         self.first = min(self.rank * self.each, rows)
         self.number = min(self.each, rows - self.first)
@@ -46,6 +50,39 @@ class RowsHere:
         """Which of some ids have their row here."""
         return (ids >= self.first) & (ids < self.first + self.number)
 
+    def mean_gradient(self, of_rows: Tensor) -> Tensor:
+        """Of the rows here, summed over those who share the table: the mean over all processes, as FSDP2 gives it."""
+        if self.replicas is not None:
+            distributed.all_reduce(of_rows, group=self.replicas)
+        return of_rows.div_(self.world)
+
+
+class _Rows(torch.autograd.Function):
+    """The rows of some ids that all processes ask for together: (R, D) here, (A,) -> (A, D), the same everywhere."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, wanted: Tensor, here: RowsHere, padding: int | None) -> Tensor:
+        inside = here.held(wanted)
+        found = rows.new_zeros(len(wanted), rows.shape[1])
+        found[inside] = rows[wanted[inside] - here.first]
+        # One process has a row and all others zeros: as bytes they add up to it in any type.
+        distributed.all_reduce(found.view(torch.uint8), group=here.group)
+        ctx.save_for_backward(wanted, inside)
+        ctx.here, ctx.padding, ctx.shape = here, padding, rows.shape
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_found: Tensor) -> Any:
+        (wanted, inside), here = ctx.saved_tensors, ctx.here
+        of_found = of_found.clone()
+        if ctx.padding is not None:
+            of_found[wanted == ctx.padding] = 0
+        distributed.all_reduce(of_found, group=here.group)
+        of_rows = of_found.new_zeros(ctx.shape)
+        of_rows[wanted[inside] - here.first] = of_found[inside]
+        return here.mean_gradient(of_rows), None, None, None
+
 
 class VocabularyParallelEmbedding(nn.Embedding):
     """A lookup whose rows are spread: what its class before makes of them is made of those alone that are asked for."""
@@ -58,14 +95,9 @@ class VocabularyParallelEmbedding(nn.Embedding):
         """Rows of the ids: (B, T) -> (B, T, D)."""
         flat, here = input_ids.flatten(), self.here
         wanted = torch.cat(here.everyones(flat)).unique()  # at most A, the same everywhere
-        rows = local_rows(self.weight)  # (R, D)
-        inside = here.held(wanted)
-        found = rows.new_zeros(len(wanted), rows.shape[1])
-        found[inside] = rows[wanted[inside] - here.first]
-        # One process has a row and all others zeros: as bytes they add up to it in any type.
-        distributed.all_reduce(found.view(torch.uint8), group=here.group)
+        found = _Rows.apply(local_rows(self.weight), wanted, here, self.padding_idx)
         (alone,) = self.alone
-        alone._parameters["weight"] = found  # type: ignore[assignment]  # frozen, and for this call alone
+        alone._parameters["weight"] = found  # for this call alone
         try:
             return alone(torch.searchsorted(wanted, flat).view_as(input_ids))
         finally:
@@ -114,7 +146,7 @@ def spread_table(table: nn.Module, mesh: DeviceMesh) -> None:
     """
     if isinstance(table, nn.Embedding):
         alone = copy.copy(table)
-        alone._parameters, alone.padding_idx = {}, None  # which says what gets no gradient, and nothing here does
+        alone._parameters, alone.padding_idx = {}, None  # an id of the table, which `_Rows` heeds
         vars(table)["alone"] = (alone,)
         table.__class__ = VocabularyParallelEmbedding
     elif isinstance(table, nn.Linear):
@@ -131,13 +163,13 @@ def take_back_table(table: nn.Module) -> None:
 
 
 def spread_rows(parameter: nn.Parameter, mesh: DeviceMesh) -> nn.Parameter:
-    """A frozen parameter without numbers, of which each process is to hold its rows: (V, ...) -> (R, ...) here."""
+    """A parameter without numbers, of which each process is to hold its rows: (V, ...) -> (R, ...) here."""
     here = RowsHere(len(parameter), mesh)
     local = torch.empty((here.number, *parameter.shape[1:]), dtype=parameter.dtype, device="meta")
     placements = [*[Replicate()] * (mesh.ndim - 1), Shard(0)]
     shape, stride = parameter.shape, torch.empty_like(parameter, device="meta").contiguous().stride()
     spread = DTensor.from_local(local, mesh, placements, run_check=False, shape=shape, stride=stride)
-    return nn.Parameter(spread, requires_grad=False)
+    return nn.Parameter(spread, requires_grad=parameter.requires_grad)
 
 
 def local_rows(parameter: Tensor) -> Tensor:

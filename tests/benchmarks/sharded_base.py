@@ -1,10 +1,10 @@
 """Fine-tuning from slices: how far its losses are from those of one process, however the processes share the base.
 
-    python -m tests.benchmarks.sharded_base [llama] [gpt2]
+    python -m tests.benchmarks.sharded_base [llama] [gpt2] [--full]
 
-LoRA on a tiny base that knows its chat format, 30 steps of `finetune/sft.py` in single precision, on the CPU of this
-machine through gloo: in one process, in two with the whole base in each (DDP), from slices in two and in four (FSDP2),
-in two replicas of two shards (HSDP), and resumed from two to four to one.
+LoRA, or with `--full` every weight, on a tiny base that knows its chat format, 30 steps of `finetune/sft.py` in single
+precision, on the CPU of this machine through gloo: in one process, in two with the whole base in each (DDP), from
+slices in two and in four (FSDP2), in two replicas of two shards (HSDP), and resumed from two to four to one.
 """
 
 import json
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from finetune.chat.graft_format import CONTROL_TOKENS
 from tests.finetune.extended_models import save_base
@@ -35,7 +36,7 @@ WAYS: dict[str, tuple[str, ...]] = {
         *("--parallelism_config_dp_replicate_size", "2"),
     ),
 }
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "max_steps": STEPS,
     "warmup_steps": 2,
     "learning_rate": 0.01,
@@ -52,8 +53,11 @@ SETTINGS = {
 
 def main() -> None:
     """Prints a line for each base and way."""
+    if "--full" in sys.argv:
+        SETTINGS.update(method="full", learning_rate=0.001)
+        del SETTINGS["lora_rank"]
     print(f"{'30 steps':<8} {'in':<22} {'largest difference of a loss':>29} {'of a held-out loss':>19} {'wanted':>8}")
-    for kind in sys.argv[1:] or ("llama", "gpt2"):
+    for kind in [word for word in sys.argv[1:] if word != "--full"] or ("llama", "gpt2"):
         with TemporaryDirectory() as folder:
             measure(kind, Path(folder))
 

@@ -15,7 +15,7 @@ from finetune.evaluation.scoring import Scores
 from finetune.export.saved_model import load_assistant
 from finetune.sft import main
 from finetune.supervised.settings import SftSettings
-from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.checkpoints.checkpoint import find_damage, list_checkpoints
 from scratch_models.loop.run_folder import RunFolder
 from tests.finetune.entry_runs import SMALL, arguments, run_here, run_process
 from tests.finetune.tiny_models import save_tiny_base, write_questions

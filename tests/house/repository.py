@@ -33,6 +33,7 @@ FOLDER_LAYERS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     ),
     "scratch_models": (
         "launch",
+        "checkpoints",
         "loop",
         "sharded",
         "documents",

@@ -12,7 +12,7 @@ from finetune.adapter_set import AdapterSetSettings
 from finetune.adapter_set import main as gather
 from finetune.merge import MergeSettings
 from finetune.merge import main as merge
-from scratch_models.loop.checkpoint import list_checkpoints
+from scratch_models.checkpoints.checkpoint import list_checkpoints
 from tests.finetune.entry_runs import run_here
 from tests.reliability.folder_states import state_of
 from tests.reliability.interrupted import ended_at

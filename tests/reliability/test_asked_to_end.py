@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from finetune.supervised.monitor import HeldOutMonitor
+from scratch_models.checkpoints import checkpoint
 from scratch_models.from_scratch import HeldOutEvaluation
-from scratch_models.loop import checkpoint, resuming
+from scratch_models.loop import resuming
 from scratch_models.loop.run_folder import RunFolder
 from tests.house.repository import ROOT
 from tests.reliability.small_runs import RUNS, metrics_of, weights_of, write_inputs

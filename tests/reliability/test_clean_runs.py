@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.checkpoints.checkpoint import find_damage, list_checkpoints
 from tests.finetune.entry_runs import SMALL, arguments
 from tests.finetune.tiny_models import save_tiny_base, write_questions
 from tests.house.repository import ROOT

@@ -14,7 +14,7 @@ from configs.disk_space import check_space, free_bytes
 from configs.errors import FullDisk
 from configs.manifest import MANIFEST, check_manifest
 from configs.whole_folder import whole_folder, write_whole
-from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.checkpoints.checkpoint import find_damage, list_checkpoints
 from tests.reliability.full_disks import (
     COMMANDS,
     TRAINED,

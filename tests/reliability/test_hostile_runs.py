@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs.file_hash import file_sha256
-from scratch_models.loop.checkpoint import MANIFEST, STATE
+from scratch_models.checkpoints.checkpoint import MANIFEST, STATE
 from tests.reliability.full_disks import in_child
 from tests.reliability.hostile_folders import plant_pickles
 from tests.reliability.small_runs import run_from_scratch, write_inputs

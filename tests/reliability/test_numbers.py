@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs.file_hash import file_sha256
+from scratch_models.checkpoints.checkpoint import MANIFEST
 from scratch_models.loop import training
-from scratch_models.loop.checkpoint import MANIFEST
 from tests.reliability.small_runs import RUNS, metrics_of, run_from_scratch, run_sft, weights_of, write_inputs
 
 

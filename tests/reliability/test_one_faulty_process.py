@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.checkpoints.checkpoint import find_damage, list_checkpoints
 from scratch_models.loop.optimizer_step import Stepper
 from tests.reliability.small_runs import RUNS, metrics_of, weights_of, write_inputs
 from tests.reliability.two_processes import Ended, in_two_processes

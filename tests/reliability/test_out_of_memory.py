@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scratch_models.loop.checkpoint import find_damage, list_checkpoints
+from scratch_models.checkpoints.checkpoint import find_damage, list_checkpoints
 from tests.reliability.full_disks import Ended, in_child, run_sft, write_what_commands_read
 
 MEGABYTES = (1, 4, 9, 10, 12, 14, 16, 20, 24, 32, 64, 128)

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from configs import InputError, MissingInput, load_config
-from scratch_models.loop.checkpoint import load_newest_checkpoint
+from scratch_models.checkpoints.checkpoint import load_newest_checkpoint
 from scratch_models.scratch_folder import load_scratch_model
 from scratch_models.train import TrainSettings, main
 from tests.house.repository import ROOT

@@ -36,7 +36,22 @@ def reopen(
     """
     found = load_model(str(folder), "auto")
     check_tensors(found.state_dict(), model.state_dict())
-    if positions_as_said(found.config) != positions_as_said(model.config):
+    check_config_and_tokenizer(folder, found.config, model, tokenizer)
+    if logits:
+        _check_logits(found, model)
+    return found
+
+
+def check_config_and_tokenizer(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Refuses a written folder whose positions or tokenizer are not those in memory; `config` is read from it.
+
+    Raises:
+        InputError: they are not.
+
+    """
+    if positions_as_said(config) != positions_as_said(model.config):
         raise InputError("its config has other positions once it is read back, so nothing was kept")
     again = load_tokenizer(str(folder))
     for name in ("chat_template", "eos_token_id", "pad_token_id"):
@@ -44,9 +59,6 @@ def reopen(
             raise InputError(f"{name} of the tokenizer is another once it is read back, so nothing was kept")
     if again.get_vocab() != tokenizer.get_vocab():
         raise InputError("the tokenizer has other tokens once it is read back, so nothing was kept")
-    if logits:
-        _check_logits(found, model)
-    return found
 
 
 def positions_as_said(config: PreTrainedConfig) -> tuple[Any, Any]:

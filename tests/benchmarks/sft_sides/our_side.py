@@ -37,6 +37,7 @@ class InOrder:
 
     def __init__(self, rows: list[Row], clock: StepClock, engine: Engine) -> None:
         self.rows, self.clock, self.packed = rows, clock, engine.packs
+        self.shares_prefix = engine.shares_prefixes
         self.tokens = engine.tokens_at_once(TOKENS_PER_MICRO_BATCH)
 
     def of_step(self, step: int) -> list[Row]:
@@ -50,8 +51,12 @@ class InOrder:
         """What the loop asks for."""
         if step:
             self.clock.note()
+        return self.joined(step)
+
+    def joined(self, step: int) -> list[MicroBatch]:
+        """A step's rows as the product joins them; what all conversations of one begin with stands there once."""
         rows = sorted(self.of_step(step), key=lambda row: len(row[0]))
-        return join_by_tokens(rows, self.tokens, packed=self.packed)
+        return join_by_tokens(rows, self.tokens, packed=self.packed, shares_prefix=self.shares_prefix)
 
 
 def make_rows(work: Work) -> list[Row]:
@@ -95,7 +100,8 @@ def main(work: Work) -> None:
     steps = [batches.of_step(step) for step in range(work.steps)]
     tokens = [sum(len(row[0]) + 1 for row in rows) for rows in steps]
     learned = [sum(target != IGNORED_TARGET for row in rows for target in row[1]) for rows in steps]
-    floor = floor_mflop(model, sum(tokens[1:]), sum(learned[1:])) / 1e3
+    computed = sum(one["input_ids"].numel() for step in range(1, work.steps) for one in batches.joined(step))
+    floor = floor_mflop(model, computed, sum(learned[1:])) / 1e3
     losses = [entry["loss_nats"] for entry in run.read_metrics()]
     medians = {f"fp32_gflop_per_{name}": statistics.median(found) for name, found in rates.items()}
     clock.report(tokens, losses, floor_gflop=floor, **medians)

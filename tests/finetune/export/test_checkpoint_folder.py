@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from configs import InputError
 from finetune.export.checkpoint_folder import is_checkpoint, run_at
 from finetune.export.saved_model import find_base, load_assistant
-from scratch_models.loop.checkpoint import list_checkpoints
+from scratch_models.checkpoints.checkpoint import list_checkpoints
 from tests.finetune.short_runs import tune
 
 WAYS: dict[str, dict[str, Any]] = {

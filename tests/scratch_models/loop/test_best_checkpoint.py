@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
+from scratch_models.checkpoints.checkpoint import Checkpoint, list_checkpoints, load_newest_checkpoint, save_checkpoint
 from scratch_models.loop.best_checkpoint import MEASURE, BestCheckpoint, evaluations_without_gain
-from scratch_models.loop.checkpoint import Checkpoint, list_checkpoints, load_newest_checkpoint, save_checkpoint
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.optimizers import make_optimizers

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scratch_models.loop.checkpoint import load_newest_checkpoint
+from scratch_models.checkpoints.checkpoint import load_newest_checkpoint
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.optimizers import make_optimizers
 from scratch_models.loop.run_folder import RunFolder

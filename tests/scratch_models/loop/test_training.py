@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs import InputError
-from scratch_models.loop.checkpoint import load_newest_checkpoint
+from scratch_models.checkpoints.checkpoint import load_newest_checkpoint
 from scratch_models.loop.devices import make_accelerator
 from scratch_models.loop.loop_settings import LoopSettings
 from scratch_models.loop.micro_batches import MicroBatch, count_targets, count_tokens

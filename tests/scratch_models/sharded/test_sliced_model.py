@@ -5,18 +5,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from finetune.chat.graft_format import CONTROL_TOKENS
 from finetune.decoding.decoders import is_spread
 from finetune.export.base_on_disk import stored_type
 from finetune.lora.lora import attach_lora
+from finetune.losses.supervised_loss import SupervisedLoss
 from finetune.replies.generation import generate_ids
-from finetune.sliced.sliced_base import leave_slices, open_sliced, train_in_slices
+from finetune.sliced.leaving import leave_slices
+from finetune.sliced.sliced_base import open_sliced, train_in_slices
 from finetune.supervised.settings import SftSettings
 from scratch_models.decoding.sampling_settings import Sampling
 from scratch_models.loop.devices import make_accelerator
+from scratch_models.loop.run_folder import RunFolder
 from scratch_models.loop.sharding import is_empty
 from tests.finetune.extended_models import save_base
 from tests.reliability.forked_ranks import WORLD_SIZE, run_ranks
@@ -70,10 +75,31 @@ def compare(base: Path, rank: int) -> None:
     assert settings.lora is not None
     attach_lora(whole, settings.lora)
     assert all(torch.equal(one, adapters[name]) for name, one in whole.named_parameters() if one.requires_grad)
-    leave_slices(trainable, sliced, accelerator)
+    leave_slices(trainable, sliced, RunFolder(base), accelerator)
     assert not is_spread(model)
     assert all(is_empty(one) != one.requires_grad for one in model.parameters())
+    tune_all(base, load_model(str(base)), accelerator)
     torch.distributed.destroy_process_group()
+
+
+def tune_all(base: Path, whole: PreTrainedModel, accelerator: Accelerator) -> None:
+    """Every weight trains: gradients against those of the whole, with other tokens in each process."""
+    settings = SftSettings(base=str(base), data="unread.jsonl", method="full")
+    opened = open_sliced(settings.base, settings, accelerator, settings.chat)
+    assert opened is not None
+    trainable, sliced = train_in_slices(opened, settings, accelerator)
+    model = trainable.model
+    assert all(one.requires_grad and one.dtype == torch.float32 for one in model.parameters())
+    ids = torch.tensor([[5, 6, 7, 8, 9]]) + torch.arange(WORLD_SIZE)[:, None]
+    targets = torch.tensor([[6, 7, 8, 9, -100]]).expand(WORLD_SIZE, -1)
+    SupervisedLoss(whole.train())(ids, targets).backward()
+    mine = slice(accelerator.process_index, accelerator.process_index + 1)
+    SupervisedLoss(model.train())(ids[mine], targets[mine]).backward()
+    gradients = {name: one.grad for name, one in whole.named_parameters()}
+    for name, parameter in model.named_parameters():
+        ours = parameter.grad.full_tensor() * WORLD_SIZE  # the mean over processes
+        torch.testing.assert_close(ours, gradients[name], atol=1e-6, rtol=1e-4)
+    sliced.leave()
 
 
 def test_two_processes_compute_from_slices_what_one_computes_from_the_whole(base: Path, tmp_path: Path):

@@ -2,11 +2,13 @@
 
 A checkpoint is a folder `step_00000100/` of safetensors files, `state.json`, and `manifest.json` with the sha256 of
 every other file. It is written under a temporary name, flushed to the disk, and renamed last; nothing in it is pickled.
+The files hold tensors that are whole, or each process's slices of all of them (`slice_files.py`).
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.optim import Optimizer
 
 from configs import InputError
 from configs.errors import FullDisk
 from configs.file_hash import file_sha256
 from configs.whole_folder import remove_whole, whole_folder
+from scratch_models.checkpoints.slice_files import holds_slices, read_whole
 from scratch_models.launch.metrics_file import is_entry
-from scratch_models.loop.sharding import gather_tensors, spread_like
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -48,11 +49,39 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = KEPT) -
         InputError: the disk does not take it; the checkpoints before it stay as they are.
 
     """
-    target = folder / _name(checkpoint.step)
+    needed = sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
+    with checkpoint_folder(checkpoint.step, folder, checkpoint.state, needed=needed, kept=kept) as partial:
+        for stem, tensors in checkpoint.tensors.items():
+            on_cpu = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+            save_file(on_cpu, partial / f"{stem}.safetensors")
+    return folder / _name(checkpoint.step)
+
+
+@contextmanager
+def checkpoint_folder(
+    step: int, folder: Path, state: Mapping[str, Any], *, needed: int, kept: int = KEPT
+) -> Iterator[Path]:
+    """A new `step_<step>` under `folder` to write safetensors into; it is complete once the block ends.
+
+    Args:
+        step: Optimizer steps done.
+        folder: That of the checkpoints.
+        state: What else is to be remembered, as JSON.
+        needed: Bytes of the tensors.
+        kept: As for `save_checkpoint`.
+
+    Raises:
+        InputError: the disk does not take it; the checkpoints before it stay as they are.
+
+    """
+    target = folder / _name(step)
     try:
         # The step may have been saved before, and trained again after a resume from an older one.
-        with whole_folder(target, needed=_bytes_of(checkpoint)) as partial:
-            _write(checkpoint, partial)
+        with whole_folder(target, needed=needed) as partial:
+            yield partial
+            (partial / STATE).write_text(json.dumps({"step": step, **state}, indent=1))
+            hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
+            (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
     except (OSError, SafetensorError) as error:
         if isinstance(error, FullDisk):
             raise InputError(f"{error}; then go on with --resume") from error
@@ -61,7 +90,6 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, kept: int = KEPT) -
         ) from error
     clear_half_removed(folder)
     drop_older(folder, kept=kept)
-    return target
 
 
 def drop_older(folder: Path, *, kept: int = KEPT, step: int | None = None) -> None:
@@ -79,10 +107,6 @@ def clear_half_removed(folder: Path) -> None:
 
 def _name(step: int) -> str:
     return f"step_{step:08d}"
-
-
-def _bytes_of(checkpoint: Checkpoint) -> int:
-    return sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
 
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
@@ -106,8 +130,28 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
                     return checkpoint, passed_over
             problem = f"{path.name}: {problem}"
         passed_over.append(problem)
+    raise _none_whole(folder, passed_over)
+
+
+def find_newest_checkpoint(folder: Path) -> tuple[Path, list[str]]:
+    """The folder of the newest checkpoint whose hashes are right, and why newer ones were passed over.
+
+    Raises:
+        InputError: there is none.
+
+    """
+    passed_over: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        problem = find_damage(path)
+        if problem is None:
+            return path, passed_over
+        passed_over.append(problem)
+    raise _none_whole(folder, passed_over)
+
+
+def _none_whole(folder: Path, passed_over: Sequence[str]) -> InputError:
     reasons = f" ({'; '.join(passed_over)})" if passed_over else ""
-    raise InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a run in another output_dir")
+    return InputError(f"{folder}: no whole checkpoint to resume from{reasons}: start a run in another output_dir")
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -170,33 +214,13 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def optimizer_tensors(optimizer: Optimizer, *, keep: bool = True) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors: `<parameter index>.<key>`; where it is sharded, all processes must call.
-
-    Those that do not `keep` it get nothing.
-    """
-    state = optimizer.state_dict()["state"]
-    named = {f"{index}.{key}": value for index, values in state.items() for key, value in values.items()}
-    return gather_tensors(named, keep=keep)
-
-
-def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `optimizer_tensors` took out; the groups keep the settings that the optimizer was made with."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = spread_like(parameters[int(index)], tensor)
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
-
-def _write(checkpoint: Checkpoint, partial: Path) -> None:
-    for stem, tensors in checkpoint.tensors.items():
-        on_cpu = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        save_file(on_cpu, partial / f"{stem}.safetensors")
-    (partial / STATE).write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
-    hashes = {path.name: file_sha256(path) for path in sorted(partial.iterdir())}
-    (partial / MANIFEST).write_text(json.dumps(hashes, indent=1))
+def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint whose hashes are right, whole: file stem -> tensor name -> tensor."""
+    named = json.loads((checkpoint / MANIFEST).read_text())  # what it does not name was not compared with a hash
+    files = sorted(name for name in named if name.endswith(".safetensors"))
+    if holds_slices(files):
+        return read_whole(checkpoint)
+    return {Path(name).stem: load_file(checkpoint / name) for name in files}
 
 
 def _as_object(value: Any) -> dict[str, Any]:
@@ -207,6 +231,4 @@ def _read(path: Path) -> Checkpoint:
     state = read_state(path)
     if "unevaluated" in state and not is_entry({"step": 0, **_as_object(state["unevaluated"])}):
         raise InputError(f"{STATE}: unevaluated is {state['unevaluated']!r:.40}, expected what a run wrote")
-    named = json.loads((path / MANIFEST).read_text())  # what it does not name was not compared with a hash
-    tensors = {Path(name).stem: load_file(path / name) for name in sorted(named) if name.endswith(".safetensors")}
-    return Checkpoint(step=state.pop("step"), tensors=tensors, state=state)
+    return Checkpoint(step=state.pop("step"), tensors=read_tensors(path), state=state)

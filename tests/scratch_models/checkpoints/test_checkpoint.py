@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from configs import InputError
-from scratch_models.loop.checkpoint import (
+from scratch_models.checkpoints.checkpoint import (
     Checkpoint,
     find_damage,
     list_checkpoints,
     load_newest_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
     save_checkpoint,
 )
+from scratch_models.loop.optimizers import load_optimizer_tensors, optimizer_tensors
 from tests.killed_writes import kill_at_every_change
 
 FILES = ("manifest.json", "optimizer_0.safetensors", "state.json", "trained.safetensors")
