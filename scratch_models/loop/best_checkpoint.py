@@ -119,7 +119,8 @@ class BestCheckpoint:
             return
         self.bits_per_byte, state = bits_per_byte, {MEASURE: bits_per_byte}
         if saves_slices(loss_model):
-            save_slices(step, held_state(loss_model, []), state, self.folder, self.accelerator, kept=1)
+            best = Checkpoint(step=step, tensors=held_state(loss_model, []), state=state)
+            save_slices(best, self.folder, self.accelerator, kept=1)
             return
         trained = whole_tensors(loss_model, keep=self.accelerator.is_main_process)
         if self.accelerator.is_main_process:

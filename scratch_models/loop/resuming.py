@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,35 +58,39 @@ def save_training(
 ) -> None:
     """A checkpoint from which any number of processes may go on, sharded or not.
 
-    Its tensors are whole, but where no process holds the model and all of it trains: then each writes its slices.
-    Every process must call it, and where one fails all do; but where the evaluation of this step is still due, and
-    `unevaluated` is given, the main process came out of it alone and saves alone.
+    Where no process holds the model and all of it trains, each writes its slices. Every process must call it, and where
+    one fails all do; but where the evaluation of this step is still due, and `unevaluated` is given, the main process
+    came out of it alone and saves alone.
 
     Raises:
         InputError: something is not finite in some process, or the disk does not take it.
 
     """
     is_alone = unevaluated is not None
-    in_slices = saves_slices(loss_model)
-    keep = accelerator.is_main_process or not is_sharded(loss_model)
-    tensors = held_state(loss_model, optimizers) if in_slices else whole_state(loss_model, optimizers, keep=keep)
+    in_slices, is_main = saves_slices(loss_model), accelerator.is_main_process
+    tensors = _state(loss_model, optimizers, keep=is_main or not is_sharded(loss_model))
     problem = _not_finite(step, tensors, accelerator)
     if not is_alone:
         problem = _first_said(problem, accelerator)
-    if problem is None and (accelerator.is_main_process or in_slices):
+    if problem is None and (is_main or in_slices):
         state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
+        save = partial(save_slices, accelerator=accelerator) if in_slices else save_checkpoint
         try:
             with progress("writing a checkpoint"):
-                if in_slices:
-                    save_slices(step, tensors, state, run.checkpoints, accelerator, kept=kept)
-                else:
-                    save_checkpoint(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints, kept=kept)
+                save(Checkpoint(step=step, tensors=tensors, state=state), run.checkpoints, kept=kept)
         except InputError as error:
             problem = str(error)
     if not is_alone:
         problem = _first_said(problem, accelerator)
     if problem is not None:
         raise InputError(problem)
+
+
+def _state(loss_model: nn.Module, optimizers: Sequence[Optimizer], *, keep: bool) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint holds of this process: its slices, or whole tensors where it does `keep` any."""
+    if saves_slices(loss_model):
+        return held_state(loss_model, optimizers)
+    return whole_state(loss_model, optimizers, keep=keep)
 
 
 def _not_finite(step: int, tensors: Mapping[str, Mapping[str, Tensor]], accelerator: Accelerator) -> str | None:

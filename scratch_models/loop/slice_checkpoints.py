@@ -74,27 +74,20 @@ def find_not_finite_here(tensors: Mapping[str, Mapping[str, Tensor]]) -> str | N
     return find_not_finite({stem: {name: _here(one) for name, one in named.items()} for stem, named in tensors.items()})
 
 
-def save_slices(
-    step: int,
-    tensors: Tensors,
-    state: Mapping[str, Any],
-    folder: Path,
-    accelerator: Accelerator,
-    *,
-    kept: int = KEPT,
-) -> None:
+def save_slices(checkpoint: Checkpoint, folder: Path, accelerator: Accelerator, *, kept: int = KEPT) -> None:
     """As `save_checkpoint`, of slices; every process must call it, and where one fails all do.
 
     Raises:
         InputError: the disk does not take it; the checkpoints before it stay as they are.
 
     """
-    flat = flat_names(tensors)
+    flat = flat_names(checkpoint.tensors)
     needed = sum(tensor.nbytes for tensor in flat.values())
     with ExitStack() as ends:
 
         def begin() -> Path:
-            return ends.enter_context(checkpoint_folder(step, folder, state, needed=needed, kept=kept))
+            named = checkpoint_folder(checkpoint.step, folder, checkpoint.state, needed=needed, kept=kept)
+            return ends.enter_context(named)
 
         write_slices(flat, _told_by_main(begin, accelerator))
 

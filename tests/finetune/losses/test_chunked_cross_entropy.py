@@ -199,7 +199,7 @@ def test_tokens_that_fill_up_a_chunk_of_half_precision_count_for_nothing():
 
 
 def test_a_large_vocabulary_costs_no_precision():
-    """torch's own softmax on a CPU adds up a row one number after the other, and is 1e-5 of a nat off here."""
+    """Torch's own softmax on a CPU adds up a row one number after the other, and is 1e-5 of a nat off here."""
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(8, 16, generator=generator), torch.randn(150_000, 16, generator=generator)
     targets = torch.randint(len(weight), (8,), generator=generator)

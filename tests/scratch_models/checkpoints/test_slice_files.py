@@ -13,7 +13,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from configs import InputError
 from scratch_models.checkpoints import slice_files
-from scratch_models.checkpoints.checkpoint import find_damage, load_newest_checkpoint
+from scratch_models.checkpoints.checkpoint import Checkpoint, find_damage, load_newest_checkpoint
 from scratch_models.checkpoints.slice_files import flat_names, holds_slices, read_slices, read_whole, write_slices
 from scratch_models.loop.devices import make_accelerator, make_mesh
 from scratch_models.loop.sharding import gather_tensor
@@ -42,7 +42,7 @@ def write(folder: Path, rank: int) -> None:
 
         return {stem: {name: one(tensor) for name, tensor in named.items()} for stem, named in state().items()}
 
-    save_slices(7, sliced(Shard(0)), {"note": "x"}, folder, accelerator)
+    save_slices(Checkpoint(7, sliced(Shard(0)), {"note": "x"}), folder, accelerator)
     distributed.barrier()
     path, described, passed_over = find_slices(folder, accelerator)
     assert (path.name, described.step, described.state, passed_over) == ("step_00000007", 7, {"note": "x"}, [])
