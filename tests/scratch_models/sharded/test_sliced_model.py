@@ -98,7 +98,7 @@ def tune_all(base: Path, whole: PreTrainedModel, accelerator: Accelerator) -> No
     gradients = {name: one.grad for name, one in whole.named_parameters()}
     for name, parameter in model.named_parameters():
         ours = parameter.grad.full_tensor() * WORLD_SIZE  # the mean over processes
-        torch.testing.assert_close(ours, gradients[name], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(ours, gradients[name], atol=1e-5, rtol=1e-4)
     sliced.leave()
 
 
