@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from finetune.engine.fused_layers import plain_adapter
 from scratch_models.decoding.block_decoder import Part
 from scratch_models.decoding.row_products import RowProduct
+from tokenizer_ext.held_weights.stored_layers import HeldLayer
 
 
 class NotReadable(Exception):
@@ -85,10 +86,21 @@ class AdapterRows(threading.local):
 
 
 @dataclass(frozen=True)
+class HeldProduct:
+    """Layers that read the same rows, some of whose matrices are made whenever they are multiplied."""
+
+    layers: tuple[nn.Module, ...]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(B, T, K) -> (B, T, N)."""
+        return torch.cat([layer(rows) for layer in self.layers], dim=-1)
+
+
+@dataclass(frozen=True)
 class ProductWithAdapters:
     """A product, with what LoRA adds to some of its outputs."""
 
-    product: RowProduct
+    product: RowProduct | HeldProduct
     number: int
     """Its place among the products of the model."""
     own: tuple[LoraPart, ...]
@@ -130,28 +142,35 @@ class LayerReader:
 
     def product(self, *modules: nn.Module) -> Part:
         """The linear layers, which read the same rows, as one product."""
-        found = [self._linear(module) for module in modules]
-        product = RowProduct([weight for weight, _, _ in found], [bias for _, bias, _ in found], lay_out=self.lay_out)
+        found = [_linear(module) for module in modules]
+        product = self._product([layer for layer, _ in found])
         lora, start = [], 0
-        for weight, _, adapter in found:
+        for layer, adapter in found:
+            stop = start + (layer.nf if isinstance(layer, Conv1D) else layer.out_features)
             if adapter is not None:
-                lora.append(LoraPart(start, start + len(weight), *adapter))
-            start += len(weight)
+                lora.append(LoraPart(start, stop, *adapter))
+            start = stop
         # What is joined is a copy, and would not follow weights that change.
         self._own.append(_joined(lora) if self.lay_out and len(lora) > 1 else tuple(lora))
         return ProductWithAdapters(product, len(self._own) - 1, self._own[-1], self.adapter_rows)
 
-    def _linear(self, module: nn.Module) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, float] | None]:
-        """Weight (N, K), bias and adapter of a layer."""
-        adapter = None
-        layer: Any = module
-        if isinstance(layer, LoraLinear):
-            adapter = _added_by_adapter(layer)
-            layer = layer.base_layer
-        if type(layer) not in (nn.Linear, Conv1D) or is_watched(layer):
-            raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
-        weight = layer.weight if isinstance(layer, nn.Linear) else layer.weight.t()
-        return weight.detach(), layer.bias, adapter
+    def _product(self, layers: Sequence[Any]) -> RowProduct | HeldProduct:
+        if any(isinstance(layer, HeldLayer) for layer in layers):
+            return HeldProduct(tuple(layers))
+        weights = [layer.weight.t() if isinstance(layer, Conv1D) else layer.weight for layer in layers]  # (N, K) each
+        return RowProduct([one.detach() for one in weights], [layer.bias for layer in layers], lay_out=self.lay_out)
+
+
+def _linear(module: nn.Module) -> tuple[Any, tuple[Tensor, Tensor, float] | None]:
+    """A layer that is a matrix and a bias, and its adapter."""
+    adapter = None
+    layer: Any = module
+    if isinstance(layer, LoraLinear):
+        adapter = _added_by_adapter(layer)
+        layer = layer.base_layer
+    if (type(layer) not in (nn.Linear, Conv1D) and not isinstance(layer, HeldLayer)) or is_watched(layer):
+        raise NotReadable(f"{type(layer).__name__} is no plain linear layer")
+    return layer, adapter
 
 
 def _joined(parts: Sequence[LoraPart]) -> tuple[LoraPart, ...]:

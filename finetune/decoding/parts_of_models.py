@@ -15,6 +15,7 @@ from transformers.activations import NewGELUActivation
 
 from finetune.decoding.linear_layers import LayerReader, NotReadable, is_watched
 from scratch_models.decoding.block_decoder import BlockParts, DecoderParts, Part, gated_mlp
+from tokenizer_ext.held_weights.stored_layers import HeldLayer, StoredEmbedding, computes_in
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 STEADY_TURNS = ("default", "linear", "llama3", "yarn")  # the others turn by the length of the text
@@ -48,7 +49,9 @@ def _refuse_unusual(model: nn.Module) -> None:
     parameters = list(model.parameters())
     if any(isinstance(parameter, DTensor) for parameter in parameters):
         raise NotReadable("weights in slices")
-    if len({(parameter.device, parameter.dtype) for parameter in parameters}) != 1:
+    held = {id(layer.weight) for layer in model.modules() if isinstance(layer, HeldLayer | StoredEmbedding)}
+    types = {(one.device, computes_in(model) if id(one) in held else one.dtype) for one in parameters}
+    if len(types) != 1:
         raise NotReadable("weights of several devices or types")
 
 
@@ -81,7 +84,7 @@ def _gpt2(model: Any, config: Any, reader: LayerReader) -> DecoderParts:
         key_value_heads=heads,
         head_width=config.hidden_size // heads,
         scale=body.h[0].attn.scaling,
-        dtype=model.dtype,
+        dtype=computes_in(model),
         device=model.device,
     )
 
@@ -95,7 +98,7 @@ def _llama(model: Any, config: Any, reader: LayerReader) -> DecoderParts:
     if any(getattr(layer.self_attn, "sliding_window", None) for layer in body.layers):
         raise NotReadable("a sliding window")
 
-    like = torch.empty(0, dtype=model.dtype, device=model.device)
+    like = torch.empty(0, dtype=computes_in(model), device=model.device)
 
     def turns(positions: int) -> tuple[Tensor, Tensor]:  # holds no model: `decoders.py` keeps parts while it lives
         cosines, sines = body.rotary_emb(like, torch.arange(positions, device=like.device)[None])
@@ -112,7 +115,7 @@ def _llama(model: Any, config: Any, reader: LayerReader) -> DecoderParts:
         key_value_heads=config.num_key_value_heads,
         head_width=attention.head_dim,
         scale=attention.scaling,
-        dtype=model.dtype,
+        dtype=computes_in(model),
         device=model.device,
     )
 

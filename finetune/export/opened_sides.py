@@ -108,7 +108,7 @@ def open_local(name: str) -> LocalSide:
 
     """
     path = find_model(name)
-    model, tokenizer = load_assistant(name)
+    model, tokenizer = load_assistant(name, to_ask=True)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     identity = identify(_weights(name, path))

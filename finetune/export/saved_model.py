@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from configs import InputError
@@ -18,10 +17,11 @@ from finetune.export.base_on_disk import BaseOnDisk, note_base, stored_type
 from finetune.export.checkpoint_folder import is_checkpoint, run_at
 from finetune.export.conversational import stop_at
 from finetune.lora.changed_base import ADAPTER
-from finetune.lora.held_base import IN_SINGLE, HeldAs, hold_merged, open_held
+from finetune.lora.held_base import IN_SINGLE, HeldAs, hold_merged, open_held, type_to_ask
 from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import RECORD, find_recorded
-from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder
+from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_adapter_folder, rows_in_adapter
+from tokenizer_ext.held_weights.stored_layers import hold_as_stored, seen_in_single
 from tokenizer_ext.huggingface.gguf_base import plain_folder
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_in
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
@@ -29,8 +29,10 @@ from tokenizer_ext.huggingface.hub_folder import TOKENIZER_FILES, fetch
 from tokenizer_ext.pages.progress import shown
 
 
-def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def load_assistant(folder: str | Path, *, to_ask: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model, its adapter beside its weights, and its tokenizer: of a run, a folder, an adapter, or a Hub name.
+
+    Where it is only there `to_ask`, matrices that would hardly fit in float32 stay as they are stored.
 
     Raises:
         InputError: there is no model, or the run is not finished.
@@ -39,8 +41,10 @@ def load_assistant(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     path = find_model(folder)
     if not (path / ADAPTER_CONFIG).is_file():
         tokenizer = load_tokenizer(str(path))
-        return load_model(str(path)), tokenizer
-    adapted, tokenizer = load_adapted(path)
+        model = load_model(str(path), _held_in(str(path), to_ask=to_ask))
+        hold_as_stored(model)
+        return model, tokenizer
+    adapted, tokenizer = load_adapted(path, to_ask=to_ask)
     return adapted.get_base_model(), tokenizer
 
 
@@ -122,12 +126,12 @@ def find_model(name: str | Path) -> Path:
 
 
 def load_adapted(
-    adapter: Path, name: str = ADAPTER, *, prove_base: bool = False
+    adapter: Path, name: str = ADAPTER, *, prove_base: bool = False, to_ask: bool = False
 ) -> tuple[PeftModel, PreTrainedTokenizerFast]:
     """An adapter of any tool, by this name, on the base that it names, in evaluation mode, and its tokenizer.
 
     The tokenizer is the one beside the adapter, or the base's. With `prove_base` the files of both are hashed and held
-    to what is known of them; without, what is remembered of them will do.
+    to what is known of them; without, what is remembered of them will do. `to_ask` is as for `load_assistant`.
 
     Raises:
         InputError: base or adapter are missing, damaged, changed, or of different models.
@@ -137,13 +141,16 @@ def load_adapted(
     for folder in (adapter, base) if prove_base else (adapter,):
         check_manifest(folder, anew=prove_base)
     tokenizer = load_tokenizer(str(tokenizer_folder(adapter, base)))
-    model = load_model(base)
+    model = load_model(base, _held_in(base, to_ask=to_ask))
     check_base(adapter, base, model, anew=prove_base)
-    _fit_rows(model, adapter, base, tokenizer)
+    if _fit_rows(model, adapter, base, tokenizer):
+        model.float()  # its tables are the adapter's, and may have been trained in float32
+    hold_as_stored(model)
     _take_stops(model, adapter, tokenizer)
     check_adapter_folder(adapter, [name for name, _ in model.named_modules()])
     expected = "expected what a run wrote to final/"
-    with read_in_one_line(f"{adapter}: no adapter for {base}", expected), warnings.catch_warnings():
+    unread = f"{adapter}: no adapter for {base}"
+    with read_in_one_line(unread, expected), warnings.catch_warnings(), seen_in_single(model):
         # peft only warns of them, and leaves the layers as they were before they learned.
         warnings.filterwarnings("error", message=".*missing adapter keys")
         adapted = PeftModel.from_pretrained(model, str(adapter), adapter_name=name)
@@ -205,34 +212,32 @@ def model_folder(path: Path) -> Path:
     return path
 
 
-def _fit_rows(model: PreTrainedModel, adapter: Path, base: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Gives the base as many rows as the tables that other tools save in an adapter after they grew them.
+def _held_in(name: str, *, to_ask: bool) -> torch.dtype:
+    """What a model's matrices are read and held in: float32, if it is not only asked and large."""
+    if not to_ask:
+        return torch.float32
+    folder = fetch(plain_folder(name))
+    return type_to_ask(name, folder, stored_type(folder))
+
+
+def _fit_rows(model: PreTrainedModel, adapter: Path, base: str, tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Gives the base as many rows as the tables that other tools save in an adapter; whether it has any tables.
 
     Raises:
         InputError: the adapter's tokenizer has ids that neither base nor adapter have a row for.
 
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    if (saved := _rows_in_adapter(model, adapter)) not in (None, rows):
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    saved = rows_in_adapter(adapter, [name for name, module in model.named_modules() if module in tables])
+    if saved not in (None, rows):
         model.resize_token_embeddings(saved, mean_resizing=False)  # the adapter fills them
     elif (ids := next_token_id(tokenizer)) > rows and ids > next_token_id(load_tokenizer(base)):
         raise InputError(
             f"{adapter}: its tokenizer has ids up to {ids - 1}, and {base} rows for {rows}: expected the trained "
             f"rows in {ADAPTER_WEIGHTS}: save it anew with save_embedding_layers=True"
         )
-
-
-def _rows_in_adapter(model: PreTrainedModel, adapter: Path) -> int | None:
-    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
-    names = [f"base_model.model.{name}.weight" for name, module in model.named_modules() if module in tables]
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        return None
-    try:
-        with safe_open(adapter / ADAPTER_WEIGHTS, framework="pt") as file:
-            found = [file.get_slice(name).get_shape()[0] for name in names if name in file.keys()]  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return None  # said when it is read as a whole
-    return found[0] if found else None
+    return saved is not None
 
 
 def _take_stops(model: PreTrainedModel, adapter: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
+from tokenizer_ext.held_weights.stored_layers import HALF
 from tokenizer_ext.pages.progress import shown
 
 NOT_COMPUTED = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
@@ -50,7 +51,10 @@ def difference_below(model: PreTrainedModel, folder: Path) -> str:
 
 
 def is_same_model(one: PreTrainedModel, other: PreTrainedModel) -> bool:
-    """Whether two models in memory are bit for bit the same: class, config, names, types and numbers of all weights."""
+    """Whether two models in memory are bit for bit the same: class, config, names and numbers of all weights.
+
+    A matrix in half precision is the one in float32 that it was read from, or is cast to.
+    """
     if one is other:
         return True
     configs = [
@@ -61,10 +65,13 @@ def is_same_model(one: PreTrainedModel, other: PreTrainedModel) -> bool:
     if type(one) is not type(other) or configs[0] != configs[1] or weights[0].keys() != weights[1].keys():
         return False
     pairs = [(weight, weights[1][name]) for name, weight in weights[0].items()]
-    return all(
-        mine.dtype == theirs.dtype and mine.device == theirs.device and torch.equal(mine, theirs)
-        for mine, theirs in pairs
-    )
+    return all(mine.device == theirs.device and _is_equal(mine, theirs) for mine, theirs in pairs)
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    if one.dtype != other.dtype and {one.dtype, other.dtype} <= {torch.float32, *HALF}:
+        one, other = one.float(), other.float()
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def strip_lora(model: PreTrainedModel) -> None:

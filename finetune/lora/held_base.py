@@ -1,6 +1,7 @@
 """In how many bits a run holds the weights of its base that do not train, and how that base is opened."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from configs import InputError
+from configs.one_line_ending import say
 from finetune.engine.freed_memory import keep_no_freed_memory
 from finetune.lora.adapter_shape import BaseBits
 from finetune.lora.changed_base import HARMLESS_STARTS
@@ -24,8 +26,8 @@ from tokenizer_ext.held_weights.quantised_layers import Bits, expect_bitsandbyte
 from tokenizer_ext.held_weights.stored_layers import HALF, hold_as_stored
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, map_model
 
-SHARE_OF_FREE_MEMORY = 0.25
-"""What a copy of the base in float32 may take of it, where it makes replies and steps faster."""
+SHARE_OF_FREE_MEMORY, SHARE_TO_ASK = 0.25, 0.45
+"""What a base in float32 may take of it, where that makes replies and steps faster; and a model that is only asked."""
 READ_WEIGHTS = ("use_dora", "modules_to_save", "kasa_config", "velora_config")
 """Options of peft that read or train the base's own matrices, which a quantised layer does not have."""
 
@@ -145,6 +147,39 @@ def open_held(
     model = load_model(name, stored_as) if bits == 16 else _open_quantised(name, folder, stored_as, bits, device)
     hold_as_stored(model)
     return model.to(device)
+
+
+def type_to_ask(name: str, folder: Path, stored_as: torch.dtype) -> torch.dtype:
+    """What the matrices of a model that is only asked are held in: float32, or its own half where that hardly fits.
+
+    Its logits are the same, bit for bit (`hold_as_stored`). Where they stay in half precision a line says so.
+
+    Args:
+        name: What the user called it.
+        folder: Where its weights stand.
+        stored_as: Their type there.
+
+    """
+    if stored_as not in HALF:
+        return torch.float32
+    numbers = sum(tensor.numbers for tensor in read_headers(weight_files(folder)).values())
+    free = _free_memory()
+    if 4 * numbers <= SHARE_TO_ASK * free:
+        return torch.float32
+    say(
+        f"{name}: its weights stay {str(stored_as).removeprefix('torch.')}, {2 * numbers / 1e9:.1f} GB, and are cast "
+        f"when they are multiplied: in float32 they would take {4 * numbers / 1e9:.1f} of {free / 1e9:.1f} GB that are "
+        "free. Replies are the same, and slower",
+        sys.stderr,
+    )
+    return stored_as
+
+
+def _free_memory() -> int:
+    """Bytes that are free where models are asked: of the first GPU, or of this machine."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _open_quantised(

@@ -1,6 +1,6 @@
 """An adapter that somebody else made: its config against its stored weights, before peft opens it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +76,21 @@ def _sizes(fields: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, i
             yield from _sizes(value, f"{field}.")
         elif isinstance(value, int) and not any(part in field for part in NO_SIZES):
             yield field, value
+
+
+def rows_in_adapter(adapter: Path, tables: Sequence[str]) -> int | None:
+    """The rows of the first of these tables that an adapter's folder holds whole; None where it holds none of them.
+
+    Args:
+        adapter: The folder.
+        tables: Names of embedding and head in the model under it.
+
+    """
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        return None
+    try:
+        stored = read_headers([adapter / ADAPTER_WEIGHTS])
+    except InputError:
+        return None  # said when it is read as a whole
+    names = (f"base_model.model.{table}.weight" for table in tables)
+    return next((stored[name].shape[0] for name in names if name in stored), None)
