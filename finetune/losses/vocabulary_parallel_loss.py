@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
 from finetune.losses.head import as_factors
-from scratch_models.sharded.vocabulary_parallel import RowsHere, VocabularyParallelHead, local_rows
+from scratch_models.sharded.vocabulary_parallel import RowsHere, VocabularyParallelHead, gather_into, local_rows
 
 CHUNK_TOKENS = 256
 
@@ -139,7 +139,7 @@ def _of_rows_here(
 def _total_over_rows(here: RowsHere, mine: Tensor) -> Tensor:
     """Log of the exponentials summed over all rows, (A,), from those summed over each process's."""
     everyones = mine.new_empty(here.sharers * len(mine))
-    distributed.all_gather_into_tensor(everyones, mine, here.group)
+    gather_into(everyones, mine, here.group)
     return everyones.view(here.sharers, -1).logsumexp(dim=0)
 
 

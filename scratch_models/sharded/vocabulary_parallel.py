@@ -22,6 +22,9 @@ NUMBERS_AT_ONCE = 2**20
 """Of a table that are cast: in single precision a head would be the largest thing in memory, and these stay in the
 cache until they are multiplied."""
 
+gather_into = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
+"""What all processes hold, into one tensor: torch 2.13 gave it another name, and warns of the old one."""
+
 
 class RowsHere:
     """Which rows of a table this process holds, and those that hold the others."""
@@ -38,12 +41,12 @@ class RowsHere:
     def everyones(self, mine: Tensor) -> list[Tensor]:
         """What each process has: (N, ...) here -> as many of those as processes, N of each its own."""
         sizes = mine.new_empty(self.sharers, dtype=torch.long)
-        distributed.all_gather_into_tensor(sizes, sizes.new_tensor([len(mine)]), self.group)
+        gather_into(sizes, sizes.new_tensor([len(mine)]), self.group)
         most = max(1, int(sizes.max()))
         padded = mine.new_zeros((most, *mine.shape[1:]))
         padded[: len(mine)] = mine
         parts = mine.new_empty((self.sharers * most, *mine.shape[1:]))
-        distributed.all_gather_into_tensor(parts, padded, self.group)
+        gather_into(parts, padded, self.group)
         return [part[:size] for part, size in zip(parts.split(most), sizes.tolist(), strict=True)]
 
     def held(self, ids: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ class VocabularyParallelHead(nn.Linear):
                 product = of_all @ weight.T
                 logits[:, rows] = product if bias is None else product + bias.to(dtype)
         whole = logits.new_empty(here.sharers * len(of_all), here.each)
-        distributed.all_gather_into_tensor(whole, logits, here.group)
+        gather_into(whole, logits, here.group)
         mine = whole.view(here.sharers, len(of_all), here.each)[:, before : before + len(everyones[here.rank])]
         number = self.weight.shape[0]
         return mine.transpose(0, 1).flatten(1)[:, :number].reshape((*hidden.shape[:-1], number))
