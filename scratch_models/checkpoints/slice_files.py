@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
@@ -68,9 +69,23 @@ def read_slices(tensors: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def sizes_in(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Shape and type of each tensor of which slices were written, whole."""
-    described = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    return {name: (one.size, one.properties.dtype) for name, one in described.items()}  # type: ignore[union-attr]
+    """Shape and type of each tensor of which slices were written, whole.
+
+    Raises:
+        InputError: the headers are damaged, or speak of larger tensors than the files hold.
+
+    """
+    try:
+        described = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: holds no slices that can be read ({error}), expected what a run wrote") from None
+    found = {name: (one.size, one.properties.dtype) for name, one in described.items()}  # type: ignore[union-attr]
+    needed = sum(size.numel() * dtype.itemsize for size, dtype in found.values())
+    if needed > (held := sum(path.stat().st_size for path in folder.glob("*.safetensors"))):
+        raise InputError(
+            f"{folder}: speaks of tensors of {needed:,} bytes, and its files hold {held:,}: it was changed"
+        )
+    return found
 
 
 def read_whole(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
@@ -85,3 +86,19 @@ def test_slices_are_read_again_by_any_number_of_processes(tmp_path: Path):
     shard.write_bytes(content)
     assert find_damage(path) == f"{path.name}: {shard.name} is not the file that was saved (sha256 differs)"
     assert read_whole(path).keys() == state().keys()
+
+
+def test_slices_that_claim_a_place_far_behind_them_are_refused(tmp_path: Path):
+    """Whoever reads them would make room for all that is said to come before."""
+    (tmp_path / "step").mkdir()
+    write_slices({"trained.weight": torch.ones(4, 4)}, tmp_path / "step")
+    (path,) = (tmp_path / "step").glob("*.safetensors")
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    far = {name: value.replace("[0, 0]", "[99999999999, 0]") for name, value in told.items()}
+    assert far != told
+    for changed, said in ((far, "its files hold"), ({name: "{}" for name in told}, "no slices that can be read")):
+        save_file(tensors, path, changed)
+        with pytest.raises(InputError, match=said):
+            read_whole(tmp_path / "step")
