@@ -18,35 +18,56 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from tokenizer_ext.held_weights.stored_layers import HeldLayer
+from tokenizer_ext.held_weights.quantised_layers import QuantisedLinear
+from tokenizer_ext.held_weights.stored_layers import HeldLayer, multiply_back
+from tokenizer_ext.held_weights.stored_layers import multiply as held_product
 
 
 class FrozenProduct:
-    """The frozen part of a layer: its weight, (I, O), and bias in the type that it is multiplied in."""
+    """The frozen part of a layer: its weight, (I, O), and bias in the type that it is multiplied in.
+
+    A weight that is held in half precision is cast at every use, whole: the product is that of single precision to the
+    bit. A quantised one is made part by part while it is multiplied.
+    """
 
     def __init__(self, layer: nn.Module, dtype: torch.dtype) -> None:
         self.layer, self.dtype = layer, dtype
         self.parts = self._cast()
 
-    def __call__(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias as they are now: cast anew where the layer has others, or is held in fewer bits."""
+    def multiply(self, values: Tensor) -> Tensor:
+        """Values in that type, (N, I), times the weight: (N, O)."""
+        layer = self.layer
+        return held_product(values, layer) if isinstance(layer, QuantisedLinear) else values @ self._weight()
+
+    def multiply_back(self, upstream: Tensor) -> Tensor:
+        """A gradient in that type, (N, O), times the weight turned: (N, I)."""
+        layer = self.layer
+        return multiply_back(upstream, layer) if isinstance(layer, QuantisedLinear) else upstream @ self._weight().T
+
+    @property
+    def bias(self) -> Tensor | None:
+        """It as it is now."""
+        return self._now()[1]
+
+    def _weight(self) -> Tensor:
+        weight, layer = self._now()[0], self.layer
+        if not isinstance(layer, HeldLayer):
+            return weight
+        dense = layer.dense(self.dtype).detach()
+        return dense if layer.turned else dense.T
+
+    def _now(self) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """Both as they are now, cast anew where the layer has others; of a held layer what it holds."""
         if self.parts[2] != _version(self.layer):
             self.parts = self._cast()
-        weight, bias, _ = self.parts
-        return self._made() if weight is None else weight, bias
+        return self.parts
 
-    def _cast(self) -> tuple[Tensor | None, Tensor | None, tuple[int, int]]:
-        bias = self.layer.bias
+    def _cast(self) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        bias, weight = self.layer.bias, _weight(self.layer).detach()
         assert bias is None or isinstance(bias, Tensor)
-        weight = None if isinstance(self.layer, HeldLayer) else self._made()
+        if not isinstance(self.layer, HeldLayer):
+            weight = (weight if isinstance(self.layer, Conv1D) else weight.T).to(self.dtype)
         return weight, None if bias is None else bias.detach().to(self.dtype), _version(self.layer)
-
-    def _made(self) -> Tensor:
-        if isinstance(self.layer, HeldLayer):
-            dense = self.layer.dense(self.dtype).detach()
-            return dense if self.layer.turned else dense.T
-        weight = _weight(self.layer).detach()
-        return (weight if isinstance(self.layer, Conv1D) else weight.T).to(self.dtype)
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -98,14 +119,14 @@ class _Product(torch.autograd.Function):
     ) -> Tensor:
         ctx.types = [None if one is None else one.dtype for one in (values, adapter_values, down, up)]
         ctx.scaling, ctx.frozen = scaling, frozen
-        weight, bias = frozen()
+        dtype, bias = frozen.dtype, frozen.bias
         with torch.autocast(values.device.type, enabled=False):
-            values = values.to(weight.dtype)
-            out = values @ weight  # (N, O)
+            values = values.to(dtype)
+            out = frozen.multiply(values)  # (N, O)
             if down is None or up is None:
                 return out if bias is None else out.add_(bias)
-            read = values if adapter_values is None else adapter_values.to(weight.dtype)
-            down, up = down.to(weight.dtype), up.to(weight.dtype).T.contiguous()  # (R, I), (R, O)
+            read = values if adapter_values is None else adapter_values.to(dtype)
+            down, up = down.to(dtype), up.to(dtype).T.contiguous()  # (R, I), (R, O)
             narrow = (read @ down.T).mul_(scaling)  # (N, R)
             if bias is None:
                 out.addmm_(narrow, up)
@@ -118,8 +139,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        of_adapter, (weight, _) = ctx.saved_tensors, ctx.frozen()
-        of_values = upstream @ weight.T if ctx.needs_input_grad[0] else None  # (N, I)
+        of_adapter = ctx.saved_tensors
+        of_values = ctx.frozen.multiply_back(upstream) if ctx.needs_input_grad[0] else None  # (N, I)
         if not of_adapter:
             return _as(of_values, ctx.types[0]), None, None, None, None, None
         read, narrow, down, up = of_adapter

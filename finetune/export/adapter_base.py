@@ -12,7 +12,7 @@ from scratch_models.embedded.default import folder_of_base
 from scratch_models.loop.run_folder import find_recorded
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG
 from tokenizer_ext.foreign.json_in_folder import read_object
-from tokenizer_ext.held_weights.quantised_layers import KINDS, Bits
+from tokenizer_ext.held_weights.packed_matrices import KINDS, Bits
 from tokenizer_ext.huggingface.hub_folder import fetch
 from tokenizer_ext.huggingface.hub_names import may_be_on_hub
 from tokenizer_ext.pages.json_records import read_record, write_record

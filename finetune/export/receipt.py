@@ -29,7 +29,8 @@ from scratch_models.loop.run_folder import RunFolder
 from tokenizer_ext.encoders.spm_model import save_with_model_file
 from tokenizer_ext.extension.certificate import hash_weights, read_certificate, weights_sha256, write_certificate
 from tokenizer_ext.foreign.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from tokenizer_ext.held_weights.quantised_layers import Bits, round_blocks
+from tokenizer_ext.held_weights.packed_matrices import Bits
+from tokenizer_ext.held_weights.quantised_layers import round_blocks
 from tokenizer_ext.huggingface.hf_model import load_model, load_tokenizer, positions_of
 from tokenizer_ext.huggingface.hf_tokenizer import next_token_id
 from tokenizer_ext.pages.progress import shown

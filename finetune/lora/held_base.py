@@ -22,7 +22,9 @@ from finetune.lora.tuning_settings import TuningSettings
 from scratch_models.loop.precision import has_bf16
 from tokenizer_ext.foreign.files_in_folder import weight_files
 from tokenizer_ext.foreign.weight_headers import read_headers
-from tokenizer_ext.held_weights.quantised_layers import Bits, expect_bitsandbytes, quantise
+from tokenizer_ext.held_weights.mapped_weights import pieces
+from tokenizer_ext.held_weights.packed_matrices import expect_bitsandbytes
+from tokenizer_ext.held_weights.quantised_layers import quantise
 from tokenizer_ext.held_weights.stored_layers import HALF, hold_as_stored
 from tokenizer_ext.huggingface.hf_model import check_finite, load_model, map_model
 
@@ -144,7 +146,12 @@ def open_held(
     bits = _same_everywhere(held_as.choose(stored_as, numbers, device))
     if bits == 32:
         return load_model(name).to(device)
-    model = load_model(name, stored_as) if bits == 16 else _open_quantised(name, folder, stored_as, bits, device)
+    if bits != 16:
+        keep_no_freed_memory()  # or packed numbers would lie scattered among what their matrices took
+    model = map_model(name, stored_as)
+    if bits != 16:
+        quantise(model, bits, folder, device)
+    check_finite(model, name, pieces)  # from the files: a row of a table that no text asks for stays there
     hold_as_stored(model)
     return model.to(device)
 
@@ -180,16 +187,6 @@ def _free_memory() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
-
-
-def _open_quantised(
-    name: str, folder: Path, stored_as: torch.dtype, bits: Bits, device: torch.device
-) -> PreTrainedModel:
-    keep_no_freed_memory()  # or packed numbers would lie scattered among what their matrices took
-    model = map_model(name, stored_as)
-    quantise(model, bits, folder, device)
-    check_finite(model, name)
-    return model
 
 
 def hold_merged(

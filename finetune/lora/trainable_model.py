@@ -19,6 +19,7 @@ from tokenizer_ext.extension.certificate import tokenizer_sha256, weights_sha256
 from tokenizer_ext.extension.corpus_files import sort_texts
 from tokenizer_ext.extension.extension import Extended, grow
 from tokenizer_ext.extension.plan import Plan, Wanted, make_plan
+from tokenizer_ext.held_weights.mapped_weights import pieces
 from tokenizer_ext.held_weights.quantised_layers import sizes_of
 from tokenizer_ext.huggingface.hf_model import check_finite
 from tokenizer_ext.pages.progress import shown
@@ -99,7 +100,7 @@ def check_trainable(model: PreTrainedModel, plan: Plan, lora: Lora | None) -> No
 
     """
     check_rows(model, plan.base, plan.new_ids)
-    check_finite(model, type(model).__name__)
+    check_finite(model, type(model).__name__, pieces)
     if lora is not None:
         check_lora(model, lora)
 

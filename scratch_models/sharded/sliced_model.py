@@ -19,16 +19,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.utils import swap_tensors
+from torch.utils.hooks import RemovableHandle
 
 from scratch_models.loop.devices import offload_policy
 from scratch_models.loop.sharding import as_they_are, blocks_of, gather_model, is_empty, remember
+from scratch_models.sharded.gathered_once import ReleasedAllGather, hold_while_computing
 from scratch_models.sharded.vocabulary_parallel import RowsHere, local_rows, spread_rows, spread_table, take_back_table
 from tokenizer_ext.foreign.weight_headers import StoredTensor
-from tokenizer_ext.held_weights.stored_slices import read_rows
+from tokenizer_ext.held_weights.mapped_weights import map_rows, pieces
+from tokenizer_ext.held_weights.stored_slices import TYPES, read_rows
 from tokenizer_ext.pages.progress import tracked
 
 UNDER_ADAPTER = ".base_layer."
@@ -69,6 +72,8 @@ class SlicedModel:
     """Of this process's frozen slices, as they were read."""
     _tables: set[nn.Parameter] = field(default_factory=set)
     """The parameters of the tables."""
+    _handles: list[RemovableHandle] = field(default_factory=list)
+    """Of the hooks that keep little whole."""
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Spreads what trains, and the places of what does not, over the processes."""
@@ -76,11 +81,11 @@ class SlicedModel:
         remember(as_they_are(self.model))
         trained = [one for one in self.model.parameters() if not is_empty(one)]
         _exchange_parameters(self.model, self._on_meta)
+        gather, blocks = ReleasedAllGather(), set(blocks_of(self.root))
         for part in self._parts():
             fully_shard(part, mesh=mesh, reshard_after_forward=True, offload_policy=policy)
-            if self.device.type == "cpu" and isinstance(part, FSDPModule):
-                # Nothing is sent while a CPU computes: to ask for the next part early would only hold two at a time.
-                part.set_modules_to_backward_prefetch([part])
+            if self.device.type == "cpu":
+                self._handles += hold_while_computing(part, gather, is_block=part in blocks)
         self._spread_tables(mesh)
         fully_shard(
             self.root, mesh=mesh, reshard_after_forward=True, offload_policy=policy, ignored_params=self._tables
@@ -105,6 +110,8 @@ class SlicedModel:
                 self._hashes[name] = _sha256(tensor)
             if problem is None and not _is_finite(tensor):
                 problem = f"{name} holds NaN or infinity, expected finite weights: get the model anew"
+            if self._stays_in_file(name, parameter):
+                tensor = map_rows(name, self._stored(name), here.first, here.number)
             is_offloaded = isinstance(offload_policy(), CPUOffloadPolicy) and parameter not in self._tables
             _fill(parameter, tensor if is_offloaded else tensor.to(self.device))
         return problem
@@ -129,10 +136,18 @@ class SlicedModel:
         """What trained whole in every process, what did not without memory, as before `shard`; all must call it."""
         for table in self.tables:
             take_back_table(table)
+        for handle in self._handles:
+            handle.remove()
         gather_model(self.model, optimizers)
 
     def _stored(self, name: str) -> StoredTensor:
         return self.stored[name.replace(UNDER_ADAPTER, ".")]
+
+    def _stays_in_file(self, name: str, parameter: nn.Parameter) -> bool:
+        """Whether few of a slice's rows are ever asked for, and they may be mapped: those of a lookup, on a CPU."""
+        is_lookup = any(isinstance(table, nn.Embedding) and table.weight is parameter for table in self.tables)
+        is_as_stored = TYPES[self._stored(name).type] == parameter.dtype and not parameter.requires_grad
+        return is_lookup and is_as_stored and self.device.type == "cpu"
 
     def _on_meta(self, _name: str, parameter: nn.Parameter) -> nn.Parameter | None:
         if not is_empty(parameter):
@@ -182,4 +197,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+    digest = hashlib.sha256()
+    for piece in pieces(tensor):
+        digest.update(piece.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

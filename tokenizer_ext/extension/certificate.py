@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.encoders.agreement import EncoderAgreement
+from tokenizer_ext.held_weights.mapped_weights import pieces
 from tokenizer_ext.held_weights.quantised_layers import originals
 from tokenizer_ext.held_weights.stored_layers import HALF
 from tokenizer_ext.huggingface.byte_level_backend import bpe_json
@@ -229,7 +230,7 @@ def _weights_by_name(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _add(digest: "hashlib._Hash", name: str, weight: Tensor, stored: Iterable[Tensor] | None) -> None:
     digest.update(f"{' '.join(map(str, [name, *weight.shape]))}\n".encode())
-    for whole in [weight] if stored is None else stored:
+    for whole in pieces(weight) if stored is None else stored:
         for part in whole.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # in single precision all would fill the memory
             numbers = part.cpu()
             digest.update((numbers.float() if numbers.dtype in HALF else numbers).numpy().data)

@@ -1,9 +1,7 @@
-"""Frozen matrices quantised to 8 or 4 bits by bitsandbytes, made whole again whenever they are multiplied.
+"""Linear layers whose frozen matrix is quantised to 8 or 4 bits, and made again whenever it is multiplied.
 
-Four bits are NF4 with quantised scales, as QLoRA has them (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314,
-section 3); eight are blockwise (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861, section 2.1). Activations are
-never quantised, and of the matrices those inside the repeated blocks alone, as QLoRA does: embedding and head stay as
-they are stored.
+Of the matrices those inside the repeated blocks alone are quantised, as QLoRA does (Dettmers et al. 2023,
+https://arxiv.org/abs/2305.14314, section 3): embedding and head stay as they are stored.
 
 A quantised layer knows where its matrix stands on the disk, so that hashes, certificates and saves are of that one.
 
@@ -23,17 +21,28 @@ from transformers.pytorch_utils import Conv1D
 from configs import InputError
 from tokenizer_ext.foreign.files_in_folder import weight_files
 from tokenizer_ext.foreign.weight_headers import StoredTensor, read_headers
-from tokenizer_ext.held_weights.stored_layers import HALF, HeldLayer, StoredLinear, holds_half
+from tokenizer_ext.held_weights.packed_matrices import (
+    KINDS,
+    Bits,
+    expect_bitsandbytes,
+    made_in_parts,
+    made_whole,
+    packed,
+    rounded,
+)
+from tokenizer_ext.held_weights.stored_layers import (
+    HALF,
+    NUMBERS_AT_ONCE,
+    HeldLayer,
+    StoredLinear,
+    holds_half,
+    parts_on,
+)
 from tokenizer_ext.held_weights.stored_slices import TYPES, read_rows
 from tokenizer_ext.huggingface.hf_model import expect_finite
 from tokenizer_ext.pages.progress import tracked
 
-Bits = Literal[4, 8]
 HeldBits = Literal[32, 16, 8, 4]
-BLOCK_SIZES: Mapping[int, int] = {4: 64, 8: 256}
-"""Numbers that share a scale: QLoRA's, and bitsandbytes' own for 8 bits."""
-NF4, INT8 = "nf4", "blockwise int8"
-KINDS: Mapping[int, str] = {4: NF4, 8: INT8}
 EXPECTED = "expected weights that are stored as they are held: use --base_bits 16"
 
 
@@ -66,17 +75,14 @@ class QuantisedLinear(HeldLayer, nn.Linear):
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix as the quantised numbers have it."""
-        return _made_whole(self.weight.detach(), self.state, self.bits, dtype)
+        return made_whole(self.weight.detach(), self.state, self.bits, dtype)
 
-
-def expect_bitsandbytes() -> None:
-    """Refuses where bitsandbytes is not installed."""
-    try:
-        import bitsandbytes  # noqa: F401 - whether it is there, and finds its kernels
-    except ImportError as error:
-        raise InputError(
-            f"base_bits: needs bitsandbytes, which cannot be imported ({error}): pip install 'graft-lm[bits]'"
-        ) from None
+    def columns(self, dtype: torch.dtype, numbers_at_once: int = NUMBERS_AT_ONCE) -> Iterator[Tensor]:
+        """The same, (I, O), of which few rows are made at once."""
+        numbers = self.weight.detach()
+        at_once = parts_on(numbers.device, numbers_at_once)
+        rows = made_in_parts(numbers, self.state, self.bits, dtype, self.in_features, at_once)
+        yield from map(Tensor.t, rows)  # which holds none of them while the next is made
 
 
 def quantise(model: nn.Module, bits: Bits, folder: Path, device: torch.device) -> int:
@@ -134,30 +140,6 @@ def round_blocks(model: nn.Module, bits: Bits) -> dict[nn.Parameter, Tensor]:
             before[weight] = weight.data
             weight.data = rounded(weight.data, bits, weight.dtype)
     return before
-
-
-def packed(weight: Tensor, bits: Bits) -> tuple[Tensor, Any]:
-    """A matrix as bitsandbytes packs it, and what undoes that."""
-    from bitsandbytes import functional
-
-    matrix = weight.contiguous()
-    if bits == 4:
-        return functional.quantize_4bit(matrix, quant_type=NF4, compress_statistics=True, blocksize=BLOCK_SIZES[4])
-    return functional.quantize_blockwise(matrix, blocksize=BLOCK_SIZES[8], nested=False)
-
-
-def rounded(weight: Tensor, bits: Bits, dtype: torch.dtype) -> Tensor:
-    """A matrix after it was quantised and made whole again."""
-    return _made_whole(*packed(weight, bits), bits, dtype)
-
-
-def _made_whole(numbers: Tensor, state: Any, bits: Bits, dtype: torch.dtype) -> Tensor:
-    from bitsandbytes import functional
-
-    state.dtype = dtype
-    make = functional.dequantize_4bit if bits == 4 else functional.dequantize_blockwise
-    whole: Tensor = make(numbers, state)
-    return whole
 
 
 def originals(model: nn.Module) -> dict[int, OnDisk]:

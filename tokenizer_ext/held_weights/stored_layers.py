@@ -21,11 +21,19 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 HALF = (torch.bfloat16, torch.float16)
-NUMBERS_AT_ONCE = 2**22
-"""Of a matrix that are cast: a head in single precision would be the largest thing in memory."""
 CACHED_NUMBERS = 2**19
-"""Of a matrix that are cast on the way forward, where they are still in the cache when they are multiplied: it takes a
-sixth of the time for a token, and half for 512 of them. On the way back the parts would have to be added up."""
+"""Of a matrix that are cast at once on the way forward, where they are still in the cache when they are multiplied: it
+takes a sixth of the time for a token, and half for 512 of them. A matrix in single precision would be among the largest
+things in memory."""
+NUMBERS_AT_ONCE = 2**20
+"""The same on the way back, where the products of the parts are added up, each into what there is."""
+NUMBERS_AT_ONCE_ON_A_GPU = 2**25
+"""Its kernels are slow to start, and fast with much at once."""
+
+
+def parts_on(device: torch.device, numbers_at_once: int) -> int:
+    """How many numbers of a matrix are made at once on a device, where a CPU makes so many."""
+    return numbers_at_once if device.type == "cpu" else NUMBERS_AT_ONCE_ON_A_GPU
 
 
 class HeldLayer(nn.Module):
@@ -33,6 +41,11 @@ class HeldLayer(nn.Module):
 
     turned = False
     """Whether the matrix lies as (I, O), as that of Conv1D does, and not as (O, I)."""
+
+    @property
+    def width(self) -> int:
+        """O."""
+        return int(self.nf if self.turned else self.out_features)  # type: ignore[arg-type]  # of Conv1D, of nn.Linear
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """The matrix in a type, in the layer's own layout."""
@@ -63,7 +76,9 @@ class StoredLinear(HeldLayer, nn.Linear):
 
     def columns(self, dtype: torch.dtype, numbers_at_once: int = NUMBERS_AT_ONCE) -> Iterator[Tensor]:
         """The matrix, (I, O), of which no more is cast at once than is needed."""
-        for rows in self.weight.detach().split(max(1, numbers_at_once // self.in_features)):
+        weight = self.weight.detach()
+        at_once = max(1, parts_on(weight.device, numbers_at_once) // self.in_features)
+        for rows in weight.split(at_once if weight.dtype != dtype else len(weight)):  # what is not cast is not made
             yield rows.to(dtype).T
 
 
@@ -100,9 +115,7 @@ class _HeldProduct(torch.autograd.Function):
         ctx.multiplied_in = torch.get_autocast_dtype(device) if is_cast else values.dtype
         with torch.autocast(device, enabled=False):
             values = values.to(ctx.multiplied_in)
-            parts = layer.columns(ctx.multiplied_in, CACHED_NUMBERS)  # (I, some of O) each
-            products = [values @ part for part in parts]  # (N, some of O) each
-            out = products[0] if len(products) == 1 else torch.cat(products, dim=1)  # (N, O)
+            out = multiply(values, layer)  # (N, O)
             return out if bias is None else out.add_(bias.to(out.dtype))
 
     @staticmethod
@@ -111,13 +124,28 @@ class _HeldProduct(torch.autograd.Function):
         of_bias = upstream.sum(dim=0).to(ctx.type_of_bias) if ctx.needs_input_grad[1] else None
         if not ctx.needs_input_grad[0]:
             return None, of_bias, None
-        upstream, start = upstream.to(ctx.multiplied_in), 0
-        of_values = upstream.new_zeros(())  # and (N, I) from the first part on
-        for part in ctx.layer.columns(ctx.multiplied_in):  # (I, some of O)
-            product = upstream[:, start : start + part.shape[1]] @ part.T  # (N, I)
-            of_values = of_values.add_(product) if start else product
-            start += part.shape[1]
-        return of_values.to(ctx.type), of_bias, None
+        return multiply_back(upstream.to(ctx.multiplied_in), ctx.layer).to(ctx.type), of_bias, None
+
+
+def multiply(values: Tensor, layer: HeldLayer) -> Tensor:
+    """The values, (N, I), times the layer's matrix, each part's product written where it belongs: (N, O)."""
+    out, start = values.new_empty(len(values), layer.width), 0
+    for part in layer.columns(values.dtype, CACHED_NUMBERS):  # (I, some of O)
+        torch.mm(values, part, out=out[:, start : start + part.shape[1]])
+        start += part.shape[1]
+        del part  # or it would be held while the next one is made
+    return out
+
+
+def multiply_back(upstream: Tensor, layer: HeldLayer) -> Tensor:
+    """A gradient, (N, O), times the layer's matrix turned, the products of its parts added up: (N, I)."""
+    of_values, start = upstream, 0
+    for part in layer.columns(upstream.dtype):  # (I, some of O)
+        of_part = upstream[:, start : start + part.shape[1]]  # (N, some of O)
+        of_values = of_values.addmm_(of_part, part.T) if start else of_part @ part.T
+        start += part.shape[1]
+        del part
+    return of_values
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ before a library opens it.
 """
 
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -117,10 +118,14 @@ def positions_in(config: PreTrainedConfig) -> int | None:
     return positions
 
 
-def check_finite(model: nn.Module, where: str) -> None:
-    """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error."""
+def check_finite(model: nn.Module, where: str, parts: Callable[[Tensor], Iterable[Tensor]] | None = None) -> None:
+    """Refuses a model with a weight that is NaN or infinite; `where` names the model in the error.
+
+    With `parts` the numbers of a weight are read as that gives them.
+    """
     for name, tensor in tracked(list(model.named_parameters()), "checking the weights", "tensors"):
-        expect_finite(tensor.detach(), name, where)
+        for part in (tensor.detach(),) if parts is None else parts(tensor):
+            expect_finite(part, name, where)
 
 
 def expect_finite(weight: Tensor, name: str, where: str) -> None:

@@ -3,10 +3,14 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from finetune.engine.fused_linear import FrozenProduct, multiply, multiply_with_adapter
+from tests.finetune.engine.allocated import most_allocated
+from tokenizer_ext.held_weights.quantised_layers import quantise, quantised_layers
+from tokenizer_ext.held_weights.stored_layers import hold_as_stored
 
 TOKENS, WIDTH_IN, WIDTH_OUT, RANK = 7, 6, 10, 3
 
@@ -56,6 +60,32 @@ def test_new_weights_of_the_layer_are_seen_through_the_copy():
     before = multiply(values, frozen)
     layer.load_state_dict({name: 2 * tensor for name, tensor in layer.state_dict().items()})
     torch.testing.assert_close(multiply(values, frozen), 2 * before)
+
+
+def test_a_weight_in_half_precision_gives_what_it_gives_in_single_to_the_bit():
+    layer = nn.Linear(512, 4096, bias=False).to(torch.bfloat16).requires_grad_(False)
+    single = nn.Linear(512, 4096, bias=False).requires_grad_(False)
+    single.load_state_dict(layer.state_dict())
+    hold_as_stored(layer)
+    values = torch.randn(70, 512, requires_grad=True)
+    found = [multiply(values, FrozenProduct(one, torch.float32)) for one in (layer, single)]
+    assert torch.equal(*found)
+    assert torch.equal(*(torch.autograd.grad(one.square().sum(), values)[0] for one in found))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_less_than_half_of_a_quantised_matrix_is_made_at_once(bits, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    model = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(1024, 4096, bias=False, dtype=torch.bfloat16)])})
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    quantise(model, bits, tmp_path, torch.device("cpu"))
+    (layer,) = quantised_layers(model)
+    values, frozen = torch.randn(3, 1024, requires_grad=True), FrozenProduct(layer, torch.float32)
+    found, whole = multiply(values, frozen), layer.dense(torch.float32)
+    torch.testing.assert_close(found, values @ whole.T, rtol=1e-5, atol=1e-5)
+    (of_values,) = torch.autograd.grad(found.sum(), values)
+    torch.testing.assert_close(of_values, torch.ones_like(found) @ whole, rtol=1e-5, atol=1e-4)
+    assert most_allocated(lambda: multiply(values, frozen).sum().backward()) < whole.nbytes / 2
 
 
 def test_it_keeps_less_for_the_backward_pass_than_peft_does():

@@ -7,14 +7,13 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from configs import InputError
 from tokenizer_ext.extension.certificate import hash_weights
+from tokenizer_ext.held_weights.packed_matrices import packed, rounded
 from tokenizer_ext.held_weights.quantised_layers import (
     held_bits,
-    packed,
     put_originals_back,
     quantise,
     quantised_layers,
     round_blocks,
-    rounded,
 )
 from tokenizer_ext.held_weights.stored_layers import hold_as_stored
 

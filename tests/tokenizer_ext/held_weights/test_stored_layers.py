@@ -17,6 +17,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from tests.finetune.engine.allocated import most_allocated
 from tokenizer_ext.held_weights.stored_layers import (
     HALF,
     StoredEmbedding,
@@ -96,6 +97,13 @@ def test_no_matrix_in_single_precision_is_kept_for_the_backward_pass():
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape), lambda packed: packed):
         layer(values)
     assert isinstance(layer, StoredLinear) and kept == []
+
+
+def test_less_than_half_of_a_matrix_is_ever_in_single_precision():
+    layer = nn.Linear(1024, 4096, bias=False).to(torch.bfloat16).requires_grad_(False)
+    hold_as_stored(layer)
+    values = torch.randn(3, 1024, requires_grad=True)
+    assert most_allocated(lambda: layer(values).sum().backward()) < 4 * layer.weight.numel() / 2
 
 
 def test_under_autocast_a_product_is_made_in_its_type():
