@@ -11,7 +11,9 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # of malloc.h
 USUAL_MMAP_MAX, LARGEST_MMAP_THRESHOLD = 65536, 32 * 2**20
 SMALL_MMAP_THRESHOLD = 2**20
-"""glibc's default, and the size of block up to which it moves its threshold by itself while nothing is set."""
+"""Of a block that goes back as soon as it is freed, where little is to be kept and steps are to stay fast."""
+LEAST_MMAP_THRESHOLD = 2**17
+"""The same where memory is bounded: parts of adapters and their gradients would leave gaps in which nothing fits."""
 
 
 def keep_freed_memory() -> None:
@@ -22,12 +24,12 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # which is not given back in between
 
 
-def keep_no_freed_memory() -> None:
-    """From now on, where the C library is glibc: a block of a megabyte or more goes back as soon as it is freed."""
+def keep_no_freed_memory(of_bytes: int = SMALL_MMAP_THRESHOLD) -> None:
+    """From now on, where the C library is glibc: a block of so many bytes or more goes back as soon as it is freed."""
     library = _c_library()
     if library is not None and hasattr(library, "mallopt"):
         library.mallopt(M_MMAP_MAX, USUAL_MMAP_MAX)
-        library.mallopt(M_MMAP_THRESHOLD, SMALL_MMAP_THRESHOLD)
+        library.mallopt(M_MMAP_THRESHOLD, of_bytes)
 
 
 def return_freed_memory() -> None:

@@ -10,7 +10,7 @@ The arithmetic is peft's up to rounding: y = x W + b + s (x A^T) B^T.
 Shapes: N tokens, I width of the input, O width of the output, R rank.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,18 +36,22 @@ class FrozenProduct:
 
     def multiply(self, values: Tensor) -> Tensor:
         """Values in that type, (N, I), times the weight: (N, O)."""
-        layer = self.layer
-        return held_product(values, layer) if isinstance(layer, QuantisedLinear) else values @ self._weight()
+        layer = self._made_in_parts()
+        return values @ self._weight() if layer is None else held_product(values, layer)
 
     def multiply_back(self, upstream: Tensor) -> Tensor:
         """A gradient in that type, (N, O), times the weight turned: (N, I)."""
-        layer = self.layer
-        return multiply_back(upstream, layer) if isinstance(layer, QuantisedLinear) else upstream @ self._weight().T
+        layer = self._made_in_parts()
+        return upstream @ self._weight().T if layer is None else multiply_back(upstream, layer)
 
     @property
     def bias(self) -> Tensor | None:
         """It as it is now."""
         return self._now()[1]
+
+    def _made_in_parts(self) -> QuantisedLinear | None:
+        is_so = isinstance(self.layer, QuantisedLinear) and not torch.compiler.is_compiling()
+        return cast(QuantisedLinear, self.layer) if is_so else None
 
     def _weight(self) -> Tensor:
         weight, layer = self._now()[0], self.layer

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from configs import InputError
 from configs.read_in_one_line import read_in_one_line
 from finetune.chat.choose_format import ChatChoice
-from finetune.engine.freed_memory import keep_no_freed_memory, return_freed_memory
+from finetune.engine.freed_memory import LEAST_MMAP_THRESHOLD, keep_no_freed_memory, return_freed_memory
 from finetune.export.base_on_disk import BaseOnDisk, base_on_disk, note_base, stored_type
 from finetune.export.saved_model import find_model, load_start_tokenizer
 from finetune.lora.held_base import held_as_set
@@ -109,7 +109,7 @@ def train_in_slices(
 
     """
     model, plan = base.model, base.plan
-    keep_no_freed_memory()  # blocks come and go, and what glibc keeps of one may not fit the next
+    keep_no_freed_memory(LEAST_MMAP_THRESHOLD)  # blocks come and go: what glibc keeps of one may not fit the next
     hashes = _hash_stored(base, accelerator)
     extended = Extended(plan.tokenizer, model, certify_unchanged(plan, model, hashes), plan)
     tables = find_tables(model)

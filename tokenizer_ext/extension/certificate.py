@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer_ext.embeddings.tables import find_tables
 from tokenizer_ext.encoders.agreement import EncoderAgreement
-from tokenizer_ext.held_weights.mapped_weights import pieces
+from tokenizer_ext.held_weights.mapped_weights import NUMBERS_AT_ONCE, pieces
 from tokenizer_ext.held_weights.quantised_layers import originals
 from tokenizer_ext.held_weights.stored_layers import HALF
 from tokenizer_ext.huggingface.byte_level_backend import bpe_json
@@ -30,7 +30,6 @@ from tokenizer_ext.huggingface.tokenizer_state import kept_while_unchanged
 from tokenizer_ext.pages.json_records import read_record, write_record
 from tokenizer_ext.pages.progress import tracked
 
-NUMBERS_AT_ONCE = 2**22
 CERTIFICATE = "certificate.json"
 """Name of the file in the folder of an extended model."""
 
