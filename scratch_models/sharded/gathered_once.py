@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup, Work
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.utils.hooks import RemovableHandle
 
 
@@ -56,6 +57,15 @@ def hold_while_computing(part: nn.Module, gather: ReleasedAllGather, *, is_block
     part.set_modules_to_backward_prefetch([part])
     part.set_custom_all_gather(gather)  # type: ignore[arg-type]  # it has what is asked for
     handles = [part.register_forward_pre_hook(lambda *_: gather.release())]
-    if not is_block:  # a matrix is brought together again for its gradients, a block is not
-        handles.append(part.register_forward_hook(lambda *_: part.reshard()))
-    return handles
+    if is_block:  # which is not brought together again for its gradients
+        return handles
+    was_spread = [True]
+
+    def look(*_: object) -> None:
+        was_spread[0] = all(isinstance(one, DTensor) for one in part.parameters(recurse=False))
+
+    def spread(*_: object) -> None:
+        if was_spread[0]:  # else its gradients are being computed, and it is needed still
+            part.reshard()
+
+    return [*handles, part.register_forward_pre_hook(look, prepend=True), part.register_forward_hook(spread)]
