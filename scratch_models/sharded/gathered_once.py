@@ -14,11 +14,13 @@ import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributed import ProcessGroup, Work
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils.hooks import RemovableHandle
+
+from scratch_models.sharded.vocabulary_parallel import gather_into
 
 
 class ReleasedAllGather:
@@ -38,7 +40,8 @@ class ReleasedAllGather:
         self, output_tensor: Tensor, input_tensor: Tensor, group: ProcessGroup, async_op: bool = False
     ) -> Work | None:
         """Gathers the slices of all processes."""
-        return distributed.all_gather_into_tensor(output_tensor, input_tensor, group=group, async_op=async_op)
+        work: Work | None = gather_into(output_tensor, input_tensor, group=group, async_op=async_op)
+        return work
 
     def release(self) -> None:
         """Gives the memory back; what was gathered last has been copied to its place."""
