@@ -82,7 +82,8 @@ def held_kilobytes(served: Served) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
-@pytest.mark.parametrize("seconds", [4, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [4, 600])
 def test_every_user_gets_its_own_replies_and_its_share(served, seconds):
     known = {prompt: replies(ask(Client(served.address, verbose=False), prompt).result()) for prompt in PROMPTS}
     assert len(set(known.values())) == len(PROMPTS)

@@ -171,7 +171,7 @@ def on_hub(runs, tmp_path, monkeypatch):
 
 
 def test_adapters_whose_base_is_on_the_hub_get_it_beside_them(runs, on_hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_model, "load_model", lambda name: load_model(_local(runs, name)))
+    monkeypatch.setattr(saved_model, "load_model", lambda name, dtype: load_model(_local(runs, name), dtype))
     monkeypatch.setattr(saved_model, "load_tokenizer", lambda name: load_tokenizer(_local(runs, name)))
     assert save_adapters(on_hub, tmp_path / "all") < 1e-4
     together, _ = load_adapters({name: tmp_path / "all" / name for name in on_hub})

@@ -204,7 +204,7 @@ def test_new_rows_that_cannot_be_trained_are_refused(base, folder, capsys, chang
 @pytest.mark.parametrize(
     "launch",
     [
-        pytest.param((), id="python"),
+        pytest.param((), id="python", marks=pytest.mark.long),
         pytest.param((*LAUNCH, str(TWO_PROCESSES)), id="two processes", marks=pytest.mark.long),
     ],
 )

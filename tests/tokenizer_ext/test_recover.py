@@ -13,6 +13,7 @@ def run(*arguments: str) -> None:
     main(load_config(RecoverSettings, list(arguments)))
 
 
+@pytest.mark.long
 def test_gpt2s_tokenizer_is_recovered_with_its_50000_merges_and_saved(gpt2_file, gpt2_ranks, tmp_path, capsys):
     run("--ranks", str(gpt2_file), "--output_dir", str(tmp_path / "out"))
     said = capsys.readouterr().out

@@ -50,6 +50,7 @@ def gsm8k() -> list[str]:
     return [json.loads(line)["question"] for line in GSM8K.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_near_is_what_the_definition_says_of_every_pair_of_real_questions(gsm8k):
     draws = random.Random(0)
     held_out = draws.sample(sorted(set(gsm8k)), 100)

@@ -80,7 +80,7 @@ def test_the_exact_check_finds_what_comparing_every_pair_finds(corpus: EmbeddedC
     assert len(expected) > 40
 
 
-@pytest.mark.parametrize("part", ["base", "base_held_out", "domain"])
+@pytest.mark.parametrize("part", [pytest.param("base", marks=pytest.mark.long), "base_held_out", "domain"])
 @pytest.mark.parametrize("view", [docstrings, pytest.param(texts, marks=pytest.mark.long)], ids=["docstrings", "texts"])
 def test_no_held_out_question_nearly_duplicates_anything_that_was_read(
     corpus: EmbeddedCorpus, part: str, view: Callable[[Iterable[Document]], list[str]]
@@ -88,6 +88,7 @@ def test_no_held_out_question_nearly_duplicates_anything_that_was_read(
     assert near_duplicate_pairs(view(corpus.domain_held_out), view(getattr(corpus, part))) == []
 
 
+@pytest.mark.long
 def test_no_held_out_document_of_the_base_nearly_duplicates_one_that_it_read(corpus: EmbeddedCorpus):
     assert near_duplicate_pairs(docstrings(corpus.base_held_out), docstrings(corpus.base)) == []
 

@@ -91,6 +91,7 @@ def test_families_of_llama_are_read_as_transformers_reads_them(family: str, tmp_
     assert figures["directions"][0]["tokens"] == [" king", " man", " woman"]
 
 
+@pytest.mark.long
 def test_smollm2_is_read_as_transformers_reads_it_and_knows_the_capital_of_france(tmp_path: Path) -> None:
     folder = str(smollm2_folder())
     figures = page_of("smollm2", tmp_path, direction=["king - man + woman", "Paris - France + Germany"])

@@ -53,6 +53,7 @@ def test_a_table_of_log_probabilities_has_the_closed_form_loss(shakespeare: tupl
     assert float(closed_form) == pytest.approx(2.482, abs=1e-3)  # the figure of the project's own brief
 
 
+@pytest.mark.long
 def test_training_converges_to_the_counts_of_the_corpus(shakespeare: tuple[Tensor, Tensor]) -> None:
     training, held_out = shakespeare
     blocks = RandomBlocks(training, block_size=64, blocks_per_batch=256, seed=0)
