@@ -50,7 +50,8 @@ def _refuse_unusual(model: nn.Module) -> None:
     if any(isinstance(parameter, DTensor) for parameter in parameters):
         raise NotReadable("weights in slices")
     held = {id(layer.weight) for layer in model.modules() if isinstance(layer, HeldLayer | StoredEmbedding)}
-    types = {(one.device, computes_in(model) if id(one) in held else one.dtype) for one in parameters}
+    computed = computes_in(model)
+    types = {(one.device, computed if id(one) in held else one.dtype) for one in parameters}
     if len(types) != 1:
         raise NotReadable("weights of several devices or types")
 

@@ -10,9 +10,8 @@ from configs import InputError
 from configs.disk_space import check_space
 from finetune.export.base_on_disk import base_on_disk, note_base
 from finetune.lora.trainable_model import TrainableModel
-from finetune.sliced.sliced_base import first_said
 from scratch_models.checkpoints.slice_files import write_slices
-from scratch_models.launch.waiting import wait_for_all
+from scratch_models.launch.waiting import first_said, wait_for_all
 from scratch_models.loop.run_folder import RunFolder
 from scratch_models.sharded.sliced_model import SlicedModel
 from tokenizer_ext.foreign.weight_headers import read_headers

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, init_empty_weights
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from configs import InputError
@@ -25,7 +25,7 @@ from finetune.lora.lora import attach_lora, check_lora
 from finetune.lora.trainable_model import TrainableModel, plan_vocabulary
 from finetune.lora.tuning_settings import TuningSettings
 from finetune.sliced.why_whole import why_whole_by_settings, why_whole_by_weights
-from scratch_models.launch.waiting import wait_for_all
+from scratch_models.launch.waiting import first_said, wait_for_all
 from scratch_models.loop.sharding import make_mesh, wants_sharding
 from scratch_models.sharded.sliced_model import SlicedModel, fill_with_nothing
 from tokenizer_ext.embeddings.tables import find_tables
@@ -131,12 +131,6 @@ def train_in_slices(
         raise InputError(f"{opened.given}: {wrong}")
     return_freed_memory()  # of adapters that were whole
     return TrainableModel(model, adapted, extended), sliced
-
-
-def first_said(problem: str | None, accelerator: Accelerator) -> str | None:
-    """What the process of the smallest rank says that has a problem, known to all."""
-    said = gather_object([problem]) if accelerator.num_processes > 1 else [problem]
-    return next((one for one in said if one is not None), None)
 
 
 def _open(given: str, name: str, plan: Plan, settings: TuningSettings, device: torch.device) -> SlicedBase | str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import distributed
 
 SECONDS_BETWEEN_LOOKS = 0.05
@@ -43,6 +44,12 @@ def main_process_first(accelerator: Accelerator) -> Iterator[None]:
         _wait_until(is_done, 1)
         yield
     wait_for_all(accelerator)
+
+
+def first_said(problem: str | None, accelerator: Accelerator) -> str | None:
+    """What the process of the smallest rank says that has a problem, known to all; every process must call it."""
+    said = gather_object([problem]) if accelerator.num_processes > 1 else [problem]
+    return next((one for one in said if one is not None), None)
 
 
 def _leave(meeting: str, accelerator: Accelerator) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +21,7 @@ from scratch_models.checkpoints.checkpoint import (
     load_newest_checkpoint,
     save_checkpoint,
 )
+from scratch_models.launch.waiting import first_said
 from scratch_models.loop.optimizers import load_optimizer_tensors, optimizer_tensors
 from scratch_models.loop.run_folder import RECORD, RunFolder
 from scratch_models.loop.sharding import is_sharded, spread_like, whole_tensors
@@ -71,7 +71,7 @@ def save_training(
     tensors = _state(loss_model, optimizers, keep=is_main or not is_sharded(loss_model))
     problem = _not_finite(step, tensors, accelerator)
     if not is_alone:
-        problem = _first_said(problem, accelerator)
+        problem = first_said(problem, accelerator)
     if problem is None and (is_main or in_slices):
         state = {} if unevaluated is None else {"unevaluated": dict(unevaluated)}
         save = partial(save_slices, accelerator=accelerator) if in_slices else save_checkpoint
@@ -81,7 +81,7 @@ def save_training(
         except InputError as error:
             problem = str(error)
     if not is_alone:
-        problem = _first_said(problem, accelerator)
+        problem = first_said(problem, accelerator)
     if problem is not None:
         raise InputError(problem)
 
@@ -102,13 +102,6 @@ def _not_finite(step: int, tensors: Mapping[str, Mapping[str, Tensor]], accelera
         f"step {step}: {found}{where}, expected finite numbers: this step is not saved, and the checkpoints before it "
         "stay: lower learning_rate and start again, or go on from them with --resume"
     )
-
-
-def _first_said(problem: str | None, accelerator: Accelerator) -> str | None:
-    """What the process of the smallest rank says that has a problem, known to all; every process must call it."""
-    if accelerator.num_processes == 1:
-        return problem
-    return next((said for said in gather_object([problem]) if said is not None), None)
 
 
 def _say_other_processes(loss_model: nn.Module, run: RunFolder, accelerator: Accelerator) -> None:

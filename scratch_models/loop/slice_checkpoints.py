@@ -33,7 +33,7 @@ from scratch_models.checkpoints.slice_files import (
     sizes_in,
     write_slices,
 )
-from scratch_models.launch.waiting import wait_for_all
+from scratch_models.launch.waiting import first_said, wait_for_all
 from scratch_models.loop.optimizers import named_state, put_state
 from scratch_models.loop.sharding import computes_in_step, spread_like
 
@@ -116,8 +116,7 @@ def load_slices(
         InputError: it cannot be read, or holds numbers that are not finite.
 
     """
-    trained = {name: weight.detach() for name, weight in loss_model.named_parameters() if weight.requires_grad}
-    places: Tensors = {"trained": trained}
+    places = held_state(loss_model, [])
     for number, optimizer in enumerate(optimizers):
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         stem = f"optimizer_{number}"
@@ -128,8 +127,7 @@ def load_slices(
         read_slices(flat_names(places), path)
     else:
         _read_whole_files(places, path)
-    problems = gather_object([find_not_finite_here(places)])
-    if problem := next((one for one in problems if one is not None), None):
+    if problem := first_said(find_not_finite_here(places), accelerator):
         raise InputError(f"{path}: {problem}: it was saved so: remove that folder to go on from the one before it")
     for number, optimizer in enumerate(optimizers):
         put_state(optimizer, places[f"optimizer_{number}"])
